@@ -1,0 +1,11 @@
+"""The cluster: what it should be (config), where it runs (inventory), and how it does (health).
+
+Layers, lowest first; no module imports upward:
+
+- ``config``      one frozen, validated ``Cluster`` from ``env/tigerbittle.env``
+- ``binary``, ``data_file``, ``log``  what a server says of itself, parsed; pure
+- ``waiting``     bounded waits that tell what they last saw
+- ``canary``      one commit and one read through the official client
+- ``inventory``   a pyinfra inventory read as a ``Deployment``
+- ``health``, ``status``, ``pin``  the commands behind the Makefile
+"""
