@@ -25,6 +25,9 @@ DEFAULT = "inventories/emulator.py"
 Engine = Literal["tigerbeetle", "emulator"]
 Runtime = Literal["process"]
 
+#: The host data that an inventory file gives each host, and that describes its deployment.
+HOST_DATA = ("deployment", "engine", "runtime")
+
 #: What a person is told about each engine, wherever an engine is named.
 ENGINE_LABELS: Mapping[Engine, str] = {
     "tigerbeetle": "TigerBeetle",

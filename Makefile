@@ -1,0 +1,88 @@
+# wallet-service: every command a person types. Plain `make` prints them.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+INVENTORY ?= inventories/emulator.py
+export INVENTORY
+
+PYTHON := .venv/bin/python
+PYINFRA := .venv/bin/pyinfra --yes
+INSTALLED := .venv/.installed
+
+.PHONY: help
+help: ## Print every target with its description
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^### / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z][a-z0-9-]*:.*## / { printf "  %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nVariables: INVENTORY=%s (one of: %s)\n' '$(INVENTORY)' "$$(echo inventories/*.py)"
+
+# The environment is built from uv.lock and built again when the lock changes.
+$(INSTALLED): uv.lock pyproject.toml files/bootstrap.py
+	@python3 files/bootstrap.py
+	@touch $@
+
+### Start here
+
+.PHONY: quickstart
+quickstart: $(INSTALLED) ## Deploy, verify, load, audit and report, on the best engine this machine has
+	@$(PYTHON) -m cluster.quickstart
+
+.PHONY: test
+test: $(INSTALLED) lint ## Run every test that this machine can run, after the linters
+	@.venv/bin/pytest
+
+### Cluster: INVENTORY= says which
+
+.PHONY: up
+up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat
+	@$(PYTHON) -m cluster.inventory
+	@$(PYINFRA) $(INVENTORY) deploy.py
+
+.PHONY: down
+down: $(INSTALLED) ## Stop the cluster; its data stays
+	@$(PYTHON) -m cluster.inventory
+	@$(PYINFRA) $(INVENTORY) tasks.replica.stop
+
+.PHONY: status
+status: $(INSTALLED) ## Show each replica, and whether the cluster commits
+	@$(PYTHON) -m cluster.status
+
+.PHONY: logs
+logs: $(INSTALLED) ## Print the last log lines; REPLICA=N for one, FOLLOW=yes to go on
+	@$(PYTHON) -m cluster.logs $(if $(REPLICA),--replica $(REPLICA)) $(if $(filter yes,$(FOLLOW)),--follow)
+
+.PHONY: verify
+verify: $(INSTALLED) ## Check what was deployed: processes, sockets, files, logs, a commit
+	@.venv/bin/pytest tests/infra --inventory $(INVENTORY)
+
+.PHONY: download
+download: $(INSTALLED) ## Download the pinned tigerbeetle release and check it against its recorded sum
+	@$(PYTHON) -m cluster.release download
+
+.PHONY: pin
+pin: $(INSTALLED) ## Record the checksum of the release on first use; enforced from then on
+	@$(PYTHON) -m cluster.release pin
+
+### Load
+
+### Development
+
+.PHONY: lint
+lint: $(INSTALLED) ## Run the linters and the type checker
+	@.venv/bin/ruff check --quiet
+	@.venv/bin/ruff format --quiet --check
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/yamllint --strict .
+	@git ls-files -z '*.sh' .ci/run | xargs -0 -r .venv/bin/shellcheck
+	@git ls-files -z '*Dockerfile' | xargs -0 -r .venv/bin/hadolint
+
+.PHONY: format
+format: $(INSTALLED) ## Rewrite the code in the project's format
+	@.venv/bin/ruff check --fix --quiet && .venv/bin/ruff format --quiet
+
+.PHONY: clean
+clean: ## Remove what can be built again: caches and the environment, never data
+	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,102 @@
+"""Data files: whose they are, and whether formatting is safe. Pure.
+
+A data file holds money. ``format`` is right only for a cluster that has never existed: every
+replica without a file. One file missing among others is a lost replica, and formatting it anew
+would make it forget what it acknowledged: that is what ``tigerbeetle recover`` is for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cluster.config import Cluster
+
+_FIELD = re.compile(r"^\|\|\|\| (\S+?)=(\S+)$", re.MULTILINE)
+_MEMBER = "vsr_state.members[{}]"
+
+Plan = Literal["format", "keep"]
+
+
+class DataFileError(Exception):
+    """A data file that must not be started or formatted; ``str()`` says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a data file says it is. Fixed when it was formatted."""
+
+    cluster_id: int
+    replica: int
+    replica_count: int
+    release: str
+
+    def __str__(self) -> str:
+        return f"cluster {self.cluster_id}, replica {self.replica} of {self.replica_count}"
+
+
+def file_name(cluster_id: int, replica: int) -> str:
+    """TigerBeetle's own convention, as its documentation and the Compose file use it."""
+    return f"{cluster_id}_{replica}.tigerbeetle"
+
+
+def parse_superblock(output: str) -> Identity:
+    """The identity in what ``tigerbeetle inspect superblock`` prints.
+
+    Only fields on which all four copies agree ("||||") are read. Raises DataFileError when one
+    is missing: the file is not a formatted data file, or is damaged.
+    """
+    fields = dict(_FIELD.findall(output))
+    try:
+        members = [fields[_MEMBER.format(i)] for i in range(6) if _MEMBER.format(i) in fields]
+        return Identity(
+            cluster_id=int(fields["cluster"], 16),
+            replica=members.index(fields["vsr_state.replica_id"]),
+            replica_count=int(fields["vsr_state.replica_count"]),
+            release=fields["vsr_state.checkpoint.release"],
+        )
+    except (KeyError, ValueError):
+        last = output.strip().splitlines()[-1:] or ["nothing"]
+        raise DataFileError(
+            f"expected a formatted data file, found one whose superblock reads: {last[0]}. "
+            "Fix: restore this file's replica from its peers (docs: a damaged data file); "
+            "do not format over it"
+        ) from None
+
+
+def decide(
+    identities: Mapping[int, Identity | None], cluster: Cluster, *, is_bootstrapping: bool
+) -> Plan:
+    """``format`` for a cluster that never existed, ``keep`` for one that is whole.
+
+    ``identities`` has one entry per replica index, None where there is no file.
+    ``is_bootstrapping`` says that an earlier format was interrupted: no replica has ever been
+    started, so what is missing may still be formatted. Raises DataFileError for a foreign file,
+    and for a file lost among others.
+    """
+    for index, found in identities.items():
+        if found is not None:
+            _refuse_foreign(found, index, cluster)
+    missing = [index for index, found in identities.items() if found is None]
+    if not missing:
+        return "keep"
+    if is_bootstrapping or len(missing) == len(identities):
+        return "format"
+    lost = ", ".join(map(str, missing))
+    raise DataFileError(
+        f"replica {lost}: expected a data file, since the other replicas have theirs, found none. "
+        "Fix: bring the file back, or `recover` the replica in the living cluster; formatting it "
+        "would make it forget transfers it has acknowledged"
+    )
+
+
+def _refuse_foreign(found: Identity, index: int, cluster: Cluster) -> None:
+    expected = Identity(cluster.id, index, len(cluster.replicas), found.release)
+    if found != expected:
+        raise DataFileError(
+            f"replica {index}: expected the data file of {expected}, found that of {found}. "
+            "Fix: put the right file in its place, or set LU_CFG_TIGERBEETLE_DATA_DIR to another "
+            "directory; nothing was changed"
+        )

@@ -1,0 +1,119 @@
+"""Health in three levels, per replica and for the cluster.
+
+1. the port answers; 2. the log says normal status, and who is primary; 3. a canary commits.
+A port alone says little: a wedged replica keeps it open.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cluster import canary, log, processes, waiting
+from cluster.canary import Canary
+from cluster.config import Replica
+from cluster.inventory import Deployment
+
+#: A genuine replica faults in 2.6 GiB before it listens: 1 to 23 s were measured.
+START_TIMEOUT_S = 120.0
+PROBE_TIMEOUT_S = 15.0
+_CONNECT_TIMEOUT_S = 1.0
+
+
+class Unhealthy(Exception):  # noqa: N818 - reads as what is wrong
+    """The cluster does not commit; ``str()`` says what was last seen, log lines included."""
+
+
+@dataclass(frozen=True)
+class ReplicaHealth:
+    """Levels 1 and 2 of one replica, and its process."""
+
+    replica: Replica
+    process: str  # RUNNING, STOPPED, BACKOFF, FATAL, ...; DOWN without a supervisor
+    pid: int
+    port_open: bool
+    log: log.ReplicaLog
+
+    @property
+    def is_normal(self) -> bool:
+        """Running, reachable, and in normal status: it takes part in commits."""
+        return self.process == "RUNNING" and self.port_open and self.log.status == "normal"
+
+    def __str__(self) -> str:
+        if self.process != "RUNNING":
+            return f"replica {self.replica.index} {self.process.lower()}"
+        if not self.port_open:
+            return f"replica {self.replica.index} starting"
+        return f"replica {self.replica.index} {self.log.role}"
+
+
+def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
+    """Levels 1 and 2 of each replica, in order."""
+    states = processes.states(deployment) or {}
+    return [_of_replica(deployment, replica, states) for replica in deployment.cluster.replicas]
+
+
+def _of_replica(
+    deployment: Deployment, replica: Replica, states: dict[int, processes.ReplicaProcess]
+) -> ReplicaHealth:
+    process = states.get(replica.index, processes.ReplicaProcess("DOWN", 0))
+    said = log.parse(processes.open_log(processes.files_of(deployment, replica.index).log))
+    return ReplicaHealth(
+        replica=replica,
+        process=process.state,
+        pid=process.pid,
+        port_open=port_answers(replica),
+        log=said if process.is_running else said.after_death(),
+    )
+
+
+def port_answers(replica: Replica) -> bool:
+    """Level 1: a TCP connection is accepted within a second."""
+    try:
+        with socket.create_connection((str(replica.ip), replica.port), _CONNECT_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def probe(deployment: Deployment, timeout_s: float = PROBE_TIMEOUT_S) -> Canary:
+    """Level 3: commit once and read back."""
+    return canary.probe(deployment.cluster.addresses, deployment.cluster.id, timeout_s)
+
+
+def wait(
+    deployment: Deployment,
+    *,
+    timeout_s: float = START_TIMEOUT_S,
+    on_progress: Callable[[str], None] = lambda seen: None,
+) -> Canary:
+    """Return once every replica is normal and the canary has committed. Raises Unhealthy."""
+
+    def observe() -> tuple[bool, str]:
+        replicas = of_replicas(deployment)
+        given_up = [r for r in replicas if r.process in ("FATAL", "DOWN")]
+        if given_up:
+            raise Unhealthy(_with_log_tails(deployment, str(given_up[0]), given_up))
+        return all(r.is_normal for r in replicas), ", ".join(map(str, replicas))
+
+    try:
+        waiting.wait_until(
+            observe, what="all replicas to be normal", timeout_s=timeout_s, on_progress=on_progress
+        )
+    except waiting.Expired as expired:
+        late = [r for r in of_replicas(deployment) if not r.is_normal]
+        raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
+    committed = probe(deployment)
+    if not committed.commits:
+        raise Unhealthy(_with_log_tails(deployment, committed.detail, of_replicas(deployment)))
+    on_progress(f"canary committed in {committed.commit_ms:g} ms, read in {committed.read_ms:g} ms")
+    return committed
+
+
+def _with_log_tails(deployment: Deployment, reason: str, replicas: list[ReplicaHealth]) -> str:
+    lines = [reason]
+    for health in replicas:
+        path = processes.files_of(deployment, health.replica.index).log
+        lines += [f"  last lines of {path}:", *(f"    {line}" for line in processes.tail(path))]
+    return "\n".join(lines)

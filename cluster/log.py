@@ -1,0 +1,66 @@
+"""What a replica's log says: its role, view, release, and whether it panicked. Pure.
+
+The lines are TigerBeetle 0.17's (seen in 0.17.9); the emulator writes the same ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+#: A start begins a new life: what was said before it no longer holds.
+_START = re.compile(r'info\(io\): opening "')
+_RELEASE = re.compile(r"info\(main\): release=(\d+\.\d+\.\d+)")
+_LISTENING = re.compile(r": listening on ")
+_TRANSITION = re.compile(
+    r"info\(replica\): \d+\w: transition_to_(normal|view_change|recovering_head|recovering)"
+    r"(?:_from_\w+?)?(?:_status)?: view=(?:\d+\.\.)?(\d+)(?:.* (primary|backup))?"
+)
+_PANIC = re.compile(r"\bpanic: ")
+_MLOCK = re.compile(r"warning\(mlock\): ")
+
+
+@dataclass(frozen=True)
+class ReplicaLog:
+    """The facts of one replica's log since its last start; ``None`` or '' where it has not said."""
+
+    release: str = ""
+    status: str = ""  # normal, view_change, recovering, recovering_head
+    view: int | None = None
+    is_primary: bool = False
+    is_listening: bool = False
+    panics: tuple[str, ...] = ()  # over the whole text, not only the last start
+    mlock_warnings: tuple[str, ...] = ()
+
+    @property
+    def role(self) -> str:
+        """``primary``, ``backup``, or the status that keeps it from being either."""
+        if self.status != "normal":
+            return self.status or "-"
+        return "primary" if self.is_primary else "backup"
+
+    def after_death(self) -> ReplicaLog:
+        """What still holds once the process is gone: what happened, not what it was doing."""
+        return replace(self, status="", view=None, is_primary=False, is_listening=False)
+
+
+def parse(lines: Iterable[str]) -> ReplicaLog:
+    """Read a log, oldest line first."""
+    release, status, listening, primary = "", "", False, False
+    view: int | None = None
+    panics, mlock = [], []
+    for line in lines:
+        if _START.search(line):
+            release, status, view, listening, primary = "", "", None, False, False
+        elif match := _RELEASE.search(line):
+            release = match[1]
+        elif match := _TRANSITION.search(line):
+            status, view, primary = match[1], int(match[2]), match[3] == "primary"
+        elif _LISTENING.search(line):
+            listening = True
+        elif _PANIC.search(line):
+            panics.append(line.strip())
+        elif _MLOCK.search(line):
+            mlock.append(line.strip())
+    return ReplicaLog(release, status, view, primary, listening, tuple(panics), tuple(mlock))

@@ -1,0 +1,30 @@
+"""What every task needs of its host: the deployment it describes, and errors as one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyinfra import host
+from pyinfra.api.exceptions import DeployError
+
+from cluster.binary import BinaryError
+from cluster.config import ConfigError
+from cluster.data_file import DataFileError
+from cluster.health import Unhealthy
+from cluster.inventory import HOST_DATA, Deployment, of_host
+
+
+def deployment_here() -> Deployment:
+    """The deployment of the host that the current task runs for."""
+    with guarded():
+        return of_host({key: host.data.get(key) for key in HOST_DATA})
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Let the project's errors stop this host's deploy with their own words."""
+    try:
+        yield
+    except (BinaryError, ConfigError, DataFileError, Unhealthy) as error:
+        raise DeployError(str(error)) from None

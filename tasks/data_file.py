@@ -1,0 +1,90 @@
+"""Data files: formatted once, when the cluster has never existed; never touched again."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import deploy
+from pyinfra.operations import files, server
+
+from cluster import binary, processes
+from cluster.data_file import DataFileError, Identity, Plan, decide, parse_superblock
+from cluster.inventory import Deployment
+from tasks._host import deployment_here, guarded
+
+#: `inspect` reads 96 KiB; it may hang on a damaged file, so it is never let run without a bound.
+_INSPECT_TIMEOUT_S = 30
+
+
+@deploy("Format the data files of a new cluster")
+def format_once() -> None:
+    """Format each replica's file, only if none exists: to ``.partial``, then renamed."""
+    deployment = deployment_here()
+    replicas = deployment.cluster.replicas
+    paths = {r.index: processes.files_of(deployment, r.index) for r in replicas}
+    for directory in (deployment.state_dir, *(path.directory for path in paths.values())):
+        files.directory(name=f"Keep {directory.name}/ private", path=str(directory), mode="700")
+    with guarded():
+        if plan(deployment) == "keep":
+            host.noop("data files: all there, and of this cluster")
+            return
+        command = binary.command(deployment)
+    marker = str(processes.bootstrap_marker(deployment))
+    files.file(name="Note that no replica has started yet", path=marker, mode="600")
+    for index, path in paths.items():
+        if not path.data.exists():
+            server.shell(
+                name=f"Format replica {index}'s data file",
+                commands=_format_commands(deployment, command, index, path.data),
+            )
+    files.file(name="Note that every replica has its data file", path=marker, present=False)
+
+
+def plan(deployment: Deployment) -> Plan:
+    """What the data files allow, from what they say. Raises DataFileError and BinaryError."""
+    command = binary.command(deployment)
+    return decide(
+        {
+            replica.index: inspect(command, processes.files_of(deployment, replica.index).data)
+            for replica in deployment.cluster.replicas
+        },
+        deployment.cluster,
+        is_bootstrapping=processes.bootstrap_marker(deployment).exists(),
+    )
+
+
+def inspect(command: list[str], path: Path) -> Identity | None:
+    """Whose file this is, by the server's own reading; None when there is none."""
+    if not path.exists():
+        return None
+    try:
+        done = subprocess.run(
+            [*command, "inspect", "superblock", str(path)],
+            capture_output=True, text=True, timeout=_INSPECT_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise DataFileError(
+            f"{path}: expected its superblock within {_INSPECT_TIMEOUT_S} s, found no answer. "
+            "Fix: check the disk"
+        ) from None
+    try:
+        return parse_superblock(done.stdout or done.stderr)
+    except DataFileError as error:
+        raise DataFileError(f"{path}: {error}") from None
+
+
+def _format_commands(
+    deployment: Deployment, command: list[str], index: int, path: Path
+) -> list[str]:
+    partial = path.with_name(path.name + ".partial")
+    formatting = processes.format_command(deployment, command, index, partial)
+    return [
+        f"rm -f {shlex.quote(str(partial))}",  # left by a format that was interrupted
+        shlex.join(formatting),
+        # -T, -n: a plain rename that never replaces a data file.
+        f"mv -n -T {shlex.quote(str(partial))} {shlex.quote(str(path))}",
+        f"test ! -e {shlex.quote(str(partial))}",
+    ]

@@ -1,0 +1,111 @@
+"""Replicas as processes: started under a supervisor, restarted one at a time, stopped together."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host, logger
+from pyinfra.api import deploy
+from pyinfra.operations import files, python, server
+
+from cluster import binary, health, processes
+from cluster.inventory import REPOSITORY, Deployment
+from tasks._host import deployment_here, guarded
+
+_TEMPLATE = REPOSITORY / "files" / "tigerbeetle" / "supervisord.conf.j2"
+_STOP_TRIES = 40
+_STOP_DELAY_S = 0.5
+
+
+@deploy("Start the replicas")
+def start() -> None:
+    """Start what does not run. A changed setting restarts one replica at a time, each awaited."""
+    deployment = deployment_here()
+    states = processes.states(deployment)
+    with guarded():
+        values = processes.supervisor_values(deployment, binary.command(deployment))
+    written = files.template(
+        name="Write the supervisor's configuration",
+        src=str(_TEMPLATE),
+        dest=str(processes.config_path(deployment)),
+        mode="600",
+        **values,
+    )
+    if states is None:
+        _shell("Start the supervisor and its replicas", _supervisord(deployment))
+        return
+    if written.will_change:
+        _restart_in_turn(deployment)
+    for index, process in states.items():
+        if not process.pid:
+            program = processes.program_name(index)
+            _shell(f"Start replica {index}", _supervisorctl(deployment, "start", program))
+
+
+@deploy("Wait until the cluster commits")
+def wait_until_committing() -> None:
+    """Health level 3: all replicas normal, one transfer committed and read back."""
+    python.call(
+        name="Wait until the cluster commits",
+        function=_await_commit,
+        deployment=deployment_here(),
+    )
+
+
+@deploy("Stop the replicas")
+def stop() -> None:
+    """Stop supervisor and replicas, orphans too. Data stays. Nothing to do when none runs."""
+    deployment = deployment_here()
+    for index, pid in processes.orphans(deployment).items():
+        _shell(f"Stop replica {index}, left by a dead supervisor", f"kill {pid}")
+    if processes.states(deployment) is None:
+        host.noop("no supervisor runs")
+        return
+    _shell("Stop the replicas", _supervisorctl(deployment, "stop", "all"))
+    _shell("Stop the supervisor", _supervisorctl(deployment, "shutdown"))
+    server.shell(
+        name="Wait until the supervisor is gone",
+        commands=[f"test ! -e {shlex.quote(str(deployment.state_dir / 'supervisord.pid'))}"],
+        _retries=_STOP_TRIES,
+        _retry_delay=_STOP_DELAY_S,
+    )
+
+
+def _restart_in_turn(deployment: Deployment) -> None:
+    """Give each replica its new settings, the next only when the cluster commits with it."""
+    for replica in deployment.cluster.replicas:
+        _shell(
+            f"Restart replica {replica.index} with its new settings",
+            _supervisorctl(deployment, "update", processes.program_name(replica.index)),
+        )
+        python.call(
+            name=f"Wait until the cluster commits with replica {replica.index}",
+            function=_await_commit,
+            deployment=deployment,
+        )
+
+
+def _await_commit(deployment: Deployment) -> None:
+    with guarded():
+        health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
+
+
+def _shell(name: str, command: str, **arguments: Any) -> None:
+    server.shell(name=name, commands=[command], **arguments)
+
+
+def _supervisord(deployment: Deployment) -> str:
+    return _tool("supervisord", deployment)
+
+
+def _supervisorctl(deployment: Deployment, *action: str) -> str:
+    return _tool("supervisorctl", deployment, *action)
+
+
+def _tool(program: str, deployment: Deployment, *action: str) -> str:
+    """The program of this environment, quoted for a shell."""
+    path = Path(sys.executable).parent / program
+    return shlex.join([str(path), "-c", str(processes.config_path(deployment)), *action])
