@@ -1,0 +1,51 @@
+"""Options and fixtures of every suite, and what this machine lacks for the marked tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+
+import pytest
+
+from cluster import binary, config
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--inventory",
+        help="the deployment that tests/infra verifies; without it, they skip when nothing runs",
+    )
+
+
+def _lacks(marker: str) -> str | None:
+    """Why tests with this marker cannot run here, or None when they can."""
+    if marker == "genuine" and binary.find_tigerbeetle(config.load()) is None:
+        return "no genuine tigerbeetle server in TIGERBEETLE_BIN or on PATH"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lacks = {marker: _lacks(marker) for marker in ("genuine",)}
+    for item in items:
+        for marker, reason in lacks.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_report_header() -> str:
+    server = shutil.which("tigerbeetle") or "none"
+    return f"genuine server: {os.environ.get('TIGERBEETLE_BIN') or server}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many ran of each suite."""
+    ran = Counter(
+        report.nodeid.split("/")[1].split("::")[0]
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call" and "/" in report.nodeid
+    )
+    if ran:
+        counts = " · ".join(f"{suite} {count}" for suite, count in sorted(ran.items()))
+        terminalreporter.write_line(f"ran: {counts}")

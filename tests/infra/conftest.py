@@ -1,0 +1,42 @@
+"""The deployment under verification, read as a user would: INVENTORY= or --inventory."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster import inventory, processes
+from cluster.config import ConfigError
+from cluster.inventory import Deployment
+from tests.infra.world import World
+
+_DEPLOYMENT = pytest.StashKey[Deployment]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        config.stash[_DEPLOYMENT] = inventory.read(config.getoption("--inventory"))
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A row per replica, so that each has its own line in the result."""
+    if "replica" in metafunc.fixturenames:
+        replicas = metafunc.config.stash[_DEPLOYMENT].cluster.replicas
+        metafunc.parametrize("replica", replicas, ids=lambda r: f"replica-{r.index}")
+
+
+@pytest.fixture(scope="session")
+def deployment(request: pytest.FixtureRequest) -> Deployment:
+    """What the inventory says should be there."""
+    found = request.config.stash[_DEPLOYMENT]
+    asked_for = request.config.getoption("--inventory")
+    if not asked_for and processes.states(found) is None:
+        pytest.skip(f"no {found.name} cluster runs: `make up`, then `make verify`")
+    return found
+
+
+@pytest.fixture
+def world(host: object, deployment: Deployment) -> World:
+    """What is really there, read through testinfra from files and /proc."""
+    return World(host, deployment)

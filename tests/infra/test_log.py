@@ -1,0 +1,35 @@
+"""What the replicas say of themselves: release, view, primary; and no panic."""
+
+from __future__ import annotations
+
+import re
+
+from cluster.config import Replica
+from tests.infra.world import World
+
+_NORMAL = re.compile(r"transition_to_normal\w*: view=(?:\d+\.\.)?(\d+) (primary|backup)")
+
+
+def test_the_log_is_free_of_panics(world: World, replica: Replica) -> None:
+    assert "panic: " not in world.log(replica)
+
+
+def test_the_log_says_that_the_replica_listens(world: World, replica: Replica) -> None:
+    assert ": listening on " in world.log(replica)
+
+
+def test_the_replica_runs_the_configured_release(world: World, replica: Replica) -> None:
+    releases = re.findall(r"info\(main\): release=(\S+)", world.log(replica))
+    assert releases[-1] == world.deployment.cluster.release
+
+
+def test_the_log_names_the_emulator_exactly_where_it_is_one(world: World, replica: Replica) -> None:
+    assert ("EMULATOR" in world.log(replica)) == (world.deployment.engine == "emulator")
+
+
+def test_one_replica_is_primary_and_it_is_the_view_s(world: World) -> None:
+    last = {r.index: _NORMAL.findall(world.log(r))[-1] for r in world.deployment.cluster.replicas}
+    views = {int(view) for view, _ in last.values()}
+    assert len(views) == 1
+    primaries = [index for index, (_, role) in last.items() if role == "primary"]
+    assert primaries == [views.pop() % len(last)]
