@@ -28,7 +28,7 @@ $(INSTALLED): uv.lock pyproject.toml files/bootstrap.py
 
 .PHONY: quickstart
 quickstart: $(INSTALLED) ## Deploy, verify, load, audit and report, on the best engine this machine has
-	@$(PYTHON) -m cluster.quickstart
+	@$(PYTHON) -m cluster.quickstart $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
 
 .PHONY: test
 test: $(INSTALLED) lint ## Run every test that this machine can run, after the linters

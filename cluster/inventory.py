@@ -80,6 +80,7 @@ def read(path: str | Path | None = None) -> Deployment:
     if not file.is_file():
         known = ", ".join(sorted(str(f.relative_to(REPOSITORY)) for f in _inventories()))
         raise ConfigError("INVENTORY", expected=known, found=inventory, fix="name one of them")
+    config.load()  # its own error is clearer than the inventory's about it
     command = [sys.executable, "-m", "pyinfra", str(file), "debug-inventory", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     if done.returncode != 0:
@@ -104,3 +105,13 @@ def read_or_exit(path: str | Path | None = None) -> Deployment:
 
 def _inventories() -> list[Path]:
     return [f for f in (REPOSITORY / "inventories").glob("*.py") if f.stem != "__init__"]
+
+
+def main() -> None:
+    """Validate ``$INVENTORY`` and say what it is; exit code 2 when it is bad."""
+    deployment = read_or_exit()
+    print(f"{deployment.name}: {deployment.label}, at {deployment.cluster.addresses}")
+
+
+if __name__ == "__main__":
+    main()
