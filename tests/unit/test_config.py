@@ -1,0 +1,219 @@
+"""A bad setting ends in one line that names variable, expected, found and fix; exit code 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cluster import config
+from cluster.config import ENV_FILE, ConfigError, size_bytes
+
+P = config.PREFIX
+
+
+def settings(**changes: str | None) -> dict[str, str]:
+    """The committed settings with some changed, or removed where None."""
+    merged: dict[str, str | None] = {**config.read(ENV_FILE, {})}
+    merged.update({f"{P}{key.lstrip('_')}": value for key, value in changes.items()})
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def replicas(count: int) -> dict[str, str]:
+    """Settings of ``count`` well-formed replicas."""
+    base = {k: v for k, v in settings().items() if not config.REPLICA_KEY.fullmatch(k)}
+    for i in range(count):
+        base |= {
+            f"{P}{i}_CONTAINER_NAME": f"tigerbeetle-{i}",
+            f"{P}{i}_IP": f"172.20.0.{10 + i}",
+            f"{P}{i}_PORT": str(3000 + i),
+        }
+    base[f"{P}ADDRESSES"] = ",".join(f"172.20.0.{10 + i}:{3000 + i}" for i in range(count))
+    return base
+
+
+def test_the_committed_file_is_valid() -> None:
+    cluster = config.parse(settings())
+    assert cluster.addresses == "172.20.0.10:3000,172.20.0.11:3001,172.20.0.12:3002"
+    assert [replica.name for replica in cluster.replicas] == [f"tigerbeetle-{i}" for i in range(3)]
+    assert cluster.id == 0
+
+
+def test_a_cluster_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        config.parse(settings()).id = 1  # type: ignore[misc]
+
+
+def test_the_token_is_in_no_printed_cluster() -> None:
+    cluster = config.parse(settings())
+    assert cluster.token not in repr(cluster)
+    assert cluster.token not in str(cluster)
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_one_three_or_six_replicas_are_a_cluster(count: int) -> None:
+    assert len(config.parse(replicas(count)).replicas) == count
+
+
+BAD = [
+    # what is changed, the variable that the error names, what it says
+    ({"0_IP": None}, "0_IP", "found nothing"),
+    ({"SUBNET": None}, "SUBNET", "found nothing"),
+    ({"CLUSTER_ID": None}, "CLUSTER_ID", "found nothing"),
+    ({"1_IP": "172.20.0.300"}, "1_IP", "expected an IPv4 address"),
+    ({"1_IP": "localhost"}, "1_IP", "expected an IPv4 address"),
+    ({"1_IP": "172.20.0.10"}, "1_IP", "differs from replica 0's"),
+    ({"2_PORT": "3000"}, "2_PORT", "differs from replica 0's"),
+    ({"2_PORT": "http"}, "2_PORT", "expected a port from 1 to 65535"),
+    ({"2_PORT": "0"}, "2_PORT", "expected a port from 1 to 65535"),
+    ({"2_PORT": "65536"}, "2_PORT", "expected a port from 1 to 65535"),
+    ({"2_CONTAINER_NAME": "tigerbeetle-0"}, "2_CONTAINER_NAME", "differs from replica 0's"),
+    ({"2_CONTAINER_NAME": "-rm; x"}, "2_CONTAINER_NAME", "expected a container name"),
+    ({"SUBNET": "172.20.0.1/24"}, "SUBNET", "host bits zero"),
+    ({"SUBNET": "10.0.0.0/24"}, "0_IP", "inside 10.0.0.0/24"),
+    ({"ADDRESSES": None}, "ADDRESSES", "found nothing"),
+    (
+        {"ADDRESSES": "172.20.0.11:3001,172.20.0.10:3000,172.20.0.12:3002"},
+        "ADDRESSES",
+        "expected 172.20.0.10:3000,172.20.0.11:3001,172.20.0.12:3002",
+    ),
+    ({"ADDRESSES": "172.20.0.10:3000"}, "ADDRESSES", "in order"),
+    ({"CLUSTER_ID": "-1"}, "CLUSTER_ID", "from 0 to 2^128 - 1"),
+    ({"CLUSTER_ID": str(2**128)}, "CLUSTER_ID", "from 0 to 2^128 - 1"),
+    ({"AUTH_TOKEN": ""}, "AUTH_TOKEN", "not empty"),
+    ({"RELEASE": "latest"}, "RELEASE", "such as 0.17.9"),
+    ({"IMAGE_DIGEST": "sha256:123"}, "IMAGE_DIGEST", "make pin"),
+    ({"SHA256_X86_64": "beef"}, "SHA256_X86_64", "make pin"),
+    ({"DOWNLOAD_URL": "file:///etc"}, "DOWNLOAD_URL", "http(s)"),
+    ({"CACHE_GRID": "512"}, "CACHE_GRID", "such as 512MiB"),
+    ({"MEMORY_LIMIT": "2GiB"}, "MEMORY_LIMIT", "at least 2642MiB"),
+    ({"MEMLOCK": "unlimited"}, "MEMLOCK", "-1 for unlimited"),
+    ({"BIND": "eth0"}, "BIND", "IPv4 address"),
+    ({"DATA_DIR": ""}, "DATA_DIR", "a directory"),
+    ({"STATSD": "localhost:8125"}, "STATSD", "resolves no host names"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable", "says"), BAD, ids=[f"{v}-{i}" for i, (_, v, _) in enumerate(BAD)]
+)
+def test_a_bad_value_is_named_with_what_was_expected(
+    changes: dict[str, str | None], variable: str, says: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.parse(settings(**{f"_{key}": value for key, value in changes.items()}))
+    line = str(error.value)
+    assert line.startswith(f"{P}{variable}: expected ")
+    assert says in line
+    assert ", found " in line
+    assert ". Fix: " in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("count", "says"), [(0, "without a gap"), (2, "use 3"), (4, "use 3 or 6"), (5, "use 3 or 6"),
+                        (7, "at most 6")],
+)  # fmt: skip
+def test_other_replica_counts_are_refused_with_the_reason(count: int, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        config.parse(replicas(count))
+
+
+def test_a_gap_in_the_replica_numbers_is_refused() -> None:
+    gap = {k: v for k, v in replicas(6).items() if f"{P}1_" not in k}
+    with pytest.raises(ConfigError, match="without a gap"):
+        config.parse(gap)
+
+
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a readable file"):
+        config.read(tmp_path / "absent.env", {})
+    (tmp_path / "binary.env").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="expected a readable file"):
+        config.read(tmp_path / "binary.env", {})
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        (f"{P}1_PROT", f"{P}1_PORT"),
+        (f"{P}ADRESSES", f"{P}ADDRESSES"),
+        ("LU_CFG_TIGERBETLE_SUBNET", f"{P}SUBNET"),
+    ],
+)
+def test_a_mistyped_name_in_the_file_is_refused_and_the_right_one_suggested(
+    tmp_path: Path, typo: str, meant: str
+) -> None:
+    file = tmp_path / "x.env"
+    file.write_text(f"{ENV_FILE.read_text()}{typo}=1\n")
+    with pytest.raises(ConfigError, match=f"^{typo}: .*did you mean {meant}"):
+        config.read(file, {})
+
+
+def test_a_mistyped_name_in_the_environment_is_refused() -> None:
+    with pytest.raises(ConfigError, match="in the environment"):
+        config.read(ENV_FILE, {f"{P}CACHE_GRIDD": "1GiB"})
+
+
+def test_other_variables_of_the_environment_are_none_of_our_business() -> None:
+    assert "HOME" not in config.read(ENV_FILE, {"HOME": "/root"})
+
+
+def test_the_environment_wins_over_the_file_as_in_compose() -> None:
+    assert config.load(ENV_FILE, {f"{P}CLUSTER_ID": "7"}).id == 7
+    assert config.load(ENV_FILE, {}).id == 0
+
+
+def test_on_loopback_only_the_addresses_differ() -> None:
+    cluster = config.parse(settings())
+    local = cluster.on_loopback()
+    assert local.addresses == "127.0.0.1:3000,127.0.0.1:3001,127.0.0.1:3002"
+    assert local.id == cluster.id
+    assert cluster.addresses.startswith("172.20.0.10")
+
+
+@given(number=st.integers(0, 4096), unit=st.sampled_from(["KiB", "MiB", "GiB"]))
+def test_a_size_is_its_number_times_its_unit(number: int, unit: str) -> None:
+    power = {"KiB": 1, "MiB": 2, "GiB": 3}[unit]
+    assert size_bytes(f"{number}{unit}") == number * 1024**power
+
+
+@given(text=st.text().filter(lambda t: not t.endswith(("KiB", "MiB", "GiB"))))
+def test_anything_else_is_not_a_size(text: str) -> None:
+    with pytest.raises(ValueError, match="not a size"):
+        size_bytes(text)
+
+
+PROGRAMS = ["cluster.inventory", "cluster.status", "cluster.logs", "cluster.quickstart"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_ends_with_code_2_and_one_line(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", program],
+        env=os.environ | {f"{P}1_PORT": "70000"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: {P}1_PORT: expected a port from 1 to 65535, found '70000'. "
+        "Fix: set it in env/tigerbittle.env."
+    ]
+    assert done.stdout == ""
+
+
+def test_pyinfra_itself_ends_with_code_2_before_it_connects(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", "--yes", "inventories/emulator.py", "deploy.py"],
+        env=os.environ | {f"{P}SUBNET": "10.0.0.0/24", f"{P}DATA_DIR": str(tmp_path / "state")},
+        capture_output=True, text=True, timeout=60, cwd=ENV_FILE.parent.parent,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"error: {P}0_IP: expected an address inside 10.0.0.0/24" in done.stderr
+    assert "Connected" not in done.stderr
+    assert not (tmp_path / "state").exists()

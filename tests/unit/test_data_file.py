@@ -1,0 +1,99 @@
+"""Formatting is right only for a cluster that never existed; a foreign file is never started."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from cluster import config
+from cluster.data_file import DataFileError, Identity, decide, file_name, parse_superblock
+
+CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
+
+#: As `tigerbeetle inspect superblock` of 0.17.9 prints them, the other fields left out.
+SUPERBLOCK = """\
+|||| version=2
+|||| release_format=0.17.9
+|||| cluster=0x00000000000000000000000000000000
+|||| vsr_state.checkpoint.release=0.17.9
+|||| vsr_state.replica_id=0xe86c59ee4d7863c5ee4bfeb05f40a210
+|||| vsr_state.members[0]=0x04fd2e0ee4f9e71c59289a79962587c1
+|||| vsr_state.members[1]=0xe86c59ee4d7863c5ee4bfeb05f40a210
+|||| vsr_state.members[2]=0x64de0facf4e470fb745c6e7727e04db9
+|||| vsr_state.members[3]=0x57fde8fd01a82e8de537f41c8b3a2a8e
+|||| vsr_state.members[4]=0x2c8a40766c1debd1d399faa3102f6f49
+|||| vsr_state.members[5]=0x5dcab844acce32136b657ed3616f755a
+|||| vsr_state.replica_count=3
+"""
+
+
+def own(index: int) -> Identity:
+    return Identity(CLUSTER.id, index, 3, CLUSTER.release)
+
+
+def test_the_superblock_says_cluster_replica_count_and_release() -> None:
+    assert parse_superblock(SUPERBLOCK) == Identity(0, 1, 3, "0.17.9")
+
+
+@pytest.mark.parametrize(
+    "missing", ["cluster=", "vsr_state.replica_id", "vsr_state.replica_count", "checkpoint.release"]
+)
+def test_a_superblock_without_a_field_is_not_read(missing: str) -> None:
+    lines = [line for line in SUPERBLOCK.splitlines() if missing not in line]
+    with pytest.raises(DataFileError, match="expected a formatted data file"):
+        parse_superblock("\n".join(lines))
+
+
+def test_copies_that_disagree_are_not_read() -> None:
+    torn = SUPERBLOCK.replace("|||| cluster=", "|_|| cluster=")
+    with pytest.raises(DataFileError, match="do not format over it"):
+        parse_superblock(torn)
+
+
+def test_the_error_quotes_what_the_server_said() -> None:
+    with pytest.raises(DataFileError, match="superblock not found"):
+        parse_superblock("thread 7 panic: superblock not found\n")
+
+
+@pytest.mark.parametrize("present", list(product([False, True], repeat=3)))
+def test_only_none_or_all_of_the_files_are_a_cluster(present: tuple[bool, ...]) -> None:
+    found = {i: own(i) if there else None for i, there in enumerate(present)}
+    if all(present):
+        assert decide(found, CLUSTER, is_bootstrapping=False) == "keep"
+    elif not any(present):
+        assert decide(found, CLUSTER, is_bootstrapping=False) == "format"
+    else:
+        with pytest.raises(DataFileError, match="`recover`"):
+            decide(found, CLUSTER, is_bootstrapping=False)
+
+
+@pytest.mark.parametrize("present", list(product([False, True], repeat=3)))
+def test_an_interrupted_first_format_may_go_on(present: tuple[bool, ...]) -> None:
+    found = {i: own(i) if there else None for i, there in enumerate(present)}
+    expected = "keep" if all(present) else "format"
+    assert decide(found, CLUSTER, is_bootstrapping=True) == expected
+
+
+FOREIGN = [
+    (Identity(7, 1, 3, "0.17.9"), "cluster 7"),
+    (Identity(0, 2, 3, "0.17.9"), "replica 2 of 3"),
+    (Identity(0, 1, 6, "0.17.9"), "of 6"),
+]
+
+
+@pytest.mark.parametrize(("foreign", "says"), FOREIGN)
+@pytest.mark.parametrize("is_bootstrapping", [False, True])
+def test_a_foreign_file_is_refused(foreign: Identity, says: str, is_bootstrapping: bool) -> None:
+    found = {0: own(0), 1: foreign, 2: own(2)}
+    with pytest.raises(DataFileError, match=f"found that of .*{says}"):
+        decide(found, CLUSTER, is_bootstrapping=is_bootstrapping)
+
+
+def test_a_file_of_an_older_release_is_ours() -> None:
+    found = {i: Identity(0, i, 3, "0.17.4") for i in range(3)}
+    assert decide(found, CLUSTER, is_bootstrapping=False) == "keep"
+
+
+def test_the_file_name_is_cluster_and_replica() -> None:
+    assert file_name(0, 2) == "0_2.tigerbeetle"

@@ -1,0 +1,80 @@
+"""A replica's role, view and release are read from its log, and only its last life counts."""
+
+from __future__ import annotations
+
+from cluster.log import parse
+
+#: Lines of a genuine 0.17.9 replica's log.
+BOOT = """\
+2026-11-23 05:06:07.728Z info(io): opening "0.tb"...
+2026-11-23 05:06:09.128Z info(main): release=0.17.9
+2026-11-23 05:06:09.128Z info(main): release_client_min=0.16.4
+""".splitlines()
+BACKUP = [
+    "2026-11-23 05:06:56.467Z info(replica): 0R: transition_to_view_change_status: "
+    "view=0..1 status=vsr.replica.Status.recovering..vsr.replica.Status.view_change",
+    "2026-11-23 05:06:56.467Z info(main): 0: cluster=0: listening on "
+    "net.SocketAddress{ .ip = 127.0.0.1, .port = 4100 }",
+    "2026-11-23 05:06:57.313Z info(replica): 0n: transition_to_normal_from_view_change_status: "
+    "view=1..1 backup",
+]
+PRIMARY = [
+    "2026-11-23 05:06:57.311Z info(replica): 1N: transition_to_normal_from_view_change_status: "
+    "view=1..1 primary",
+]
+FRESH = [
+    "2026-11-23 05:06:57.195Z info(replica): 1n: transition_to_normal_from_recovering_status: "
+    "view=0 backup",
+]
+
+
+def test_a_backup_is_read_from_its_last_transition() -> None:
+    log = parse([*BOOT, *BACKUP])
+    assert (log.status, log.view, log.role) == ("normal", 1, "backup")
+    assert log.release == "0.17.9"
+    assert log.is_listening
+
+
+def test_a_primary_is_read_from_its_last_transition() -> None:
+    log = parse([*BOOT, *FRESH, *PRIMARY])
+    assert (log.view, log.role) == (1, "primary")
+
+
+def test_a_view_without_a_range_is_read() -> None:
+    assert parse([*BOOT, *FRESH]).view == 0
+
+
+def test_during_a_view_change_a_replica_is_neither() -> None:
+    log = parse([*BOOT, *FRESH, BACKUP[0]])
+    assert (log.status, log.role) == ("view_change", "view_change")
+
+
+def test_what_was_said_before_a_restart_no_longer_holds() -> None:
+    log = parse([*BOOT, *BACKUP, BOOT[0]])
+    assert (log.release, log.status, log.view, log.is_listening) == ("", "", None, False)
+    assert log.role == "-"
+
+
+def test_a_panic_is_remembered_across_restarts() -> None:
+    panic = "thread 7 panic: superblock not found"
+    assert parse([*BOOT, panic, *BOOT]).panics == (panic,)
+    assert parse(BOOT).panics == ()
+
+
+def test_an_unlocked_memory_warning_is_kept() -> None:
+    warning = (
+        "2026-11-23 05:06:57Z warning(mlock): Unable to lock pages in memory (memory would exceed "
+        "RLIMIT_MEMLOCK) - kernel swap would otherwise bypass the storage fault tolerance."
+    )
+    assert parse([*BOOT, warning]).mlock_warnings == (warning,)
+    assert parse(BOOT).mlock_warnings == ()
+
+
+def test_a_dead_replica_keeps_its_past_and_loses_its_role() -> None:
+    dead = parse([*BOOT, *PRIMARY]).after_death()
+    assert (dead.release, dead.role, dead.view) == ("0.17.9", "-", None)
+
+
+def test_an_empty_log_says_nothing() -> None:
+    log = parse([])
+    assert (log.release, log.role, log.view, log.is_listening) == ("", "-", None, False)
