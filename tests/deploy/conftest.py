@@ -1,0 +1,30 @@
+"""One deployed cluster per inventory, shared by the tests that do not break it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clusters import Sandbox, sandbox
+
+INVENTORIES = [
+    pytest.param("inventories/emulator.py", id="emulator"),
+    pytest.param("inventories/process.py", id="process", marks=pytest.mark.genuine),
+]
+
+
+@pytest.fixture(scope="module", params=INVENTORIES)
+def deployed(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """A cluster that is up, by the command a user types."""
+    with sandbox(request.param) as made:
+        done = made.up()
+        assert done.returncode == 0, done.stderr[-4000:]
+        yield made
+
+
+@pytest.fixture
+def emulator() -> Iterator[Sandbox]:
+    """An emulator sandbox where nothing has been deployed yet."""
+    with sandbox("inventories/emulator.py") as made:
+        yield made
