@@ -11,7 +11,7 @@ from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.operations import files, python, server
 
-from cluster import binary, health, processes
+from cluster import binary, config, health, processes
 from cluster.inventory import REPOSITORY, Deployment
 from tasks._host import deployment_here, guarded
 
@@ -35,7 +35,9 @@ def start() -> None:
         **values,
     )
     if states is None:
-        _shell("Start the supervisor and its replicas", _supervisord(deployment))
+        # Without the token: a replica has no use for it, and /proc shows every environment.
+        unset = f"env --unset={config.PREFIX}AUTH_TOKEN "
+        _shell("Start the supervisor and its replicas", unset + _supervisord(deployment))
         return
     if written.will_change:
         _restart_in_turn(deployment)

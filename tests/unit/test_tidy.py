@@ -1,0 +1,88 @@
+"""The repository agrees with itself: environment, Makefile, README, dependencies."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cluster import config
+from cluster.inventory import REPOSITORY
+
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
+README = (REPOSITORY / "README.md").read_text()
+PROJECT = (REPOSITORY / "pyproject.toml").read_text()
+TARGETS = re.findall(r"^([a-z][a-z0-9-]*):", MAKEFILE, re.MULTILINE)
+SIZE_MAX_BYTES = 1024**2
+
+
+def tracked() -> list[Path]:
+    names = subprocess.check_output(["git", "ls-files"], cwd=REPOSITORY, text=True)
+    return [REPOSITORY / name for name in names.splitlines() if (REPOSITORY / name).is_file()]
+
+
+@pytest.mark.parametrize("variable", sorted(config.read(config.ENV_FILE, {})))
+def test_the_readme_explains_every_variable(variable: str) -> None:
+    general = re.sub(r"_\d+_", "_X_", variable)
+    assert f"`{general}`" in README
+
+
+@pytest.mark.parametrize("target", sorted(set(TARGETS)))
+def test_make_alone_lists_every_target_with_a_description(target: str) -> None:
+    printed = subprocess.check_output(["make"], cwd=REPOSITORY, text=True)
+    assert re.search(rf"^  {target} +\S", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", sorted(set(TARGETS)))
+def test_every_target_is_declared_phony(target: str) -> None:
+    assert re.search(rf"^\.PHONY: {target}$", MAKEFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"-m ([a-z_.]+)", MAKEFILE))))
+def test_every_program_that_make_runs_exists(module: str) -> None:
+    assert importlib.util.find_spec(module) is not None
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`make ([a-z][a-z0-9-]*)", README))))
+def test_every_make_command_of_the_readme_is_a_target(command: str) -> None:
+    assert command in TARGETS
+
+
+def test_the_readme_names_every_inventory() -> None:
+    for file in (REPOSITORY / "inventories").glob("*.py"):
+        assert f"inventories/{file.name}" in README
+
+
+def test_every_dependency_says_why_once() -> None:
+    groups = tomllib.loads(PROJECT)["dependency-groups"].values()
+    names = {re.split(r"[^a-zA-Z0-9-]", entry)[0] for group in groups for entry in group}
+    explained = {
+        m[1] for m in re.finditer(r'^  "([a-zA-Z0-9-]+)[^"]*",? *#', PROJECT, re.MULTILINE)
+    }
+    obvious = {"pytest", "ruff", "mypy", "yamllint"}
+    assert sorted(names - explained - obvious) == []
+
+
+def test_every_package_of_the_lock_has_hashes() -> None:
+    lock = tomllib.loads((REPOSITORY / "uv.lock").read_text())
+    for package in lock["package"]:
+        files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
+        if "registry" in package["source"]:
+            assert files
+            assert all(file["hash"].startswith("sha256:") for file in files)
+
+
+def test_nothing_large_and_no_private_file_is_tracked() -> None:
+    large = [str(f) for f in tracked() if f.stat().st_size > SIZE_MAX_BYTES]
+    assert large == []
+    private = [str(f) for f in tracked() if f.name.endswith((".tigerbeetle", ".local.env"))]
+    assert private == []
+
+
+def test_the_env_file_keeps_to_what_compose_and_python_read_alike() -> None:
+    for line in config.ENV_FILE.read_text().splitlines():
+        assert line == "" or line.startswith("#") or re.fullmatch(r"[A-Z0-9_]+=[^\s'\"$#]*", line)
