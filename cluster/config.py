@@ -6,6 +6,7 @@ line: variable, expected, found, fix. Nothing is touched before this has passed.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import io
 import os
@@ -311,3 +312,18 @@ def _build(model: type[Model], prefix: str, values: dict[str, object]) -> Model:
             found=found,
             fix="set it in env/tigerbittle.env",
         ) from None
+
+
+def main() -> None:
+    """Validate the configuration and print what it means; exit code 2 when it is bad."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.config", description=main.__doc__)
+    parser.add_argument("env_file", nargs="?", type=Path, default=ENV_FILE)
+    try:
+        cluster = load(parser.parse_args().env_file)
+    except ConfigError as error:
+        fail(error)
+    print(f"cluster {cluster.id}, release {cluster.release}, at {cluster.addresses}")
+
+
+if __name__ == "__main__":
+    main()

@@ -138,6 +138,11 @@ def passed_checks(junit: Path) -> int:
     return counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
 
 
+def runs_directory() -> Path:
+    """Where load runs are kept: $LOADTESTS_RUNS, else ``runs/`` in the repository."""
+    return Path(os.environ.get("LOADTESTS_RUNS") or REPOSITORY / "runs")
+
+
 def _end(process: subprocess.Popen[str]) -> None:
     """End what is left of a step's own process group (never the replicas: they left it)."""
     if process.poll() is not None:
@@ -165,7 +170,7 @@ def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Ta
         "transfers acknowledged": f"{result['transfers_acknowledged']:,}",
         "throughput": f"{result['actions_per_s']:,.0f} actions/s",
         "audit": audit["verdict"],
-        "report": str((run / "report.html").relative_to(REPOSITORY)),
+        "report": os.path.relpath(run / "report.html"),
         "wall time": f"{wall_s:.0f} s",
     }
     for key, value in rows.items():
@@ -199,7 +204,7 @@ def main() -> int:
 def _run(console: Console, chosen: str, deployment: Deployment, *, stop_on_failure: bool) -> int:
     begun = time.monotonic()
     run_id = time.strftime("quickstart-%Y%m%d-%H%M%S")
-    run = REPOSITORY / "runs" / run_id
+    run = runs_directory() / run_id
     run.mkdir(parents=True)
     junit = run / "verify.xml"
     environ = os.environ | {"INVENTORY": chosen}

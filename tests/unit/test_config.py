@@ -190,7 +190,68 @@ def test_anything_else_is_not_a_size(text: str) -> None:
         size_bytes(text)
 
 
-PROGRAMS = ["cluster.inventory", "cluster.status", "cluster.logs", "cluster.quickstart"]
+def edit(**changes: str | None) -> str:
+    """The text of an env file with these variables changed, or left out where None."""
+    return "".join(f"{k}={v}\n" for k, v in settings(**changes).items())
+
+
+def with_replicas(count: int) -> str:
+    return "".join(f"{key}={value}\n" for key, value in replicas(count).items())
+
+
+BAD_FILES = {
+    "missing variable": (edit(_RELEASE=None), f"{P}RELEASE: expected a release"),
+    "wrong IP": (edit(_0_IP="172.20.0"), f"{P}0_IP: expected an IPv4 address"),
+    "port clash": (edit(_1_PORT="3002"), f"{P}2_PORT: expected one that differs from replica 1's"),
+    "address order": (
+        edit(_ADDRESSES="172.20.0.12:3002,172.20.0.11:3001,172.20.0.10:3000"),
+        f"{P}ADDRESSES: expected 172.20.0.10:3000,",
+    ),
+    "outside the subnet": (edit(_SUBNET="172.21.0.0/24"), f"{P}0_IP: expected an address inside"),
+    "two replicas": (with_replicas(2), f"{P}X_IP: expected 1, 3 or 6 replicas"),
+    "four replicas": (with_replicas(4), f"{P}X_IP: expected 1, 3 or 6 replicas"),
+    "a typo": (edit() + f"{P}SUBNETT=x\n", f"{P}SUBNETT: expected a known variable (did you mean"),
+    "unreadable file": (None, "tigerbittle.env: expected a readable file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_ends_with_code_2_and_one_line(tmp_path: Path, case: str) -> None:
+    text, says = BAD_FILES[case]
+    file = tmp_path / "tigerbittle.env"
+    if text is not None:
+        file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.config", file], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert ", found " in line
+    assert ". Fix: " in line
+
+
+def test_a_good_file_ends_with_code_0(tmp_path: Path) -> None:
+    file = tmp_path / "tigerbittle.env"
+    file.write_text(edit(_CLUSTER_ID="7"))
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.config", file], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert done.stdout == (
+        "cluster 7, release 0.17.9, at 172.20.0.10:3000,172.20.0.11:3001,172.20.0.12:3002\n"
+    )
+
+
+PROGRAMS = [
+    "cluster.config",
+    "cluster.inventory",
+    "cluster.status",
+    "cluster.logs",
+    "cluster.quickstart",
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
