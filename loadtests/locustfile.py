@@ -1,0 +1,218 @@
+"""What ``locust -f`` names: the users, our options, and a run from test_start to test_stop.
+
+The same hooks serve one process, ``--processes``, and master and workers on several machines: a
+run's identity travels in the options, a worker's seconds come back as messages.
+"""
+
+from __future__ import annotations
+
+from locust import events
+from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import gevent
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+if _ROOT not in sys.path:  # locust puts this file's own directory first, not the repository
+    sys.path.insert(0, _ROOT)
+
+from cluster.config import ConfigError  # noqa: E402
+from loadtests import locust_stats, options, preflight, report, runs, target  # noqa: E402
+from loadtests.bridge import BridgeError  # noqa: E402
+from loadtests.conductor import WORKER_STOP_TIMEOUT_S, Conductor  # noqa: E402
+from loadtests.ledger import CLIENTS_PER_LEDGER, Ledger  # noqa: E402
+from loadtests.result import Settings  # noqa: E402
+from loadtests.session import Plan, Session  # noqa: E402
+from loadtests.users import ReaderUser, SettlementUser, WalletUser  # noqa: E402
+
+__all__ = ["ReaderUser", "SettlementUser", "WalletUser"]
+
+logger = logging.getLogger("loadtests")
+
+#: Time for users to finish their action before they are cut off; locust's own default is none.
+STOP_TIMEOUT_S = 6.0
+EXIT_USAGE = 2
+
+events.init_command_line_parser.add_listener(options.add)
+
+
+@events.init.add_listener
+def prepare(environment: Any, **_kwargs: Any) -> None:
+    """Before anything is started: settle the options, and make sure the cluster answers."""
+    settings, runner = environment.parsed_options, environment.runner
+    locust_stats.install()
+    environment.session = None
+    environment.stop_timeout = environment.stop_timeout or STOP_TIMEOUT_S
+    settings.spawn_rate = settings.spawn_rate or settings.num_users
+    if not settings.user_classes and not settings.class_picker:
+        environment.user_classes = [WalletUser]
+    if isinstance(runner, WorkerRunner):
+        runner.register_message("load_stop", _stop_worker, concurrent=True)
+        runner.register_message("load_rate", _set_rate)
+        return
+    runner.register_message("load_second", _take_second)
+    runner.register_message("load_finished", _take_summary)
+    if isinstance(runner, LocalRunner):
+        runner.register_message("load_rate", _set_rate)
+    try:
+        options.check(settings)
+        preflight.check_sessions(_workers(environment), clients_per_worker=CLIENTS_PER_LEDGER)
+        environment.target = target.resolve(
+            cluster_id=settings.cluster_id, addresses=settings.addresses, engine=settings.engine
+        )
+        preflight.check_release(environment.target.release)
+        _probe(environment.target)
+    except (ConfigError, ValueError, BridgeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        environment.process_exit_code = EXIT_USAGE
+        sys.exit(EXIT_USAGE)
+
+
+@events.test_start.add_listener
+def start(environment: Any, **_kwargs: Any) -> None:
+    """A run begins: on the master its manifest, on each worker its clients and wallets."""
+    runner, settings = environment.runner, environment.parsed_options
+    if not isinstance(runner, WorkerRunner):
+        conductor = Conductor(
+            environment.target,
+            _settings(environment),
+            name=settings.run_id,
+            group=settings.group,
+        )
+        environment.conductor = conductor
+        settings.run_id = ""  # only the first run of a process that serves the web UI
+        # Options travel to the workers with the order to spawn.
+        settings.run_tag, settings.run_path = conductor.tag, str(conductor.path)
+        settings.target_id = environment.target.cluster_id
+        settings.target_addresses = environment.target.addresses
+        conductor.start(progress=settings.progress)
+    if isinstance(runner, MasterRunner):
+        return
+    for user_class in environment.user_classes:
+        user_class.think_s = settings.think_s
+    try:
+        environment.session = Session(
+            _plan(environment),
+            on_second=lambda second: _send_second(environment, second),
+            users=lambda: runner.user_count,
+        )
+    except BridgeError as error:
+        logger.error("%s", error)
+        print(f"error: {error}", file=sys.stderr)
+        environment.process_exit_code = EXIT_USAGE
+        gevent.spawn_later(0, runner.quit)
+        return
+    if environment.session.arrivals and environment.shape_class is None:
+        environment.session.arrivals.rate = settings.rate / _workers(environment)
+
+
+@events.test_stopping.add_listener
+def stopping(environment: Any, **_kwargs: Any) -> None:
+    """The measured window ends. The master waits for its workers before locust lets go of them."""
+    if environment.session:
+        environment.session.stopping()
+    if isinstance(environment.runner, MasterRunner):
+        workers = len(environment.runner.clients.all)
+        environment.runner.send_message("load_stop", {})
+        timeout_s = (
+            environment.stop_timeout + environment.parsed_options.deadline_s + WORKER_STOP_TIMEOUT_S
+        )
+        if not environment.conductor.wait_for_workers(workers, timeout_s):
+            logger.error("not every worker handed in its figures within %.0f s", timeout_s)
+
+
+@events.test_stop.add_listener
+def stop(environment: Any, **_kwargs: Any) -> None:
+    """The users have stopped: close the clients, write down the result."""
+    session, environment.session = environment.session, None
+    if session:
+        environment.runner.send_message("load_finished", session.finish())
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    conductor = environment.conductor
+    conductor.finish(_workers(environment))
+    report.write(conductor.path)
+    logger.info("result: %s", conductor.path)
+
+
+def _stop_worker(environment: Any, **_kwargs: Any) -> None:
+    environment.runner.stop()
+
+
+def _set_rate(environment: Any, msg: Any, **_kwargs: Any) -> None:
+    if environment.session and environment.session.arrivals:
+        environment.session.arrivals.rate = float(msg.data["rate"])
+
+
+def _take_second(environment: Any, msg: Any, **_kwargs: Any) -> None:
+    environment.conductor.series.add(msg.data)
+
+
+def _take_summary(environment: Any, msg: Any, **_kwargs: Any) -> None:
+    environment.conductor.finished[msg.data["worker"]] = msg.data
+
+
+def _send_second(environment: Any, second: Any) -> None:
+    locust_stats.hand_over(environment.stats, second)
+    environment.runner.send_message("load_second", second)
+
+
+def _workers(environment: Any) -> int:
+    """How many processes put load on: known on the master before they have connected."""
+    runner, settings = environment.runner, environment.parsed_options
+    if isinstance(runner, LocalRunner):
+        return 1
+    if isinstance(runner, MasterRunner):
+        return max(len(runner.clients.all), int(settings.expect_workers))
+    return max(1, int(settings.expect_workers))
+
+
+def _probe(where: Any) -> None:
+    """One short connection, so that a wrong address or id is told before users are started."""
+    ledger = Ledger(int(where.cluster_id), where.addresses)
+    try:
+        ledger.connect()
+    finally:
+        ledger.close()
+
+
+def _plan(environment: Any) -> Plan:
+    settings = environment.parsed_options
+    return Plan(
+        run=Path(settings.run_path)
+        if Path(settings.run_path).parent.is_dir()
+        # A worker on another machine keeps its part under its own runs directory.
+        else runs.directory() / Path(settings.run_path).name,
+        tag=settings.run_tag,
+        worker=environment.runner.worker_index,
+        cluster_id=int(settings.target_id),
+        addresses=settings.target_addresses,
+        wallets=settings.wallets,
+        skew=settings.skew,
+        seed=settings.seed,
+        deadline_s=settings.deadline_s,
+        batch_max=settings.batch_max,
+        open_loop=settings.rate > 0,
+        arrival_process=settings.arrivals,
+    )
+
+
+def _settings(environment: Any) -> Settings:
+    settings, shape = environment.parsed_options, environment.shape_class
+    return Settings(
+        users=settings.num_users or 1,
+        user_classes=[user_class.__name__ for user_class in environment.user_classes],
+        mode="open" if settings.rate else "closed",
+        rate=settings.rate or None,
+        profile=type(shape).__name__ if shape else "steady",
+        wallets=settings.wallets,
+        skew=settings.skew,
+        warmup_s=settings.warmup_s,
+        deadline_s=settings.deadline_s,
+        seed=settings.seed,
+        processes=_workers(environment),
+    )

@@ -1,0 +1,175 @@
+"""TigerBeetle's fixed-size records as numpy columns: no Python object per account or transfer.
+
+Layouts and status codes are those of release 0.17 (the client's ``bindings.py``), little-endian.
+A u128 is a pair of u64 columns, low half first.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tigerbeetle as tb
+
+U128 = ("<u8", (2,))
+
+ACCOUNT = np.dtype(
+    [
+        ("id", *U128),
+        ("debits_pending", *U128),
+        ("debits_posted", *U128),
+        ("credits_pending", *U128),
+        ("credits_posted", *U128),
+        ("user_data_128", *U128),
+        ("user_data_64", "<u8"),
+        ("user_data_32", "<u4"),
+        ("reserved", "<u4"),
+        ("ledger", "<u4"),
+        ("code", "<u2"),
+        ("flags", "<u2"),
+        ("timestamp", "<u8"),
+    ]
+)
+TRANSFER = np.dtype(
+    [
+        ("id", *U128),
+        ("debit_account_id", *U128),
+        ("credit_account_id", *U128),
+        ("amount", *U128),
+        ("pending_id", *U128),
+        ("user_data_128", *U128),
+        ("user_data_64", "<u8"),
+        ("user_data_32", "<u4"),
+        ("timeout", "<u4"),
+        ("ledger", "<u4"),
+        ("code", "<u2"),
+        ("flags", "<u2"),
+        ("timestamp", "<u8"),
+    ]
+)
+RESULT = np.dtype([("timestamp", "<u8"), ("status", "<u4"), ("reserved", "<u4")])
+#: One line of a run's record: a transfer exactly as sent, and what the cluster answered.
+RECORD = np.dtype([("sent", TRANSFER), ("result", RESULT)])
+
+QUERY_FILTER = np.dtype(
+    [
+        ("user_data_128", *U128),
+        ("user_data_64", "<u8"),
+        ("user_data_32", "<u4"),
+        ("ledger", "<u4"),
+        ("code", "<u2"),
+        ("reserved", "V6"),
+        ("timestamp_min", "<u8"),
+        ("timestamp_max", "<u8"),
+        ("limit", "<u4"),
+        ("flags", "<u4"),
+    ]
+)
+ACCOUNT_FILTER = np.dtype(
+    [
+        ("account_id", *U128),
+        ("user_data_128", *U128),
+        ("user_data_64", "<u8"),
+        ("user_data_32", "<u4"),
+        ("code", "<u2"),
+        ("reserved", "V58"),
+        ("timestamp_min", "<u8"),
+        ("timestamp_max", "<u8"),
+        ("limit", "<u4"),
+        ("flags", "<u4"),
+    ]
+)
+for _layout, _size in ((ACCOUNT, 128), (TRANSFER, 128), (RESULT, 16), (RECORD, 144)):
+    if _layout.itemsize != _size:
+        raise AssertionError(f"{_layout} takes {_layout.itemsize} bytes, the wire {_size}")
+
+Array = npt.NDArray[Any]
+
+#: Events of one create or lookup batch: what 1 MiB holds less its trailer (protocol of 0.17).
+BATCH_MAX = 8189
+
+CREATED = int(tb.CreateTransferStatus.CREATED)
+EXISTS = int(tb.CreateTransferStatus.EXISTS)
+ACCOUNT_EXISTS = int(tb.CreateAccountStatus.EXISTS)
+#: Our own mark for "sent, never answered"; the server never sends 0 in these results.
+UNANSWERED = 0
+
+LINKED = int(tb.TransferFlags.LINKED)
+PENDING = int(tb.TransferFlags.PENDING)
+POST = int(tb.TransferFlags.POST_PENDING_TRANSFER)
+VOID = int(tb.TransferFlags.VOID_PENDING_TRANSFER)
+MUST_NOT_OVERDRAW = int(tb.AccountFlags.DEBITS_MUST_NOT_EXCEED_CREDITS)
+
+_TRANSFER_STRUCT = struct.Struct("<12QQIIIHHQ")
+_MASK_64 = (1 << 64) - 1
+
+
+def pack_transfer(
+    id_low: int,
+    id_high: int,
+    debit: tuple[int, int],
+    credit: tuple[int, int],
+    amount: int,
+    *,
+    ledger: int,
+    code: int,
+    flags: int = 0,
+    timeout_s: int = 0,
+    pending: tuple[int, int] = (0, 0),
+    chain: tuple[int, int] = (0, 0),
+    user_data_64: int = 0,
+    user_data_32: int = 0,
+) -> bytes:
+    """One transfer event of 128 bytes. Ids are (low, high) pairs; ``chain`` is user_data_128."""
+    return _TRANSFER_STRUCT.pack(
+        id_low,
+        id_high,
+        *debit,
+        *credit,
+        amount & _MASK_64,
+        amount >> 64,
+        *pending,
+        *chain,
+        user_data_64,
+        user_data_32,
+        timeout_s,
+        ledger,
+        code,
+        flags,
+        0,
+    )
+
+
+def split(value: int) -> tuple[int, int]:
+    """A u128 as (low, high) halves."""
+    return value & _MASK_64, value >> 64
+
+
+def join(pair: Any) -> int:
+    """A u128 from its (low, high) halves."""
+    return int(pair[0]) | int(pair[1]) << 64
+
+
+def add(a: Array, b: Array) -> Array:
+    """Sum of two u128 columns of shape (n, 2), exact modulo 2^128."""
+    total: Array = a + b
+    total[:, 1] += total[:, 0] < a[:, 0]
+    return total
+
+
+def less(a: Array, b: Array) -> npt.NDArray[np.bool_]:
+    """Where u128 column ``a`` is below ``b``; both of shape (n, 2)."""
+    smaller: npt.NDArray[np.bool_] = (a[:, 1] < b[:, 1]) | (
+        (a[:, 1] == b[:, 1]) & (a[:, 0] < b[:, 0])
+    )
+    return smaller
+
+
+def overdrawn(accounts: Array) -> npt.NDArray[np.bool_]:
+    """Which accounts that must not overdraw have debits, pending included, above credits."""
+    limited = (accounts["flags"] & MUST_NOT_OVERDRAW) != 0
+    debits = add(accounts["debits_posted"], accounts["debits_pending"])
+    wrong: npt.NDArray[np.bool_] = limited & less(accounts["credits_posted"], debits)
+    return wrong
