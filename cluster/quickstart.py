@@ -75,7 +75,7 @@ def choose(cluster: Cluster, server: Path | None, memory_available: int) -> Choi
     return Choice("inventories/process.py", f"found a genuine server: {server}")
 
 
-def steps(chosen: str, run_id: str, junit: Path) -> list[Step]:
+def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -> list[Step]:
     """The five commands, as a person would type them."""
     target = f"INVENTORY={chosen}"
     return [
@@ -93,7 +93,7 @@ def steps(chosen: str, run_id: str, junit: Path) -> list[Step]:
             "load",
             [
                 str(_BIN / "locust"), "--locustfile", "loadtests/locustfile.py", "--headless",
-                "--users", str(USERS), "--run-time", f"{DURATION_S}s", "--run-id", run_id,
+                "--users", str(USERS), "--run-time", f"{duration_s}s", "--run-id", run_id,
             ],
             f"look with: make logs {target}; repeat with: make load {target}",
         ),
@@ -182,6 +182,7 @@ def main() -> int:
     """Run the steps; 0 when all passed, 1 when one failed, 2 on bad input, 130 on Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m cluster.quickstart", description=__doc__)
     parser.add_argument("--inventory", help="instead of choosing")
+    parser.add_argument("--duration-s", type=int, default=DURATION_S, help="of the load")
     options = parser.parse_args()
     console = Console(highlight=False)
     cluster = config.load_or_exit()
@@ -198,17 +199,25 @@ def main() -> int:
     deployment = inventory.read_or_exit(choice.inventory)
     console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}")
     was_running = processes.states(deployment) is not None
-    return _run(console, choice.inventory, deployment, stop_on_failure=not was_running)
-
-
-def _run(console: Console, chosen: str, deployment: Deployment, *, stop_on_failure: bool) -> int:
-    begun = time.monotonic()
     run_id = time.strftime("quickstart-%Y%m%d-%H%M%S")
     run = runs_directory() / run_id
     run.mkdir(parents=True)
-    junit = run / "verify.xml"
+    planned = steps(choice.inventory, run_id, run / "verify.xml", options.duration_s)
+    return _run(console, planned, choice.inventory, deployment, run, keep=was_running)
+
+
+def _run(
+    console: Console,
+    planned: list[Step],
+    chosen: str,
+    deployment: Deployment,
+    run: Path,
+    *,
+    keep: bool,
+) -> int:
+    """Run the steps; ``keep`` says that the cluster ran before, and so stays whatever happens."""
+    begun = time.monotonic()
     environ = os.environ | {"INVENTORY": chosen}
-    planned = steps(chosen, run_id, junit)
     try:
         for number, step in enumerate(planned, 1):
             console.print(f"\\[{number}/{len(planned)}] {step.name} … ", end="")
@@ -220,15 +229,17 @@ def _run(console: Console, chosen: str, deployment: Deployment, *, stop_on_failu
             console.print(f"    {line}", markup=False)
         console.print(f"step [bold]{failed.step.name}[/] failed: {failed.reason}")
         console.print(f"what to do: {failed.step.advice}", markup=False)
-        if failed.step.name == "deploy" and stop_on_failure:
+        if failed.step.name == "deploy" and not keep:
             _stop(console, chosen, environ)
         return 1
     except KeyboardInterrupt:
         console.print("[yellow]interrupted")
-        if stop_on_failure:
+        if not keep:
             _stop(console, chosen, environ)
         return 130
-    console.print(summary(deployment, run, passed_checks(junit), time.monotonic() - begun))
+    console.print(
+        summary(deployment, run, passed_checks(run / "verify.xml"), time.monotonic() - begun)
+    )
     console.print(
         f"The cluster keeps running at {deployment.cluster.addresses}. "
         f"Stop it with: make down INVENTORY={chosen}"

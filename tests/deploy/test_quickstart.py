@@ -1,0 +1,90 @@
+"""The front door: from nothing to an audited report, and what it leaves behind when it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.inventory import REPOSITORY
+from cluster.waiting import wait_until
+from tests.clusters import Sandbox
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def quickstart(made: Sandbox, runs: Path) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment of a short quickstart in this sandbox."""
+    command = [sys.executable, "-m", "cluster.quickstart", "--inventory", made.inventory]
+    return [*command, "--duration-s", "5"], made.environ | {"LOADTESTS_RUNS": str(runs)}
+
+
+def run(made: Sandbox, runs: Path) -> subprocess.CompletedProcess[str]:
+    command, environ = quickstart(made, runs)
+    return subprocess.run(
+        command, env=environ, cwd=REPOSITORY, capture_output=True, text=True, timeout=280
+    )
+
+
+def test_it_ends_with_a_passed_audit_and_leaves_the_cluster_running(
+    emulator: Sandbox, tmp_path: Path
+) -> None:
+    done = run(emulator, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "EMULATOR (one node, no replication, not TigerBeetle)" in done.stdout
+    assert "make down INVENTORY=inventories/emulator.py" in done.stdout
+    (directory,) = tmp_path.iterdir()
+    assert json.loads((directory / "audit.json").read_text())["verdict"] == "passed"
+    assert json.loads((directory / "result.json").read_text())["transfers_acknowledged"] > 0
+    assert "EMULATOR" in (directory / "report.html").read_text()
+    assert all(psutil.pid_exists(pid) for pid in emulator.pids())
+
+
+def test_a_failing_step_is_named_with_what_to_do(emulator: Sandbox, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", emulator.ports[0])):
+        done = run(emulator, tmp_path)
+    assert done.returncode == 1
+    assert "step deploy failed: exit code 1" in done.stdout
+    assert "to be free, found pid" in done.stdout
+    assert "what to do: " in done.stdout
+    assert not emulator.state_dir.exists()
+
+
+def test_ctrl_c_leaves_nothing_half_started(emulator: Sandbox, tmp_path: Path) -> None:
+    command, environ = quickstart(emulator, tmp_path)
+    process = subprocess.Popen(
+        command, env=environ, cwd=REPOSITORY, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        wait_until(
+            lambda: (len(emulator.pids()) == 3, f"{len(emulator.pids())} pid files"),
+            what="the replicas to be started", timeout_s=60,
+        )  # fmt: skip
+        pids = emulator.pids()
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, output
+    _, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], 10)
+    assert alive == []
+    assert not (emulator.state_dir / "supervisord.pid").exists()
+
+
+def test_a_cluster_that_ran_before_is_not_stopped_by_a_failure(
+    emulator: Sandbox, tmp_path: Path
+) -> None:
+    assert emulator.up().returncode == 0
+    pids = emulator.pids()
+    emulator.overrides["LU_CFG_TIGERBEETLE_RELEASE"] = "0.17.8"  # fails the deploy's checks
+    done = run(emulator, tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert all(psutil.pid_exists(pid) for pid in pids)
