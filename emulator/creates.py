@@ -1,0 +1,168 @@
+"""The two create operations as batches: linked chains, imported batches, results.
+
+What is right or wrong with a single account or transfer is in `accounts` and `transfers`; here is
+what the events of one batch have to do with each other.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import accounts, transfers
+from .operations import Operation
+from .records import (
+    ACCOUNT,
+    ACCOUNT_IMPORTED,
+    FAILED,
+    RECORD_SIZE,
+    TIMESTAMP_MAX,
+    TRANSFER,
+    TRANSFER_IMPORTED,
+)
+from .status import CREATED, TRANSIENT
+from .status import CreateAccountStatus as A
+from .status import CreateTransferStatus as T
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+_LINKED = 1
+_RECORD = struct.Struct(f"{RECORD_SIZE}s")
+_FAILED, _CHAIN_OPEN, _TIMESTAMP_MUST_BE_ZERO = 1, 2, 3  # the same for accounts and transfers
+
+
+# What `glance` unpacks and the whole record, event by event.
+Glances = Iterator[tuple[tuple[Any, ...], tuple[bytes]]]
+
+
+class Rules(NamedTuple):
+    """What differs between creating accounts and creating transfers."""
+
+    layout: struct.Struct
+    create: Callable[[Ledger, Any, bytes, int], int]
+    stored_timestamp: Callable[[Ledger, bytes], int]
+    glance: struct.Struct  # the fields `plain` looks at
+    plain: Callable[[Ledger, Glances, int, int], tuple[int, bytes | None]] | None
+    transient: frozenset[int]
+    imported: int
+    exists: int
+    imported_expected: int
+    imported_not_expected: int
+    timestamp_out_of_range: int
+    timestamp_must_not_advance: int
+
+
+RULES = {
+    "create_accounts": Rules(
+        ACCOUNT,
+        accounts.create,
+        accounts.stored_timestamp,
+        _RECORD,
+        None,
+        frozenset(),
+        ACCOUNT_IMPORTED,
+        A.EXISTS,
+        A.IMPORTED_EVENT_EXPECTED,
+        A.IMPORTED_EVENT_NOT_EXPECTED,
+        A.IMPORTED_EVENT_TIMESTAMP_OUT_OF_RANGE,
+        A.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_ADVANCE,
+    ),
+    "create_transfers": Rules(
+        TRANSFER,
+        transfers.create,
+        transfers.stored_timestamp,
+        transfers.GLANCE,
+        transfers.create_plain,
+        TRANSIENT,
+        TRANSFER_IMPORTED,
+        T.EXISTS,
+        T.IMPORTED_EVENT_EXPECTED,
+        T.IMPORTED_EVENT_NOT_EXPECTED,
+        T.IMPORTED_EVENT_TIMESTAMP_OUT_OF_RANGE,
+        T.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_ADVANCE,
+    ),
+}
+
+
+def create(ledger: Ledger, operation: Operation, batch: memoryview, last: int) -> bytes:
+    """Create the events of one batch, whose last event has the timestamp `last`."""
+    count = len(batch) // RECORD_SIZE
+    statuses = array("Q", [CREATED]) * count
+    timestamps = array("Q", range(last - count + 1, last + 1))
+    if count:
+        _run(ledger, RULES[operation.kind], batch, statuses, timestamps)
+    if operation.sparse:
+        failed = [(i, status) for i, status in enumerate(statuses) if status != CREATED]
+        return b"".join(struct.pack("<II", *each) for each in failed)
+    results = array("Q", bytes(16 * count))
+    results[0::2], results[1::2] = timestamps, statuses
+    return results.tobytes()
+
+
+def _run(
+    ledger: Ledger, rules: Rules, batch: memoryview, statuses: array[int], timestamps: array[int]
+) -> None:
+    """Create all events in order, filling in `statuses` and `timestamps` where not ordinary."""
+    count, last = len(statuses), timestamps[-1]
+    events: Glances = zip(rules.glance.iter_unpack(batch), _RECORD.iter_unpack(batch), strict=True)
+    imported = rules.layout.unpack_from(batch)[-2] & rules.imported
+    chain: int | None = None  # index of the open chain's first event
+    broken = False
+    index = 0
+    while index < count:
+        if rules.plain and chain is None and not imported:
+            index, record = rules.plain(ledger, events, index, timestamps[index])
+            if record is None:
+                break
+        else:
+            _, (record,) = next(events)
+        event = rules.layout.unpack(record)
+        linked = event[-2] & _LINKED
+        if linked and chain is None:
+            chain = index
+            ledger.open_scope()
+        if linked and index == count - 1:
+            status = _CHAIN_OPEN
+        elif broken:
+            status = _FAILED
+        else:
+            status = _check_timestamp(rules, event, imported, last)
+            if not status:
+                status = rules.create(ledger, event, record, timestamps[index])
+        if status == CREATED:
+            if imported:
+                timestamps[index] = event[-1]
+        else:
+            statuses[index] = status
+            if status == rules.exists:
+                timestamps[index] = rules.stored_timestamp(ledger, event[0])
+            if chain is not None and not broken:
+                broken = True
+                ledger.discard_scope()
+                statuses[chain:index] = array("Q", [_FAILED]) * (index - chain)
+            if status in rules.transient:
+                ledger.transfers[event[0]] = FAILED
+        if chain is not None and (not linked or status == _CHAIN_OPEN):
+            if not broken:
+                ledger.keep_scope()
+            chain, broken = None, False
+        index += 1
+
+
+def _check_timestamp(rules: Rules, event: Any, imported: int, last: int) -> int:
+    """The status of an event at odds with its batch or with the clock, else 0.
+
+    The first event decides whether a batch is imported; an imported timestamp must lie before
+    the batch's own.
+    """
+    given = event[-1]
+    if event[-2] & rules.imported != imported:
+        return rules.imported_expected if imported else rules.imported_not_expected
+    if not imported:
+        return _TIMESTAMP_MUST_BE_ZERO if given else 0
+    if not 1 <= given <= TIMESTAMP_MAX:
+        return rules.timestamp_out_of_range
+    return rules.timestamp_must_not_advance if given >= last else 0

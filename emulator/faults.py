@@ -1,0 +1,54 @@
+"""Misbehaviour on request, for testing what stands in front of the ledger."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Faults:
+    """What goes wrong, how often. All off by default; may be changed while the server runs.
+
+    Durations are seconds, rates are probabilities 0..1 drawn from a generator seeded with `seed`.
+    """
+
+    seed: int = 0
+    latency: float = 0.0  # every reply is sent this much later ...
+    latency_jitter: float = 0.0  # ... plus up to this much
+    drop_replies: float = 0.0  # the request is executed, its reply is never sent
+    refuse: float = 0.0  # a new connection is closed at once
+    evict: float = 0.0  # a request is not executed, its client is evicted
+    stop_every: float = 0.0  # after this long all connections and listeners are closed ...
+    stop_for: float = 1.0  # ... and come back after this long
+    _random: random.Random = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("drop_replies", "refuse", "evict"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a rate 0..1, found {getattr(self, name)}")
+        for name in ("latency", "latency_jitter", "stop_every", "stop_for"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected seconds >= 0, found {getattr(self, name)}")
+        self._random = random.Random(self.seed)  # noqa: S311 reproducible, not secret
+
+    def strikes(self, rate: float) -> bool:
+        """Whether a fault of this rate happens now."""
+        return rate > 0 and self._random.random() < rate
+
+    def delay(self) -> float:
+        """Seconds to hold the next reply back."""
+        if not self.latency_jitter:
+            return self.latency
+        return self.latency + self._random.random() * self.latency_jitter
+
+    def describe(self) -> str:
+        """The faults that are on, for the log; empty when none is."""
+        on = {
+            name: value
+            for name, value in vars(self).items()
+            if value and name not in ("seed", "stop_for", "_random")
+        }
+        if self.stop_every:
+            on["stop_for"] = self.stop_for
+        return ", ".join(f"{name}={value}" for name, value in on.items())

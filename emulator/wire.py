@@ -1,0 +1,287 @@
+"""Messages of the client protocol: parsing what clients send, building what a replica answers.
+
+A message is a 256-byte header and a body. The first 128 bytes of a header are common to all
+commands, the rest depends on the command. All integers are little-endian. A header is *damaged*
+when it cannot be trusted at all (the connection is closed) and *invalid* when it is intact but
+breaks a rule of its command (it is dropped in silence): the genuine server makes the same
+distinction.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from .aegis import EMPTY, Buffer, checksum
+
+HEADER_SIZE = 256
+MESSAGE_SIZE_MAX = 1 << 20
+BODY_SIZE_MAX = MESSAGE_SIZE_MAX - HEADER_SIZE
+RELEASE = (0, 17, 9)  # the newest release whose behaviour has been compared
+RELEASE_CLIENT_MIN = (0, 16, 4)
+REGISTER_BODY_SIZE = 256
+
+
+class Command(IntEnum):
+    """Kinds of message. A client sends 3 and 5 and understands 4, 8 and 18."""
+
+    PING = 1
+    PING_CLIENT = 3
+    PONG_CLIENT = 4
+    REQUEST = 5
+    REPLY = 8
+    EVICTION = 18
+
+
+# Every number the protocol knows; the genuine server stops on any other.
+COMMANDS_KNOWN = frozenset([*range(12), *range(13, 21), 24])
+
+
+class EvictionReason(IntEnum):
+    """Why a session ends; the client library raises an error chosen by this."""
+
+    NO_SESSION = 1
+    CLIENT_RELEASE_TOO_LOW = 2
+    CLIENT_RELEASE_TOO_HIGH = 3
+    INVALID_REQUEST_OPERATION = 4
+    INVALID_REQUEST_BODY = 5
+    INVALID_REQUEST_BODY_SIZE = 6
+    SESSION_TOO_LOW = 7
+    SESSION_RELEASE_MISMATCH = 8
+
+
+class DamagedError(Exception):
+    """The bytes received are no message of this cluster: the connection must be closed."""
+
+
+def release_number(release: tuple[int, int, int]) -> int:
+    """A release triple as the protocol's u32, for example (0, 17, 9) -> 0x1109."""
+    major, minor, patch = release
+    return major << 16 | minor << 8 | patch
+
+
+class Frame(NamedTuple):
+    """The common half of a header (bytes 0..127) as far as anything reads it."""
+
+    checksum: bytes
+    checksum_body: bytes
+    size: int
+    view: int
+    release: int
+    command: int
+    replica: int
+    reserved_clear: bool  # all bytes that must be zero are zero
+
+
+class Request(NamedTuple):
+    """A well-formed request header."""
+
+    checksum: bytes
+    size: int
+    view: int
+    release: int
+    parent: bytes
+    client: bytes
+    session: int
+    timestamp: int
+    number: int
+    operation: int
+
+
+class PingClient(NamedTuple):
+    """A well-formed ping_client header."""
+
+    release: int
+    client: bytes
+    monotonic: int
+    session: int
+
+
+_COMMON = struct.Struct("<16s16s16s16s16s16sIIIIHBB12s")
+_REQUEST = struct.Struct("<16s16s16sQQIB3sI52s")
+_PING_CLIENT = struct.Struct("<16sQQ96s")
+_REPLY = struct.Struct("<16s16s16s16s16sQQQIB19s")
+_EVICTION = struct.Struct("<16s111sB")
+_PONG_CLIENT = struct.Struct("<Q120s")
+_ZERO_16, _ZERO_12, _ZERO_3 = bytes(16), bytes(12), bytes(3)
+_ZERO_52, _ZERO_96 = bytes(52), bytes(96)
+_CONTEXT = slice(160, 176)  # of a reply header
+
+OPERATION_REGISTER, OPERATION_NOOP, OPERATION_PULSE = 2, 6, 128
+_PROTOCOL_OPERATIONS_MAX = 127
+
+
+def read_frame(header: Buffer, cluster: bytes) -> Frame:
+    """Check checksum, size, cluster and command of a 256-byte header.
+
+    Raises DamagedError with the reason when the connection has to be closed.
+    """
+    fields = _COMMON.unpack_from(header)
+    found = fields[0]
+    if checksum(memoryview(header)[16:HEADER_SIZE]) != found:
+        raise DamagedError("header checksum mismatch")
+    size, command = fields[6], fields[11]
+    if not HEADER_SIZE <= size <= MESSAGE_SIZE_MAX:
+        raise DamagedError(f"message size {size} outside {HEADER_SIZE}..{MESSAGE_SIZE_MAX}")
+    if fields[5] != cluster:
+        raise DamagedError("message of another cluster")
+    if command not in COMMANDS_KNOWN:
+        raise DamagedError(f"unknown command {command}")
+    clear = (
+        fields[1] == fields[3] == fields[4] == _ZERO_16
+        and fields[7] == fields[10] == 0
+        and fields[13] == _ZERO_12
+    )
+    return Frame(found, fields[2], size, fields[8], fields[9], command, fields[12], clear)
+
+
+def body_intact(frame: Frame, body: Buffer) -> bool:
+    """Whether the body has the checksum its header announces."""
+    return frame.checksum_body == (checksum(body) if len(body) else EMPTY)
+
+
+def parse_request(frame: Frame, header: Buffer) -> Request | None:
+    """The request in a header, or None when it breaks a rule and has to be dropped."""
+    parent, pad, client, session, timestamp, number, operation, pad3, _, pad52 = (
+        _REQUEST.unpack_from(header, 128)
+    )
+    if not (
+        frame.reserved_clear
+        and frame.replica == 0
+        and frame.release
+        and pad == _ZERO_16
+        and pad3 == _ZERO_3
+        and pad52 == _ZERO_52
+        and client != _ZERO_16
+    ):
+        return None
+    if operation == OPERATION_REGISTER:
+        valid = (
+            parent == _ZERO_16
+            and session == number == 0
+            and frame.size - HEADER_SIZE in (0, REGISTER_BODY_SIZE)
+        )
+    elif operation <= _PROTOCOL_OPERATIONS_MAX:
+        valid = operation == OPERATION_NOOP and session > 0 and number > 0
+        valid = valid and frame.size == HEADER_SIZE
+    else:
+        valid = session > 0 and number > 0
+    if not valid:
+        return None
+    return Request(
+        frame.checksum,
+        frame.size,
+        frame.view,
+        frame.release,
+        parent,
+        client,
+        session,
+        timestamp,
+        number,
+        operation,
+    )
+
+
+def parse_ping_client(frame: Frame, header: Buffer) -> PingClient | None:
+    """The ping in a header, or None when it breaks a rule and has to be dropped."""
+    client, monotonic, session, pad = _PING_CLIENT.unpack_from(header, 128)
+    if (
+        not frame.reserved_clear
+        or frame.replica
+        or frame.view
+        or not frame.release
+        or frame.size != HEADER_SIZE
+        or client == _ZERO_16
+        or pad != _ZERO_96
+    ):
+        return None
+    return PingClient(frame.release, client, monotonic, session)
+
+
+class Author(NamedTuple):
+    """Who signs the messages built here."""
+
+    cluster: bytes
+    view: int
+    replica: int
+    release: int
+
+
+def _common(author: Author, command: Command, release: int, body: Buffer) -> bytearray:
+    """A header with its common half filled in, all but the header checksum."""
+    header = bytearray(HEADER_SIZE)
+    body_sum = checksum(body) if len(body) else EMPTY
+    _COMMON.pack_into(
+        header,
+        0,
+        _ZERO_16,
+        _ZERO_16,
+        body_sum,
+        _ZERO_16,
+        _ZERO_16,
+        author.cluster,
+        HEADER_SIZE + len(body),
+        0,
+        author.view,
+        release,
+        0,
+        command,
+        author.replica,
+        _ZERO_12,
+    )
+    return header
+
+
+def _seal(header: bytearray) -> bytes:
+    header[0:16] = checksum(memoryview(header)[16:])
+    return bytes(header)
+
+
+def build_reply(
+    author: Author, request: Request, commit: int, timestamp: int, body: Buffer
+) -> tuple[bytes, bytes]:
+    """The reply header to `request` and its context, the next request's parent.
+
+    The one place where reply headers are made: a client library stops its whole process on a
+    wrong one. `release` is the request's, not the server's; `context` is the checksum of this
+    same header while its context is still zero.
+    """
+    header = _common(author, Command.REPLY, request.release, body)
+    _REPLY.pack_into(
+        header,
+        128,
+        request.checksum,
+        _ZERO_16,
+        _ZERO_16,
+        _ZERO_16,
+        request.client,
+        commit,
+        commit,
+        timestamp,
+        request.number,
+        request.operation,
+        bytes(19),
+    )
+    context = checksum(memoryview(header)[16:])
+    header[_CONTEXT] = context
+    return _seal(header), context
+
+
+def build_eviction(author: Author, client: bytes, reason: EvictionReason) -> bytes:
+    """The message that ends a client's session."""
+    header = _common(author, Command.EVICTION, author.release, b"")
+    _EVICTION.pack_into(header, 128, client, bytes(111), reason)
+    return _seal(header)
+
+
+def build_pong(author: Author, ping: PingClient) -> bytes:
+    """The answer to ping_client: echoes the client's clock."""
+    header = _common(author, Command.PONG_CLIENT, author.release, b"")
+    _PONG_CLIENT.pack_into(header, 128, ping.monotonic, bytes(120))
+    return _seal(header)
+
+
+def build_ping(author: Author) -> bytes:
+    """What a relay says first on its connection to the ledger, so as not to count as a client."""
+    return _seal(_common(author, Command.PING, author.release, b""))
