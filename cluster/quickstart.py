@@ -200,10 +200,10 @@ def main() -> int:
     console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}")
     was_running = processes.states(deployment) is not None
     run_id = time.strftime("quickstart-%Y%m%d-%H%M%S")
-    run = runs_directory() / run_id
-    run.mkdir(parents=True)
-    planned = steps(choice.inventory, run_id, run / "verify.xml", options.duration_s)
-    return _run(console, planned, choice.inventory, deployment, run, keep=was_running)
+    logs = deployment.state_dir.parent / "quickstart" / run_id
+    logs.mkdir(parents=True)
+    planned = steps(choice.inventory, run_id, logs / "verify.xml", options.duration_s)
+    return _run(console, planned, choice.inventory, deployment, logs, keep=was_running)
 
 
 def _run(
@@ -211,24 +211,28 @@ def _run(
     planned: list[Step],
     chosen: str,
     deployment: Deployment,
-    run: Path,
+    logs: Path,
     *,
     keep: bool,
 ) -> int:
-    """Run the steps; ``keep`` says that the cluster ran before, and so stays whatever happens."""
+    """Run the steps, each logged under ``logs``, whose name is the load's run id.
+
+    ``keep`` says that the cluster ran before, and so stays whatever happens.
+    """
     begun = time.monotonic()
     environ = os.environ | {"INVENTORY": chosen}
     try:
         for number, step in enumerate(planned, 1):
             console.print(f"\\[{number}/{len(planned)}] {step.name} … ", end="")
-            seconds = run_step(step, environ, run / f"{step.name}.log")
+            seconds = run_step(step, environ, logs / f"{step.name}.log")
             console.print(f"[green]ok[/] ({seconds:.0f} s)")
     except StepFailed as failed:
         console.print("[red]failed")
         for line in processes.tail(failed.log, _TAIL_LINES):
-            console.print(f"    {line}", markup=False)
+            console.print(f"    {line}", markup=False, soft_wrap=True)
         console.print(f"step [bold]{failed.step.name}[/] failed: {failed.reason}")
-        console.print(f"what to do: {failed.step.advice}", markup=False)
+        console.print(f"what to do: {failed.step.advice}", markup=False, soft_wrap=True)
+        console.print(f"all it said: {failed.log}", markup=False, soft_wrap=True)
         if failed.step.name == "deploy" and not keep:
             _stop(console, chosen, environ)
         return 1
@@ -237,13 +241,10 @@ def _run(
         if not keep:
             _stop(console, chosen, environ)
         return 130
-    console.print(
-        summary(deployment, run, passed_checks(run / "verify.xml"), time.monotonic() - begun)
-    )
-    console.print(
-        f"The cluster keeps running at {deployment.cluster.addresses}. "
-        f"Stop it with: make down INVENTORY={chosen}"
-    )
+    checks, run = passed_checks(logs / "verify.xml"), runs_directory() / logs.name
+    console.print(summary(deployment, run, checks, time.monotonic() - begun))
+    console.print(f"The cluster keeps running at {deployment.cluster.addresses}")
+    console.print(f"stop it with: make down INVENTORY={chosen}")
     return 0
 
 
