@@ -69,14 +69,13 @@ pin: $(INSTALLED) ## Record the checksum of the release on first use; enforced f
 ### Load
 
 # What a person sets for a run; anything else goes through LOAD= to locust.
-USERS ?= 50
 DURATION ?= 20
 LOAD_OPTIONS = $(if $(SHAPE),--shape $(SHAPE)) $(if $(RATE),--rate $(RATE)) $(if $(RUNS),--runs $(RUNS)) \
 	$(if $(GATE),--gate $(GATE)) $(if $(PROCESSES),--processes $(PROCESSES)) $(LOAD)
 
 .PHONY: load
 load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (s) RATE= SHAPE= RUNS= GATE=
-	@$(PYTHON) -m loadtests --users $(USERS) --seconds $(DURATION) $(LOAD_OPTIONS)
+	@$(PYTHON) -m loadtests $(if $(USERS),--users $(USERS)) --seconds $(DURATION) $(LOAD_OPTIONS)
 
 .PHONY: load-ui
 load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1:8089
@@ -92,7 +91,7 @@ report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the newe
 
 .PHONY: capacity
 capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS=
-	@$(PYTHON) -m loadtests.capacity $(if $(P99_MS),--p99-ms $(P99_MS)) $(LOAD)
+	@$(PYTHON) -m loadtests.capacity $(if $(P99_MS),--p99-ms $(P99_MS)) $(if $(USERS),--users $(USERS)) $(LOAD)
 
 .PHONY: load-compare
 load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=

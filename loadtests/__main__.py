@@ -26,6 +26,7 @@ LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 SHAPES = Path(__file__).parent / "shapes"
 #: What a run may take beyond its duration: start, funding, the last answers, closing.
 OVERHEAD_S = 120
+USERS, POOL = 50, 1000
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,18 @@ def summary(outcomes: list[Outcome]) -> Table:
     return table
 
 
+def show(outcomes: list[Outcome]) -> None:
+    """Print the summary, what the audit found wrong, and the gate's findings."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    console.print(summary(outcomes))
+    for outcome in outcomes:
+        for check in outcome.audit.checks:
+            if check.verdict != "passed":
+                console.print(f"  {check.verdict} {check.name}: {check.detail}")
+        for finding in outcome.findings:
+            console.print(gate.line(finding))
+
+
 def _spread(values: list[float]) -> str:
     mean = fmean(values)
     text = f"{mean:,.0f}" if mean >= 100 else f"{mean:.2f}"
@@ -128,12 +141,17 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our options, and what is locust's."""
     shapes = sorted(path.stem for path in SHAPES.glob("[a-z]*.py"))
     parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
-    parser.add_argument("--users", type=int, default=50)
+    parser.add_argument("--users", type=int, help="default: 50; with --rate a pool of 1000")
+    parser.add_argument("--rate", type=float, help="open loop: intended actions/s at the peak")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the users act")
     parser.add_argument("--runs", type=int, default=1, help="repeat, and show the variation")
     parser.add_argument("--shape", choices=shapes, help="default: steady")
     parser.add_argument("--gate", type=Path, help="thresholds, such as loadtests/gate.toml")
     options, extra = parser.parse_known_args(arguments)
+    if options.rate is not None:
+        extra += ["--rate", str(options.rate)]
+    if options.users is None:
+        options.users = USERS if options.rate is None else POOL
     for name, value in (("--users", options.users), ("--runs", options.runs)):
         if value < 1:
             parser.error(f"{name}: expected 1 or more, found {value}")
@@ -157,14 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(outcome, int):
             return outcome
         outcomes.append(outcome)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    console.print(summary(outcomes))
-    for outcome in outcomes:
-        for check in outcome.audit.checks:
-            if check.verdict != "passed":
-                console.print(f"  {check.verdict} {check.name}: {check.detail}")
-        for finding in outcome.findings:
-            console.print(gate.line(finding))
+    show(outcomes)
     codes = [outcome.exit_code for outcome in outcomes]
     order = (gate.EXIT_FAILED, gate.EXIT_UNKNOWN, gate.EXIT_MISSED)
     return next((code for code in order if code in codes), gate.EXIT_PASSED)

@@ -33,6 +33,7 @@ class Arrivals:
     ) -> None:
         """Nothing arrives until ``rate`` is set. ``on_drop(n)``: n arrivals were too late."""
         self._rate = 0.0
+        self._closed = False
         self._next_at = perf_counter()
         self._drop_after_s, self._on_drop = drop_after_s, on_drop
         self._gap = gaps(process, seed).__next__
@@ -52,23 +53,33 @@ class Arrivals:
             self._rate = rate
             self._next_at = perf_counter() + (self._gap() / rate if rate > 0 else 0.0)
 
-    def take(self) -> float:
-        """Wait for the next arrival; its intended instant on the perf_counter clock."""
+    def take(self) -> float | None:
+        """Wait for the next arrival; its intended instant on the perf_counter clock.
+
+        None: there will be no more.
+        """
         self._drop_late()
+        if self._closed:
+            return None
         if self._due:
             return self._due.popleft()
         slot: list[Any] = [gevent.getcurrent()]
         self._idle.append(slot)
         try:
-            instant: float = self._hub.switch()
+            instant: float | None = self._hub.switch()
         except BaseException:
             slot[0] = None  # killed while idle: not to be woken
             raise
         return instant
 
     def close(self) -> None:
-        """Stop; what is due and was not started counts as dropped."""
+        """No more arrivals: release who waits for one; what is due counts as dropped."""
+        if self._closed:
+            return
+        self._closed = True
         self._pacer.kill()
+        while self._idle:
+            self._hub.loop.run_callback(self._wake, self._idle.popleft(), None)
         if self._due:
             self._on_drop(len(self._due))
             self._due.clear()
@@ -88,11 +99,11 @@ class Arrivals:
             wait_s = self._next_at - perf_counter() if self._rate > 0 else _TICK_S
             gevent.sleep(min(max(wait_s, 0.0), _TICK_S))
 
-    def _wake(self, slot: list[Any], instant: float) -> None:
+    def _wake(self, slot: list[Any], instant: float | None) -> None:
         greenlet, slot[0] = slot[0], None
-        if greenlet is None:
+        if greenlet is None and instant is not None:
             self._due.appendleft(instant)  # its greenlet was killed meanwhile: back in the queue
-        else:
+        elif greenlet is not None:
             greenlet.switch(instant)
 
     def _drop_late(self) -> None:

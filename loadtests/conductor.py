@@ -55,6 +55,15 @@ class Conductor:
         if progress:
             self._printer = gevent.spawn(self._print_progress)
 
+    def say(self, text: str) -> None:
+        """A line for whoever watches."""
+        print(f"load: {text}", file=sys.stderr, flush=True)
+
+    def server_cpu_percent(self) -> float:
+        """All local replicas together, of one core, as last sampled."""
+        latest = {point.replica: point.cpu_percent for point in self._servers.points}
+        return sum(latest.values())
+
     def wait_for_workers(self, workers: int, timeout_s: float) -> bool:
         """Wait until every worker has handed in its summary; False if the time ran out."""
         until = time.monotonic() + timeout_s
@@ -123,7 +132,7 @@ class Conductor:
     def _print_progress(self) -> None:
         while True:
             gevent.sleep(1.02 - time.time() % 1)  # just after the workers' seconds have come in
-            print("load: " + self.progress(), file=sys.stderr, flush=True)
+            self.say(self.progress())
 
     def progress(self) -> str:
         """One line about the latest second."""

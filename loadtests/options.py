@@ -36,6 +36,8 @@ def add(parser: Any) -> None:
         parser, "run-id", "the run's directory under runs/ (default: date and time)", "", **_HIDDEN
     )
     _add(parser, "group", "a name shared by repeated runs, for the report", "", **_HIDDEN)
+    _add(parser, "capacity-p99-ms", "of the capacity search", 100.0, float, **_HIDDEN)
+    _add(parser, "capacity-window-s", "of the capacity search", 5.0, float, **_HIDDEN)
     parser.add_argument(
         "--progress", action="store_true", help="one line a second on stderr", **_HIDDEN
     )

@@ -93,17 +93,20 @@ class Session:
         self._process.cpu_percent()
         self._greenlets = [gevent.spawn(self._pump), gevent.spawn(self._probe_lag)]
 
-    def since(self) -> float:
-        """The instant from which the next action's latency counts. Open loop: waits for it."""
+    def since(self) -> float | None:
+        """The instant from which the next action's latency counts; None when all is over.
+
+        Open loop: waits for it.
+        """
         return self.arrivals.take() if self.arrivals else perf_counter()
 
     def stopping(self) -> None:
         """The users are about to be stopped: the measured window ends here. Idempotent."""
         if not self._stopping:
+            if self.arrivals:
+                self.arrivals.close()
             self._emit()
             self._stopping = True
-            if self.arrivals:
-                self.arrivals.rate = 0.0
 
     def finish(self) -> dict[str, int]:
         """Wait for what is in flight, within the deadline; record it; close. The summary."""
@@ -112,8 +115,6 @@ class Session:
         unanswered = self.ledger.unanswered
         if unanswered:
             self.recorder.add(unanswered, None)
-        if self.arrivals:
-            self.arrivals.close()
         self._emit()
         gevent.killall(self._greenlets)
         self.ledger.close()

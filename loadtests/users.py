@@ -28,7 +28,14 @@ class LedgerTasks(TaskSet):
     def on_start(self) -> None:
         """Keep what every task needs."""
         session = self.session()
-        self.bank, self.since = session.bank, session.since
+        self.bank, self._since = session.bank, session.since
+
+    def since(self) -> float:
+        """From when the next action's latency counts. Raises StopUser when all is over."""
+        instant = self._since()
+        if instant is None:
+            raise StopUser
+        return instant
 
     def wait(self) -> None:
         """Skip locust's sleep(0) between tasks: an action has waited for the cluster already."""

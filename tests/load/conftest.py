@@ -1,0 +1,148 @@
+"""An emulator process of the suite's own, and a directory for its runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cluster.inventory import REPOSITORY
+from tests.clusters import free_ports
+
+CLUSTER_ID = 7
+START_TIMEOUT_S = 30
+
+
+@dataclass
+class Server:
+    """One emulator process: started, killed and started again with the same data file."""
+
+    directory: Path
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    options: tuple[str, ...] = ()
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def data_file(self) -> Path:
+        return self.directory / "0_0.tigerbeetle"
+
+    def format(self) -> None:
+        identity = [f"--cluster={CLUSTER_ID}", "--replica=0", "--replica-count=1"]
+        self._run(["format", *identity, str(self.data_file)])
+
+    def start(self) -> None:
+        """Returns when it listens; the ``yield`` to a client is then at most a reconnect."""
+        command = ["start", f"--addresses={self.address}", *self.options, str(self.data_file)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "emulator", *command],
+            cwd=REPOSITORY, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stderr
+        seen = []
+        for line in self.process.stderr:
+            seen.append(line)
+            if "listening on" in line:
+                return
+        raise AssertionError("the emulator ended: " + "".join(seen))
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is said goodbye to."""
+        if self.process:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(10)
+            if self.process.stderr:
+                self.process.stderr.close()
+            self.process = None
+
+    def freeze(self) -> None:
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
+    def _run(self, arguments: list[str]) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "emulator", *arguments],
+            cwd=REPOSITORY, check=True, capture_output=True, timeout=START_TIMEOUT_S,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An emulator shared by the suite: tests must leave it running."""
+    made = Server(tmp_path_factory.mktemp("server"))
+    made.format()
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """An emulator that the test may kill, freeze and tamper with."""
+    made = Server(tmp_path)
+    made.format()
+    made.start()
+    yield made
+    made.kill()
+
+
+@dataclass(frozen=True)
+class Program:
+    """``python -m loadtests…`` as a person runs it, its runs kept apart from theirs."""
+
+    runs: Path
+
+    def __call__(
+        self, *arguments: str, module: str = "loadtests", timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.spawn(*arguments, module=module)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        finally:
+            if process.poll() is None:
+                process.kill()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def spawn(self, *arguments: str, module: str = "loadtests") -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(self.runs)},
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def load(
+        self, server: Server, *more: str, users: int = 20, seconds: float = 3
+    ) -> subprocess.CompletedProcess[str]:
+        return self(*load_options(server, users, seconds), *more)
+
+    @property
+    def newest(self) -> Path:
+        return max(self.runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns).parent
+
+
+def load_options(server: Server, users: int, seconds: float) -> list[str]:
+    return [
+        *("--users", str(users), "--seconds", str(seconds), "--warmup-s", "1"),
+        *("--addresses", server.address, "--cluster-id", str(CLUSTER_ID)),
+        *("--engine", "emulator", "--wallets", "50"),
+    ]
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    runs = tmp_path / "runs"
+    monkeypatch.setenv("LOADTESTS_RUNS", str(runs))
+    return Program(runs)
