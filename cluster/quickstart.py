@@ -160,6 +160,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+_OF_EMULATOR = {"tigerbeetle": "", "emulator": " (says nothing of TigerBeetle's)"}
+
+
 def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Table:
     """What a person wants to know at the end."""
     result, audit = _read_json(run / "result.json"), _read_json(run / "audit.json")
@@ -168,7 +171,7 @@ def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Ta
         "engine": deployment.label,
         "checks passed": str(checks),
         "transfers acknowledged": f"{result['transfers_acknowledged']:,}",
-        "throughput": f"{result['actions_per_s']:,.0f} actions/s",
+        "throughput": f"{result['actions_per_s']:,.0f} actions/s{_OF_EMULATOR[deployment.engine]}",
         "audit": audit["verdict"],
         "report": os.path.relpath(run / "report.html"),
         "wall time": f"{wall_s:.0f} s",
@@ -197,7 +200,7 @@ def main() -> int:
     except binary.BinaryError as error:
         config.fail(error)
     deployment = inventory.read_or_exit(choice.inventory)
-    console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}")
+    console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}", soft_wrap=True)
     was_running = processes.states(deployment) is not None
     run_id = time.strftime("quickstart-%Y%m%d-%H%M%S")
     logs = deployment.state_dir.parent / "quickstart" / run_id
