@@ -69,13 +69,13 @@ pin: $(INSTALLED) ## Record the checksum of the release on first use; enforced f
 ### Load
 
 # What a person sets for a run; anything else goes through LOAD= to locust.
-DURATION ?= 20
+DURATION ?= 20s
 LOAD_OPTIONS = $(if $(SHAPE),--shape $(SHAPE)) $(if $(RATE),--rate $(RATE)) $(if $(RUNS),--runs $(RUNS)) \
 	$(if $(GATE),--gate $(GATE)) $(if $(PROCESSES),--processes $(PROCESSES)) $(LOAD)
 
 .PHONY: load
-load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (s) RATE= SHAPE= RUNS= GATE=
-	@$(PYTHON) -m loadtests $(if $(USERS),--users $(USERS)) --seconds $(DURATION) $(LOAD_OPTIONS)
+load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (20s, 5m) RATE= SHAPE= RUNS= GATE=
+	@$(PYTHON) -m loadtests $(if $(USERS),--users $(USERS)) --run-time $(DURATION) $(LOAD_OPTIONS)
 
 .PHONY: load-ui
 load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1:8089

@@ -1,10 +1,12 @@
-"""Load, audit, report, gate and one short table: ``python -m loadtests --users 50 --seconds 20``.
+"""Load, audit, report, gate and one short table: ``python -m loadtests --users 50 --run-time 20s``.
 
 Whatever else is given goes to locust (see ``locust -f loadtests/locustfile.py --help``). Exit codes
 as in ``loadtests.gate``: 0 passed, 1 audit failed, 2 usage, 3 threshold missed, 4 unknown.
 """
 
 from __future__ import annotations
+
+from locust.util.timespan import parse_timespan
 
 import argparse
 import os
@@ -65,7 +67,7 @@ def load(options: argparse.Namespace, extra: list[str]) -> int:
     files = [str(LOCUSTFILE)] + [str(SHAPES / f"{options.shape}.py")] * bool(options.shape)
     command = [
         *(sys.executable, "-m", "locust", "--locustfile", ",".join(files), "--headless"),
-        *("--users", str(options.users), "--run-time", f"{options.seconds:g}s"),
+        *("--users", str(options.users), "--run-time", f"{options.run_time}s"),
         *("--only-summary", "--progress", "--exit-code-on-error", "0"),
         *("--logfile", str(log), *extra),
     ]
@@ -143,7 +145,12 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
     parser.add_argument("--users", type=int, help="default: 50; with --rate a pool of 1000")
     parser.add_argument("--rate", type=float, help="open loop: intended actions/s at the peak")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long the users act")
+    parser.add_argument(
+        "--run-time",
+        type=parse_timespan,
+        default=20,
+        help="how long the users act: 20, 20s, 5m, 1h",
+    )
     parser.add_argument("--runs", type=int, default=1, help="repeat, and show the variation")
     parser.add_argument("--shape", choices=shapes, help="default: steady")
     parser.add_argument("--gate", type=Path, help="thresholds, such as loadtests/gate.toml")
@@ -155,8 +162,8 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     for name, value in (("--users", options.users), ("--runs", options.runs)):
         if value < 1:
             parser.error(f"{name}: expected 1 or more, found {value}")
-    if options.seconds < 1:
-        parser.error(f"--seconds: expected 1 or more, found {options.seconds:g}")
+    if options.run_time < 1:
+        parser.error(f"--run-time: expected 1 second or more, found {options.run_time}")
     try:
         options.gate = gate.read(options.gate) if options.gate else None
     except ValueError as error:
