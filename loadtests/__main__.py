@@ -149,7 +149,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         "--run-time",
         type=parse_timespan,
         default=20,
-        help="how long the users act: 20, 20s, 5m, 1h",
+        help="how long the users act: 20s, 5m",
     )
     parser.add_argument("--runs", type=int, default=1, help="repeat, and show the variation")
     parser.add_argument("--shape", choices=shapes, help="default: steady")

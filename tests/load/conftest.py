@@ -135,7 +135,7 @@ class Program:
 
 def load_options(server: Server, users: int, seconds: float) -> list[str]:
     return [
-        *("--users", str(users), "--seconds", str(seconds), "--warmup-s", "1"),
+        *("--users", str(users), "--run-time", str(seconds), "--warmup-s", "1"),
         *("--addresses", server.address, "--cluster-id", str(CLUSTER_ID)),
         *("--engine", "emulator", "--wallets", "50"),
     ]
