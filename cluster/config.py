@@ -117,6 +117,11 @@ class Cluster(BaseModel):
     memlock: int = Field(
         alias="MEMLOCK", ge=-1, description="a number of bytes, or -1 for unlimited"
     )
+    seccomp: str = Field(
+        alias="SECCOMP",
+        pattern=r"^(unconfined|[^\s=]+\.json)$",
+        description="the file of a seccomp profile, files/tigerbeetle/seccomp.json, or unconfined",
+    )
     bind: IPv4Address = Field(alias="BIND", description="an IPv4 address such as 127.0.0.1")
     data_dir: str = Field(alias="DATA_DIR", min_length=1, description="a directory")
     statsd: str = Field(

@@ -91,6 +91,8 @@ BAD = [
     ({"IMAGE_DIGEST": "sha256:123"}, "IMAGE_DIGEST", "make pin"),
     ({"SHA256_X86_64": "beef"}, "SHA256_X86_64", "make pin"),
     ({"DOWNLOAD_URL": "file:///etc"}, "DOWNLOAD_URL", "http(s)"),
+    ({"SECCOMP": ""}, "SECCOMP", "seccomp profile"),
+    ({"SECCOMP": "default"}, "SECCOMP", "or unconfined"),
     ({"CACHE_GRID": "512"}, "CACHE_GRID", "such as 512MiB"),
     ({"MEMORY_LIMIT": "2GiB"}, "MEMORY_LIMIT", "at least 2642MiB"),
     ({"MEMLOCK": "unlimited"}, "MEMLOCK", "-1 for unlimited"),
