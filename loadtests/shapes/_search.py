@@ -79,7 +79,8 @@ class CapacitySearch(Profile):
         window: Window = "good" if good else "void" if foreign > FOREIGN_PERCENT else "bad"
         conductor.say(
             f"capacity: {search.rate:,.0f} actions/s: {window} "
-            f"(reached {found.actions_per_s:,.0f}, p99 {p99 or 0:.1f} ms, {found.drops:,} dropped, generator "
+            f"(reached {found.actions_per_s:,.0f}, p99 {p99 or 0:.1f} ms, "
+            f"{found.drops:,} dropped, generator "
             f"{found.generator_cpu_percent:.0f} % CPU, others {foreign:.0f} % of the machine)"
         )
         if found.generator_cpu_percent > GENERATOR_CPU_LIMIT and not good:

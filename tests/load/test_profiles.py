@@ -13,7 +13,7 @@ from loadtests.search import Search, Window
 @pytest.mark.parametrize("profile", [profiles.steady, profiles.step, profiles.spike, profiles.soak])
 def test_a_profile_stays_within_its_peak_and_reaches_it(profile) -> None:  # type: ignore[no-untyped-def]
     levels = [profile(i / 1000) for i in range(1000)]
-    assert 0 < min(levels)
+    assert min(levels) > 0
     assert max(levels) == 1.0
 
 

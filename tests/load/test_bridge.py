@@ -1,0 +1,373 @@
+"""The bridge against a real server process: nothing blocks for ever, and nothing is mixed up."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import gevent
+import numpy as np
+import pytest
+import tigerbeetle as tb
+
+import emulator
+from emulator.faults import Faults
+from loadtests import preflight
+from loadtests.bank import Bank
+from loadtests.bridge import BridgeError, NativeClient, Unanswered
+from loadtests.ledger import Ledger
+from loadtests.meter import Meter
+from loadtests.records import CREATED, EXISTS, LINKED, TRANSFER, join, pack_transfer
+from loadtests.runs import new_tag
+from loadtests.wallets import Choices, Population
+from tests.load.conftest import CLUSTER_ID, Server
+
+DEADLINE_S = 1.0
+
+
+def ledger_of(server: Server, **more: object) -> Ledger:
+    return Ledger(CLUSTER_ID, server.address, deadline_s=DEADLINE_S, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ledger(server: Server) -> Iterator[Ledger]:
+    made = ledger_of(server)
+    made.connect()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bank(ledger: Ledger) -> Bank:
+    population = Population(new_tag(), 0, 10)
+    made = Bank(ledger, population, Choices(population, skew=0, seed=1), Meter(0))
+    made.open()
+    return made
+
+
+def payment(bank: Bank, number: int, amount: int = 1, flags: int = 0) -> bytes:
+    population = bank.population
+    return pack_transfer(
+        number, population.tag, population.wallet(0, 0), population.wallet(1, 0), amount,
+        ledger=978, code=12, user_data_64=population.tag, flags=flags,
+    )  # fmt: skip
+
+
+def test_greenlets_that_submit_together_share_packets_and_get_their_own_answers(
+    server: Server,
+) -> None:
+    packets: list[int] = []
+    ledger = ledger_of(
+        server, on_transfers=lambda events, _r, _s: packets.append(len(events) // TRANSFER.itemsize)
+    )
+    ledger.connect()
+    population = Population(new_tag(), 0, 10)
+    bank = Bank(ledger, population, Choices(population, skew=0, seed=1), Meter(0))
+    bank.open()
+    packets.clear()
+    # Every third one asks for more than there is: its refusal must not reach a neighbour.
+    asked = {n: 1 if n % 3 else 1 << 100 for n in range(1, 301)}
+    calls = {
+        n: gevent.spawn(ledger.create_transfers, payment(bank, 1000 + n, amount))
+        for n, amount in asked.items()
+    }
+    gevent.joinall(list(calls.values()), timeout=20)
+    exceeds = int(tb.CreateTransferStatus.EXCEEDS_CREDITS)
+    assert {n: call.value for n, call in calls.items()} == {
+        n: [CREATED if n % 3 else exceeds] for n in asked
+    }
+    assert sum(packets) == 300
+    assert len(packets) < 30
+    ledger.close()
+
+
+def test_a_chain_stays_whole_among_others(bank: Bank) -> None:
+    first = payment(bank, 2001, flags=LINKED)
+    chains = [
+        gevent.spawn(bank.ledger.create_transfers, first + payment(bank, 2002, 1 << 100)),
+        gevent.spawn(bank.ledger.create_transfers, payment(bank, 2003)),
+    ]
+    gevent.joinall(chains, timeout=10)
+    statuses = tb.CreateTransferStatus
+    assert chains[0].value == [statuses.LINKED_EVENT_FAILED, statuses.EXCEEDS_CREDITS]
+    assert chains[1].value == [CREATED]
+
+
+def test_an_open_chain_is_refused_because_it_would_swallow_a_neighbour(bank: Bank) -> None:
+    with pytest.raises(ValueError, match="end its chain"):
+        bank.ledger.create_transfers(payment(bank, 3001, flags=LINKED))
+
+
+@pytest.mark.parametrize("count", [0, 8190])
+def test_a_batch_of_impossible_size_is_refused(ledger: Ledger, count: int) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        ledger.create_transfers(bytes(128 * count))
+
+
+def test_the_same_id_again_says_exists(bank: Bank) -> None:
+    event = payment(bank, 4001)
+    assert bank.ledger.create_transfers(event) == [CREATED]
+    assert bank.ledger.create_transfers(event) == [EXISTS]
+
+
+def test_a_lookup_answers_each_id_and_none_for_a_stranger(bank: Bank) -> None:
+    known = join(bank.population.wallet(3, 0)).to_bytes(16, "little")
+    nobody = (123456).to_bytes(16, "little")
+    found = bank.ledger.lookup_accounts(known + nobody + known)
+    assert [account and account[:16] for account in found] == [known, None, known]
+
+
+def test_the_official_client_reads_what_the_bridge_wrote(bank: Bank, server: Server) -> None:
+    number = 5001
+    bank.ledger.create_transfers(payment(bank, number, 42))
+    with closing(tb.ClientSync(CLUSTER_ID, server.address)) as client:
+        found = client.lookup_transfers([bank.population.tag << 64 | number])
+    assert [(t.amount, t.ledger, t.user_data_64) for t in found] == [(42, 978, bank.population.tag)]
+
+
+def test_a_frozen_server_ends_in_unknown_and_the_late_answer_is_recorded(
+    own_server: Server,
+) -> None:
+    answers: list[int] = []
+    ledger = ledger_of(
+        own_server, on_transfers=lambda _e, results, _s: answers.extend(results["status"].tolist())
+    )
+    ledger.connect()
+    population = Population(new_tag(), 0, 10)
+    bank = Bank(ledger, population, Choices(population, skew=0, seed=1), Meter(0))
+    bank.open()
+    answers.clear()
+    own_server.freeze()
+    began = time.monotonic()
+    with pytest.raises(Unanswered, match="no reply within 1 s"):
+        ledger.create_transfers(payment(bank, 6001))
+    assert time.monotonic() - began < 5 * DEADLINE_S
+    assert len(ledger.unanswered) == TRANSFER.itemsize
+    own_server.thaw()
+    assert ledger.drain(20)
+    assert answers == [CREATED]
+    assert ledger.create_transfers(payment(bank, 6001)) == [EXISTS]
+    ledger.close()
+
+
+def test_what_was_never_sent_is_never_sent_later(own_server: Server) -> None:
+    ledger = ledger_of(own_server)
+    ledger.connect()
+    population = Population(new_tag(), 0, 10)
+    bank = Bank(ledger, population, Choices(population, skew=0, seed=1), Meter(0))
+    bank.open()
+    own_server.freeze()
+    # The first is on the wire; the second waits behind it, and gives up there.
+    calls = []
+    for number in (7001, 7002):
+        calls.append(gevent.spawn(_outcome, ledger, payment(bank, number)))
+        gevent.sleep(0.1)
+    gevent.joinall(calls, timeout=10)
+    assert [type(call.value) for call in calls] == [Unanswered, Unanswered]
+    own_server.thaw()
+    assert ledger.drain(20)
+    ids = np.array([(n, population.tag) for n in (7001, 7002)], np.uint64)
+    assert [int(t["id"][0]) for t in ledger.read_transfers(ids)] == [7001]
+    ledger.close()
+
+
+def _outcome(ledger: Ledger, event: bytes) -> object:
+    try:
+        return ledger.create_transfers(event)
+    except (Unanswered, BridgeError) as error:
+        return error
+
+
+def test_a_killed_server_that_comes_back_is_served_on(own_server: Server) -> None:
+    ledger = ledger_of(own_server)
+    ledger.connect()
+    population = Population(new_tag(), 0, 10)
+    bank = Bank(ledger, population, Choices(population, skew=0, seed=1), Meter(0))
+    bank.open()
+    own_server.kill()
+    with pytest.raises(Unanswered):
+        ledger.create_transfers(payment(bank, 8001))
+    own_server.start()
+    assert ledger.drain(20)
+    assert ledger.create_transfers(payment(bank, 8001)) == [EXISTS]
+    ledger.close()
+
+
+def test_a_killed_greenlet_leaves_the_others_served(bank: Bank) -> None:
+    calls = [gevent.spawn(bank.ledger.create_transfers, payment(bank, 9000 + n)) for n in range(20)]
+    gevent.sleep(0)
+    gevent.killall(calls[::2])
+    gevent.joinall(calls, timeout=10)
+    assert [call.value for call in calls[1::2]] == [[CREATED]] * 10
+
+
+def test_closing_releases_who_waits_and_is_bounded(own_server: Server) -> None:
+    ledger = ledger_of(own_server)
+    ledger.connect()
+    own_server.freeze()
+    waiting = gevent.spawn(_outcome, ledger, bytes(128))
+    gevent.sleep(0.1)
+    began = time.monotonic()
+    ledger.close()
+    waiting.join(5)
+    assert isinstance(waiting.value, BridgeError)
+    assert time.monotonic() - began < 10
+    own_server.thaw()
+
+
+def test_a_closed_client_says_so(server: Server) -> None:
+    ledger = ledger_of(server)
+    ledger.connect()
+    ledger.close()
+    with pytest.raises(BridgeError, match="closed"):
+        ledger.read_accounts(np.ones((1, 2), np.uint64))
+
+
+def test_a_client_made_before_a_fork_refuses_to_serve_the_child(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = NativeClient(CLUSTER_ID, server.address)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(BridgeError, match="before a fork"):
+            client.submit(tb.Operation.LOOKUP_ACCOUNTS, bytes(16), print)
+    client.close()
+
+
+@pytest.mark.parametrize("addresses", ["localhost:3000", "127.0.0.1:99999", "a,b"])
+def test_addresses_that_are_none_are_refused_at_once(addresses: str) -> None:
+    with pytest.raises(BridgeError, match="expected 1 to 6 of IP:PORT"):
+        NativeClient(0, addresses)
+
+
+# -- why a cluster does not answer -------------------------------------------------------------
+
+
+def refusal(cluster_id: int, addresses: str, timeout_s: float = 2.0) -> str:
+    ledger = Ledger(cluster_id, addresses)
+    try:
+        with pytest.raises(BridgeError) as raised:
+            ledger.connect(timeout_s)
+    finally:
+        ledger.close()
+    return str(raised.value)
+
+
+def test_a_wrong_address_is_told_within_seconds() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    message = refusal(0, f"127.0.0.1:{port}")
+    assert f"127.0.0.1:{port} refuses" in message
+    assert "is the cluster up" in message
+
+
+def test_a_wrong_cluster_id_is_told_within_seconds(server: Server) -> None:
+    message = refusal(CLUSTER_ID + 1, server.address)
+    assert f"is the cluster id {CLUSTER_ID + 1} right" in message
+
+
+def test_a_server_with_all_connections_taken_is_told_within_seconds() -> None:
+    faults = Faults(refuse=1.0)
+    with emulator.run(cluster=CLUSTER_ID, faults=faults) as full:
+        message = refusal(CLUSTER_ID, full.address)
+    assert "closes at once" in message
+    assert "32 client connections" in message
+
+
+def test_an_evicted_client_says_why() -> None:
+    faults = Faults(evict=1.0)
+    with emulator.run(cluster=CLUSTER_ID, faults=faults) as evicting:
+        message = refusal(CLUSTER_ID, evicting.address, 5.0)
+    assert "evicted" in message
+    assert "64 sessions" in message
+
+
+def test_of_65_clients_each_gets_an_answer_or_a_clear_message(own_server: Server) -> None:
+    clients = [NativeClient(CLUSTER_ID, own_server.address) for _ in range(65)]
+    try:
+        calls = [
+            gevent.spawn(_called, client, bytes(15) + b"\x01") for client in clients
+        ]  # fmt: skip
+        gevent.joinall(calls, timeout=20)
+        served = [call.value for call in calls if call.value == "served"]
+        assert 30 <= len(served) < 65
+        assert all(call.value in ("served", "unanswered") for call in calls)
+        message = refusal(CLUSTER_ID, own_server.address)
+        assert "connections taken" in message
+    finally:
+        gevent.joinall([gevent.spawn(client.close) for client in clients], timeout=30)
+
+
+def _called(client: NativeClient, ident: bytes) -> str:
+    try:
+        client.call(tb.Operation.LOOKUP_ACCOUNTS, ident, 4.0)
+    except Unanswered:
+        return "unanswered"
+    return "served"
+
+
+@pytest.mark.parametrize(
+    ("release", "fits"), [("0.17.9", True), ("0.99.0", True), ("0.16.70", False), ("0.17.8", False)]
+)
+def test_a_client_newer_than_the_cluster_is_refused_before_it_is_evicted(
+    release: str, fits: bool
+) -> None:
+    if fits:
+        preflight.check_release(release)
+    else:
+        with pytest.raises(ValueError, match=f"expected at most the cluster's {release}"):
+            preflight.check_release(release)
+
+
+@pytest.mark.parametrize(("workers", "fits"), [(1, True), (15, True), (16, False), (33, False)])
+def test_more_workers_than_connections_are_refused(workers: int, fits: bool) -> None:
+    if fits:
+        preflight.check_sessions(workers, clients_per_worker=2)
+    else:
+        with pytest.raises(ValueError, match=f"expected at most 15 .* found {workers}"):
+            preflight.check_sessions(workers, clients_per_worker=2)
+
+
+def test_the_hub_turns_while_a_request_waits(own_server: Server) -> None:
+    ledger = ledger_of(own_server)
+    ledger.connect()
+    own_server.freeze()
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        while True:
+            gevent.sleep(0.01)
+            turns += 1
+
+    turning = gevent.spawn(turn)
+    with pytest.raises(Unanswered):
+        ledger.read_accounts(np.ones((1, 2), np.uint64))
+    turning.kill()
+    assert turns > 20
+    own_server.thaw()
+    ledger.close()
+
+
+def test_native_threads_never_enter_logging(server: Server) -> None:
+    import logging
+
+    threads: set[int] = set()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            threads.add(threading.get_ident())
+
+    handler, logger = Handler(), logging.getLogger("tigerbeetle")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    ledger = Ledger(CLUSTER_ID, server.address)
+    ledger.connect()
+    ledger.close()
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+    assert threads <= {threading.get_ident()}
