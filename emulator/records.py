@@ -28,7 +28,7 @@ ACCOUNT_FILTER = struct.Struct("<16s16sQIH58sQQII")
 QUERY_FILTER = struct.Struct("<16sQIIH6sQQII")
 # timestamp_min, timestamp_max, limit, reserved
 CHANGE_EVENTS_FILTER = struct.Struct("<QQI44s")
-# transfer: id, amount, pending_id, user_data_128/64/32, timeout, code, flags, ledger; type, reserved
+# transfer: id, amount, pending_id, user data, timeout, code, flags, ledger, type, reserved
 # debit account, credit account: id, four balances, user_data_128/64/32, code, flags
 # timestamps of event, transfer, debit account, credit account
 CHANGE_EVENT = struct.Struct(
