@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cluster.config import Cluster
-from cluster.inventory import REPOSITORY, Deployment
+from cluster.inventory import REPOSITORY, Deployment, Engine
 
 _VERSION = re.compile(r"version (\d+\.\d+\.\d+)")
 _TIMEOUT_S = 20
@@ -60,8 +60,12 @@ def command(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> 
     return [str(found)]
 
 
-def release_of(server: list[str]) -> str:
-    """The release that ``<server> version`` prints, such as 0.17.9. Raises BinaryError."""
+def release_of(server: list[str], engine: Engine = "tigerbeetle") -> str:
+    """The release that ``<server> version`` prints, such as 0.17.9.
+
+    Raises BinaryError, also for an emulator where the genuine engine is meant: its results must
+    never be taken for TigerBeetle's.
+    """
     try:
         done = subprocess.run(
             [*server, "version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
@@ -70,6 +74,11 @@ def release_of(server: list[str]) -> str:
         raise BinaryError(
             f"{server[0]}: expected it to print its version, found {error}. Fix: reinstall it"
         ) from None
+    if engine == "tigerbeetle" and "EMULATOR" in done.stdout:
+        raise BinaryError(
+            f"{server[0]}: expected the genuine server, found the emulator. "
+            "Fix: use INVENTORY=inventories/emulator.py for it, which says so everywhere"
+        )
     match = _VERSION.search(done.stdout)
     if match is None:
         raise BinaryError(

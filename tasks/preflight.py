@@ -45,7 +45,7 @@ def check_server() -> None:
     deployment = deployment_here()
     with guarded():
         server = binary.command(deployment)
-        binary.check_release(binary.release_of(server), deployment.cluster)
+        binary.check_release(binary.release_of(server, deployment.engine), deployment.cluster)
 
 
 @deploy("Check the data files")

@@ -132,12 +132,20 @@ def test_a_server_of_another_release_is_refused(tmp_path: Path) -> None:
     assert "expected the server to be 0.17.9, found 0.17.4" in error
 
 
+def test_the_emulator_is_not_taken_for_the_genuine_server() -> None:
+    emulator = Path(sys.executable).parent / "tigerbeetle-emulator"
+    with sandbox("inventories/process.py", TIGERBEETLE_BIN=str(emulator)) as made:
+        error = refused(made)
+    assert "expected the genuine server, found the emulator" in error
+
+
 def test_a_server_that_cannot_start_ends_the_wait_with_its_log(tmp_path: Path) -> None:
     """It formats and inspects like the emulator, and dies at start as a broken one would."""
     server = tmp_path / "tigerbeetle"
     server.write_text(
         "#!/bin/sh\n"
         'if [ "$1" = start ]; then echo "error: SystemResources"; exit 1; fi\n'
+        'if [ "$1" = version ]; then echo "TigerBeetle version 0.17.9"; exit; fi\n'
         'exec tigerbeetle-emulator "$@"\n'
     )
     server.chmod(0o755)

@@ -63,6 +63,13 @@ def test_a_program_without_a_version_is_no_server(tmp_path: Path, body: str, say
         binary.release_of([str(program(tmp_path / "x", body))])
 
 
+def test_an_emulator_is_a_server_only_where_one_is_meant(tmp_path: Path) -> None:
+    emulator = [str(program(tmp_path / "x", "echo TigerBeetle EMULATOR version 0.17.9"))]
+    assert binary.release_of(emulator, "emulator") == "0.17.9"
+    with pytest.raises(BinaryError, match="expected the genuine server, found the emulator"):
+        binary.release_of(emulator, "tigerbeetle")
+
+
 def test_the_configured_release_with_its_client_is_right() -> None:
     binary.check_release("0.17.9", CLUSTER, client_release="0.17.9")
     binary.check_release("0.17.9", CLUSTER, client_release="0.16.78")
