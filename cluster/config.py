@@ -137,9 +137,17 @@ class Cluster(BaseModel):
 
     def on_loopback(self) -> Cluster:
         """The same replicas at 127.0.0.1: as processes here, or behind ports published here."""
-        loopback = IPv4Address("127.0.0.1")
-        replicas = tuple(r.model_copy(update={"ip": loopback}) for r in self.replicas)
-        return self.model_copy(update={"replicas": replicas, "subnet": IPv4Network("127.0.0.0/8")})
+        return self._at(IPv4Address("127.0.0.1"), IPv4Network("127.0.0.0/8"))
+
+    def as_published(self) -> Cluster:
+        """The same replicas where containers' ports are published on this machine."""
+        if self.bind.is_unspecified:
+            return self.on_loopback()
+        return self._at(self.bind, IPv4Network(f"{self.bind}/32"))
+
+    def _at(self, ip: IPv4Address, subnet: IPv4Network) -> Cluster:
+        replicas = tuple(r.model_copy(update={"ip": ip}) for r in self.replicas)
+        return self.model_copy(update={"replicas": replicas, "subnet": subnet})
 
     def sha256_of(self, machine: str) -> str:
         """The recorded checksum of the release zip for ``x86_64`` or ``aarch64``; '' if none."""

@@ -128,7 +128,7 @@ def check_versions() -> dict[str, Any]:
     said = done.stdout.strip() or "no Compose plugin"
     _require(
         "docker compose", said, COMPOSE_MIN,
-        "install the Compose v2 plugin (docker-compose-plugin, or docker-compose from Debian 13 on)",
+        "install the Compose v2 plugin (package docker-compose-plugin; Debian 13: docker-compose)",
     )  # fmt: skip
     return found
 

@@ -10,15 +10,17 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster import canary, log, processes, waiting
+from cluster import canary, log, runtime, waiting
 from cluster.canary import Canary
 from cluster.config import Replica
 from cluster.inventory import Deployment
+from cluster.runtime import ReplicaProcess
 
 #: A genuine replica faults in 2.6 GiB before it listens: 1 to 23 s were measured.
 START_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 15.0
 _CONNECT_TIMEOUT_S = 1.0
+_KEPT_S = 0.1
 
 
 class Unhealthy(Exception):  # noqa: N818 - reads as what is wrong
@@ -30,7 +32,7 @@ class ReplicaHealth:
     """Levels 1 and 2 of one replica, and its process."""
 
     replica: Replica
-    process: str  # RUNNING, STOPPED, BACKOFF, FATAL, ...; DOWN without a supervisor
+    process: str  # RUNNING, BACKOFF, FATAL, EXITED, ...; DOWN when there is none
     pid: int
     port_open: bool
     log: log.ReplicaLog
@@ -50,15 +52,15 @@ class ReplicaHealth:
 
 def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
     """Levels 1 and 2 of each replica, in order."""
-    states = processes.states(deployment) or {}
+    states = runtime.of(deployment).states(deployment) or {}
     return [_of_replica(deployment, replica, states) for replica in deployment.cluster.replicas]
 
 
 def _of_replica(
-    deployment: Deployment, replica: Replica, states: dict[int, processes.ReplicaProcess]
+    deployment: Deployment, replica: Replica, states: dict[int, ReplicaProcess]
 ) -> ReplicaHealth:
-    process = states.get(replica.index, processes.ReplicaProcess("DOWN", 0))
-    said = log.parse(processes.open_log(processes.files_of(deployment, replica.index).log))
+    process = states.get(replica.index, ReplicaProcess("DOWN", 0))
+    said = log.parse(runtime.of(deployment).log_lines(deployment, replica.index))
     return ReplicaHealth(
         replica=replica,
         process=process.state,
@@ -69,10 +71,16 @@ def _of_replica(
 
 
 def port_answers(replica: Replica) -> bool:
-    """Level 1: a TCP connection is accepted within a second."""
+    """Level 1: a TCP connection is accepted within a second, and kept.
+
+    Docker's proxy accepts for a container that does not listen, and closes at once.
+    """
     try:
-        with socket.create_connection((str(replica.ip), replica.port), _CONNECT_TIMEOUT_S):
-            return True
+        with socket.create_connection((str(replica.ip), replica.port), _CONNECT_TIMEOUT_S) as made:
+            made.settimeout(_KEPT_S)
+            return made.recv(1) != b""
+    except TimeoutError:
+        return True  # kept, and nothing to say: the client speaks first
     except OSError:
         return False
 
@@ -92,7 +100,7 @@ def wait(
 
     def observe() -> tuple[bool, str]:
         replicas = of_replicas(deployment)
-        given_up = [r for r in replicas if r.process in ("FATAL", "DOWN")]
+        given_up = [r for r in replicas if r.process in runtime.of(deployment).GIVEN_UP]
         if given_up:
             raise Unhealthy(_with_log_tails(deployment, str(given_up[0]), given_up))
         return all(r.is_normal for r in replicas), ", ".join(map(str, replicas))
@@ -114,6 +122,7 @@ def wait(
 def _with_log_tails(deployment: Deployment, reason: str, replicas: list[ReplicaHealth]) -> str:
     lines = [reason]
     for health in replicas:
-        path = processes.files_of(deployment, health.replica.index).log
-        lines += [f"  last lines of {path}:", *(f"    {line}" for line in processes.tail(path))]
+        source = runtime.of(deployment).log_source(deployment, health.replica.index)
+        last = runtime.of(deployment).log_tail(deployment, health.replica.index)
+        lines += [f"  last lines of {source}:", *(f"    {line}" for line in last)]
     return "\n".join(lines)

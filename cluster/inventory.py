@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parent.parent
 DEFAULT = "inventories/emulator.py"
 
 Engine = Literal["tigerbeetle", "emulator"]
-Runtime = Literal["process"]
+Runtime = Literal["process", "compose"]
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
 HOST_DATA = ("deployment", "engine", "runtime")
@@ -63,7 +63,9 @@ def on_this_machine(name: str, *, engine: Engine, runtime: Runtime) -> list[tupl
 
 def of_host(data: Mapping[str, Any]) -> Deployment:
     """The Deployment that a pyinfra host's data describes. Raises ConfigError."""
-    cluster = config.load().on_loopback()
+    configured = config.load()
+    is_published = data["runtime"] == "compose"
+    cluster = configured.as_published() if is_published else configured.on_loopback()
     return Deployment(
         name=data["deployment"],
         engine=data["engine"],

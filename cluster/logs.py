@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
 
-from cluster import config, inventory, processes
+from cluster import config, inventory, runtime
 
 LINES = 40
 
@@ -29,20 +27,20 @@ def main() -> int:
             )
         )  # fmt: skip
     chosen = indexes if options.replica is None else [options.replica]
-    paths = [processes.files_of(deployment, index).log for index in chosen]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        print(f"no log yet: {missing[0]}. Start the cluster with `make up`.", file=sys.stderr)
-        return 1
+    logs = runtime.of(deployment)
     if options.follow:
-        tail = shutil.which("tail") or "tail"
         try:
-            return subprocess.run([tail, f"--lines={LINES}", "-F", *map(str, paths)]).returncode
+            return logs.follow(deployment, chosen, LINES)
         except KeyboardInterrupt:
             return 0
-    for index, path in zip(chosen, paths, strict=True):
-        for line in processes.tail(path, LINES):
-            print(f"{processes.program_name(index)} | {line}")
+    for index in chosen:
+        lines = logs.log_tail(deployment, index, LINES)
+        if not lines:
+            source = logs.log_source(deployment, index)
+            print(f"no log yet: {source}. Start the cluster with `make up`.", file=sys.stderr)
+            return 1
+        for line in lines:
+            print(f"replica-{index} | {line}")
     return 0
 
 

@@ -11,9 +11,11 @@ deployment is under its state directory (mode 0700, git-ignored):
 from __future__ import annotations
 
 import shlex
+import shutil
 import socket
+import subprocess
 import xmlrpc.client
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,16 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from cluster import data_file
 from cluster.inventory import REPOSITORY, Deployment
+from cluster.runtime import ReplicaProcess
+
+#: Supervisor has given up, or there is none: nobody will start these again.
+GIVEN_UP = frozenset({"FATAL", "DOWN"})
 
 RUN_REPLICA = REPOSITORY / "files" / "tigerbeetle" / "run-replica.sh"
 
 #: sun_path holds 108 bytes, and supervisor binds <socket>.<pid> before it renames.
 SOCKET_PATH_MAX = 96
+_TAIL = shutil.which("tail") or "tail"
 
 
 @dataclass(frozen=True)
@@ -38,19 +45,6 @@ class ReplicaFiles:
     data: Path
     log: Path
     pid: Path
-
-
-@dataclass(frozen=True)
-class ReplicaProcess:
-    """What supervisor says of a replica: its state (RUNNING, BACKOFF, FATAL, ...) and pid or 0."""
-
-    state: str
-    pid: int
-
-    @property
-    def is_running(self) -> bool:
-        """Started, and alive for longer than supervisor's startsecs."""
-        return self.state == "RUNNING"
 
 
 def files_of(deployment: Deployment, index: int) -> ReplicaFiles:
@@ -184,6 +178,27 @@ def _owner(port: int) -> str | None:
         if is_it and connection.status == psutil.CONN_LISTEN and connection.pid:
             return f"pid {connection.pid} ({psutil.Process(connection.pid).name()})"
     return None
+
+
+def log_source(deployment: Deployment, index: int) -> str:
+    """The replica's log file."""
+    return str(files_of(deployment, index).log)
+
+
+def log_lines(deployment: Deployment, index: int) -> Iterable[str]:
+    """All lines of the replica's log, the rotated parts first."""
+    return open_log(files_of(deployment, index).log)
+
+
+def log_tail(deployment: Deployment, index: int, lines: int = 15) -> list[str]:
+    """The last lines of the replica's log."""
+    return tail(files_of(deployment, index).log, lines)
+
+
+def follow(deployment: Deployment, indexes: Sequence[int], lines: int) -> int:
+    """Print the last lines and go on until interrupted; the exit code."""
+    paths = [log_source(deployment, index) for index in indexes]
+    return subprocess.run([_TAIL, f"--lines={lines}", "-F", *paths]).returncode
 
 
 def tail(path: Path, lines: int = 15) -> list[str]:

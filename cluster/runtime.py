@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from cluster.inventory import Deployment
-
-_MODULES = {"process": "cluster.processes", "compose": "cluster.containers"}
 
 
 @dataclass(frozen=True)
@@ -54,4 +51,7 @@ class Runtime(Protocol):
 
 def of(deployment: Deployment) -> Runtime:
     """The runtime of a deployment."""
-    return cast(Runtime, import_module(_MODULES[deployment.runtime]))
+    from cluster import containers, processes  # here: they import this module's words
+
+    modules: dict[str, Runtime] = {"process": processes, "compose": containers}
+    return modules[deployment.runtime]

@@ -11,6 +11,7 @@ from pyinfra.api.exceptions import DeployError
 
 from cluster import binary, config, processes
 from cluster.inventory import Deployment
+from cluster.runtime import ReplicaProcess
 from tasks import data_file
 from tasks._host import deployment_here, guarded
 
@@ -106,7 +107,7 @@ def _require(what: str, needed: int, available: int, fix: str) -> None:
         )
 
 
-def _is_up(states: dict[int, processes.ReplicaProcess], index: int) -> bool:
+def _is_up(states: dict[int, ReplicaProcess], index: int) -> bool:
     return index in states and states[index].is_running
 
 

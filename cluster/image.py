@@ -1,0 +1,102 @@
+"""The image of our replicas: what it is built from, and whether the one here is that."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from cluster import config, engine
+from cluster.config import Cluster
+from cluster.inventory import Engine
+
+DOCKERFILE = engine.REPOSITORY / "files" / "tigerbeetle" / "Dockerfile"
+INPUTS_LABEL = "wallet-service.inputs"
+INPUTS_VARIABLE = "WALLET_SERVICE_IMAGE_INPUTS"
+
+#: The name of our own emulator's image: it never carries the official one's.
+EMULATOR_IMAGE = "tigerbeetle-emulator"
+
+#: The official image is 20 MB; a slow line needs minutes, not an hour.
+PULL_TIMEOUT_S = 600
+
+
+def name(cluster: Cluster) -> str:
+    """What the Compose file runs."""
+    return f"tigerbeetle-custom:{cluster.release}"
+
+
+def base(cluster: Cluster) -> str:
+    """What it is built from, by digest too once one is recorded."""
+    digest = f"@{cluster.image_digest}" if cluster.image_digest else ""
+    return f"{cluster.image}:{cluster.release}{digest}"
+
+
+def engine_of(cluster: Cluster) -> Engine:
+    """Which engine that base holds; the emulator's image is known by its name."""
+    is_emulator = cluster.image.rpartition("/")[2] == EMULATOR_IMAGE
+    return "emulator" if is_emulator else "tigerbeetle"
+
+
+def id_of(reference: str) -> str | None:
+    """The id of an image here; None when it is absent. Raises EngineError."""
+    done = engine.run(["docker", "image", "inspect", "--format", "{{.Id}}", reference])
+    if done.returncode == 0:
+        return done.stdout.strip()
+    if "o such image" in done.stderr:
+        return None
+    raise engine.EngineError(engine.refusal(["docker", "image", "inspect"], done.stderr))
+
+
+def inputs(cluster: Cluster, base_id: str, dockerfile: Path = DOCKERFILE) -> str:
+    """A fingerprint of all that the image is made of: equal inputs need no build."""
+    parts = [dockerfile.read_text(), base(cluster), base_id, cluster.release]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def is_current(cluster: Cluster) -> bool:
+    """True when the image here was built from what is configured now. Raises EngineError."""
+    base_id = id_of(base(cluster))
+    if base_id is None:
+        # Built elsewhere and brought here (`docker save`, `docker load`): its base stays there.
+        return label(cluster, "org.opencontainers.image.base.name") == base(cluster)
+    return label(cluster, INPUTS_LABEL) == inputs(cluster, base_id)
+
+
+def label(cluster: Cluster, key: str) -> str | None:
+    """A label of our image; None when there is no image. Raises EngineError."""
+    if id_of(name(cluster)) is None:
+        return None
+    inspect = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", name(cluster)]
+    labels = engine.json_of(inspect)
+    return str((labels or {}).get(key, ""))
+
+
+def pull_base(cluster: Cluster) -> None:
+    """Bring the base here if it is absent. Raises EngineError when it cannot be had."""
+    if id_of(base(cluster)) is not None:
+        return
+    done = engine.run(["docker", "pull", base(cluster)], PULL_TIMEOUT_S)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise engine.EngineError(
+            f"{config.PREFIX}IMAGE: expected {base(cluster)} here or in its registry, found: "
+            f"{last[0]}. Fix: check the network, {config.PREFIX}IMAGE, RELEASE and IMAGE_DIGEST; "
+            "without a registry see docs/docker.md, Air gap"
+        )
+
+
+def build_variables(cluster: Cluster) -> dict[str, str]:
+    """What the build is told beside the configuration. Raises EngineError without a base."""
+    base_id = id_of(base(cluster))
+    if base_id is None:
+        raise engine.EngineError(f"{base(cluster)}: expected the base image here, found none")
+    return {INPUTS_VARIABLE: inputs(cluster, base_id)}
+
+
+def repository_digest(cluster: Cluster) -> str:
+    """The digest under which the registry gave the base; '' for one that was built here."""
+    reference = f"{cluster.image}:{cluster.release}"
+    inspect = ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", reference]
+    found = engine.json_of(inspect)
+    digests = [d.partition("@")[2] for d in found or [] if d.partition("@")[0] == cluster.image]
+    return digests[0] if digests else ""
