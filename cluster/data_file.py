@@ -8,7 +8,7 @@ would make it forget what it acknowledged: that is what ``tigerbeetle recover`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,6 +90,20 @@ def decide(
         "Fix: bring the file back, or `recover` the replica in the living cluster; formatting it "
         "would make it forget transfers it has acknowledged"
     )
+
+
+def refuse_others(replica: int, expected: str, found: Iterable[str]) -> None:
+    """A replica's directory holds no data file but its own: a new cluster is not made beside one.
+
+    Raises DataFileError: most likely the cluster id was changed under an existing cluster.
+    """
+    for name in found:
+        if name != expected:
+            raise DataFileError(
+                f"replica {replica}: expected no data file but {expected}, found {name}. "
+                "Fix: set LU_CFG_TIGERBEETLE_CLUSTER_ID back to the cluster that is here, or "
+                "LU_CFG_TIGERBEETLE_DATA_DIR to another directory for a new one"
+            )
 
 
 def _refuse_foreign(found: Identity, index: int, cluster: Cluster) -> None:

@@ -11,7 +11,14 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
 from cluster import binary, processes
-from cluster.data_file import DataFileError, Identity, Plan, decide, parse_superblock
+from cluster.data_file import (
+    DataFileError,
+    Identity,
+    Plan,
+    decide,
+    parse_superblock,
+    refuse_others,
+)
 from cluster.inventory import Deployment
 from tasks._host import deployment_here, guarded
 
@@ -46,6 +53,9 @@ def format_once() -> None:
 def plan(deployment: Deployment) -> Plan:
     """What the data files allow, from what they say. Raises DataFileError and BinaryError."""
     command = binary.command(deployment)
+    for replica in deployment.cluster.replicas:
+        expected = processes.files_of(deployment, replica.index).data
+        refuse_others(replica.index, expected.name, _data_files(expected.parent))
     return decide(
         {
             replica.index: inspect(command, processes.files_of(deployment, replica.index).data)
@@ -54,6 +64,10 @@ def plan(deployment: Deployment) -> Plan:
         deployment.cluster,
         is_bootstrapping=processes.bootstrap_marker(deployment).exists(),
     )
+
+
+def _data_files(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.glob("*.tigerbeetle"))
 
 
 def inspect(command: list[str], path: Path) -> Identity | None:

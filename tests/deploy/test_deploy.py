@@ -51,7 +51,14 @@ def test_a_changed_setting_restarts_every_replica_and_nothing_else_does(
         assert f"commits with replica {index}" in steps[restart + 1]
 
 
-def test_a_dry_run_plans_and_touches_nothing(deployed: Sandbox) -> None:
+def test_a_dry_run_of_a_new_cluster_makes_nothing(emulator: Sandbox) -> None:
+    done = emulator.run("pyinfra", emulator.inventory, "deploy.py", "--dry")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "Format replica 2's data file" in done.stderr
+    assert not emulator.state_dir.exists()
+
+
+def test_a_dry_run_of_a_running_cluster_touches_nothing(deployed: Sandbox) -> None:
     before = deployed.pids()
     done = deployed.run("pyinfra", deployed.inventory, "deploy.py", "--dry")
     assert done.returncode == 0, done.stderr[-4000:]

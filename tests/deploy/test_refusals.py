@@ -75,6 +75,16 @@ def test_a_lost_data_file_is_not_formatted_anew(emulator: Sandbox) -> None:
     assert not emulator.data_file(2).exists()
 
 
+def test_a_changed_cluster_id_does_not_touch_the_cluster_that_runs(emulator: Sandbox) -> None:
+    assert emulator.up().returncode == 0
+    pids = emulator.pids()
+    emulator.overrides["LU_CFG_TIGERBEETLE_CLUSTER_ID"] = "7"
+    error = refused(emulator)
+    assert "expected no data file but 7_0.tigerbeetle, found 0_0.tigerbeetle" in error
+    assert emulator.pids() == pids
+    assert all(psutil.pid_exists(pid) for pid in pids)
+
+
 def test_an_interrupted_first_format_is_finished(emulator: Sandbox) -> None:
     """As if it had been killed after the first rename, a half-written file left behind."""
     assert emulator.up().returncode == 0

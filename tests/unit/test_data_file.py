@@ -7,7 +7,14 @@ from itertools import product
 import pytest
 
 from cluster import config
-from cluster.data_file import DataFileError, Identity, decide, file_name, parse_superblock
+from cluster.data_file import (
+    DataFileError,
+    Identity,
+    decide,
+    file_name,
+    parse_superblock,
+    refuse_others,
+)
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 
@@ -97,3 +104,13 @@ def test_a_file_of_an_older_release_is_ours() -> None:
 
 def test_the_file_name_is_cluster_and_replica() -> None:
     assert file_name(0, 2) == "0_2.tigerbeetle"
+
+
+@pytest.mark.parametrize("found", [[], ["7_0.tigerbeetle"]])
+def test_a_directory_without_another_data_file_is_fine(found: list[str]) -> None:
+    refuse_others(0, "7_0.tigerbeetle", found)
+
+
+def test_a_new_cluster_is_not_made_beside_an_old_one() -> None:
+    with pytest.raises(DataFileError, match=r"found 0_0\.tigerbeetle\. Fix: set .*CLUSTER_ID back"):
+        refuse_others(0, "7_0.tigerbeetle", ["0_0.tigerbeetle"])
