@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import accounts, transfers
+from . import accounts, plain, transfers
 from .operations import Operation
 from .records import (
     ACCOUNT,
@@ -34,18 +34,13 @@ _RECORD = struct.Struct(f"{RECORD_SIZE}s")
 _FAILED, _CHAIN_OPEN, _TIMESTAMP_MUST_BE_ZERO = 1, 2, 3  # the same for accounts and transfers
 
 
-# What `glance` unpacks and the whole record, event by event.
-Glances = Iterator[tuple[tuple[Any, ...], tuple[bytes]]]
-
-
 class Rules(NamedTuple):
     """What differs between creating accounts and creating transfers."""
 
     layout: struct.Struct
     create: Callable[[Ledger, Any, bytes, int], int]
     stored_timestamp: Callable[[Ledger, bytes], int]
-    glance: struct.Struct  # the fields `plain` looks at
-    plain: Callable[[Ledger, Glances, int, int], tuple[int, bytes | None]] | None
+    has_plain: bool  # whether ordinary events have the hot path of `plain`
     transient: frozenset[int]
     imported: int
     exists: int
@@ -60,8 +55,7 @@ RULES = {
         ACCOUNT,
         accounts.create,
         accounts.stored_timestamp,
-        _RECORD,
-        None,
+        False,
         frozenset(),
         ACCOUNT_IMPORTED,
         A.EXISTS,
@@ -74,8 +68,7 @@ RULES = {
         TRANSFER,
         transfers.create,
         transfers.stored_timestamp,
-        transfers.GLANCE,
-        transfers.create_plain,
+        True,
         TRANSIENT,
         TRANSFER_IMPORTED,
         T.EXISTS,
@@ -107,18 +100,20 @@ def _run(
 ) -> None:
     """Create all events in order, filling in `statuses` and `timestamps` where not ordinary."""
     count, last = len(statuses), timestamps[-1]
-    events: Glances = zip(rules.glance.iter_unpack(batch), _RECORD.iter_unpack(batch), strict=True)
+    records = [record for (record,) in _RECORD.iter_unpack(batch)]
     imported = rules.layout.unpack_from(batch)[-2] & rules.imported
     chain: int | None = None  # index of the open chain's first event
     broken = False
+    create_plain = None
+    if rules.has_plain and not imported:
+        create_plain = plain.creator(ledger, batch, records, timestamps)
     index = 0
     while index < count:
-        if rules.plain and chain is None and not imported:
-            index, record = rules.plain(ledger, events, index, timestamps[index])
-            if record is None:
+        if create_plain and chain is None:
+            index = create_plain(index)
+            if index == count:
                 break
-        else:
-            _, (record,) = next(events)
+        record = records[index]
         event = rules.layout.unpack(record)
         linked = event[-2] & _LINKED
         if linked and chain is None:

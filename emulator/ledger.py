@@ -181,9 +181,9 @@ class Ledger:
         debit.debits_pending -= amount
         credit.credits_pending -= amount
         if flags & TRANSFER_CLOSING_DEBIT:
-            debit.flags &= ~ACCOUNT_CLOSED
+            debit.set_flags(debit.flags & ~ACCOUNT_CLOSED)
         if flags & TRANSFER_CLOSING_CREDIT:
-            credit.flags &= ~ACCOUNT_CLOSED
+            credit.set_flags(credit.flags & ~ACCOUNT_CLOSED)
 
     def open_scope(self) -> None:
         """Begin a linked chain."""

@@ -42,6 +42,9 @@ ACCOUNT_HISTORY = 8
 ACCOUNT_IMPORTED = 16
 ACCOUNT_CLOSED = 32
 ACCOUNT_FLAGS_KNOWN = 63
+_ACCOUNT_NOT_PLAIN = (
+    ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS | ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS | ACCOUNT_CLOSED
+)
 
 TRANSFER_LINKED = 1
 TRANSFER_PENDING = 2
@@ -64,7 +67,11 @@ AccountRow = tuple[
 
 
 class Account:
-    """One account with its current balances and flags; `flags_created` are the original ones."""
+    """One account with its current balances and flags.
+
+    `flags_created` are the original flags. `plain_ledger` is the ledger while the account is open
+    and without limits, else -1: the hot path compares it instead of ledger and flags.
+    """
 
     __slots__ = (
         "code",
@@ -76,6 +83,7 @@ class Account:
         "flags_created",
         "id",
         "ledger",
+        "plain_ledger",
         "timestamp",
         "user_data_32",
         "user_data_64",
@@ -88,8 +96,14 @@ class Account:
         self.credits_pending = self.credits_posted = 0
         self.user_data_128, self.user_data_64, self.user_data_32 = row[9:12]
         self.ledger, self.code = row[13], row[14]
-        self.flags = self.flags_created = row[15]
+        self.flags_created = row[15]
         self.timestamp = timestamp
+        self.set_flags(row[15])
+
+    def set_flags(self, flags: int) -> None:
+        """Change the flags."""
+        self.flags = flags
+        self.plain_ledger = -1 if flags & _ACCOUNT_NOT_PLAIN else self.ledger
 
     def balances(self) -> tuple[int, int, int, int, int]:
         """debits_pending, debits_posted, credits_pending, credits_posted and the flags."""
@@ -108,8 +122,9 @@ class Account:
             self.debits_posted,
             self.credits_pending,
             self.credits_posted,
-            self.flags,
+            flags,
         ) = balances
+        self.set_flags(flags)
 
     def pack(self) -> bytes:
         """The account as a 128-byte record."""

@@ -1,12 +1,12 @@
 """What is right or wrong with one new transfer, in the genuine order of precedence.
 
-Posting and voiding a pending transfer, and meeting an id again, are in `pending` and `duplicates`.
+Posting and voiding a pending transfer, and meeting an id again, are in `pending` and `duplicates`;
+ordinary transfers are created in `plain` and get here only when something is unusual about them.
 """
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import duplicates, pending
 from .records import (
@@ -37,81 +37,12 @@ from .status import CreateTransferStatus as Status
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-# id, debit id, credit id, amount, pending_id (low, high), timeout, ledger, code, flags, timestamp
-GLANCE = struct.Struct("<16s16s16sQQQQ28xIIHHQ")
-_UNUSUAL_ACCOUNT = (
-    ACCOUNT_CLOSED | ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS | ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS
-)
 _CLOSING = TRANSFER_CLOSING_DEBIT | TRANSFER_CLOSING_CREDIT
 
 
 def stored_timestamp(ledger: Ledger, transfer_id: bytes) -> int:
     """When the existing transfer `transfer_id` was created."""
     return ledger.timestamps[ledger.transfers[transfer_id]]
-
-
-def create_plain(
-    ledger: Ledger, events: Any, index: int, timestamp: int
-) -> tuple[int, bytes | None]:
-    """Create transfers from `events` as long as they are ordinary: the hot path.
-
-    Ordinary is a new transfer without flags, pending_id, timeout or imported timestamp, of less
-    than 2^64, between two open accounts without limits, and nothing wrong with it. `index` and
-    `timestamp` are the next event's. Returns the index and the record of the first event that
-    is not ordinary, untouched, or None for the record after the last event.
-    """
-    find, transfers = ledger.accounts.get, ledger.transfers
-    rows, first = ledger.rows, len(ledger.rows)
-    record: bytes | None
-    for glance, (record,) in events:
-        (
-            transfer_id,
-            debit_id,
-            credit_id,
-            amount,
-            amount_high,
-            pending_low,
-            pending_high,
-            timeout,
-            ledger_id,
-            code,
-            flags,
-            given,
-        ) = glance
-        if (
-            flags
-            or amount_high
-            or timeout
-            or pending_low
-            or pending_high
-            or given
-            or not code
-            or transfer_id in transfers
-        ):
-            break
-        debit, credit = find(debit_id), find(credit_id)
-        if (
-            debit is None
-            or credit is None
-            or debit is credit
-            or ledger_id != debit.ledger
-            or ledger_id != credit.ledger
-            or (debit.flags | credit.flags) & _UNUSUAL_ACCOUNT
-        ):
-            break
-        debits = debit.debits_posted + amount
-        credits = credit.credits_posted + amount
-        if debits + debit.debits_pending > U128_MAX or credits + credit.credits_pending > U128_MAX:
-            break
-        debit.debits_posted = debits
-        credit.credits_posted = credits
-        transfers[transfer_id] = len(rows)
-        rows.append(record)
-    else:
-        record = None
-    created = len(rows) - first
-    ledger.timestamps.extend(range(timestamp, timestamp + created))
-    return index + created, record
 
 
 def create(ledger: Ledger, event: TransferRow, record: bytes, timestamp: int) -> int:
@@ -263,9 +194,9 @@ def _apply(
         debit.debits_pending += amount
         credit.credits_pending += amount
         if flags & TRANSFER_CLOSING_DEBIT:
-            debit.flags |= ACCOUNT_CLOSED
+            debit.set_flags(debit.flags | ACCOUNT_CLOSED)
         if flags & TRANSFER_CLOSING_CREDIT:
-            credit.flags |= ACCOUNT_CLOSED
+            credit.set_flags(credit.flags | ACCOUNT_CLOSED)
     else:
         debit.debits_posted += amount
         credit.credits_posted += amount

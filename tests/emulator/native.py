@@ -16,6 +16,15 @@ WAIT_SECONDS = 30.0
 STATUS_OK = 0
 
 
+@tb.LogHandler
+def _quiet(level: int, message: Any, size: int) -> None:
+    """Connections come and go in these tests; the library would print each."""
+
+
+tb.tb_client_register_log_callback(None)  # the package's own, set on import
+tb.tb_client_register_log_callback(_quiet, ctypes.c_bool(False))
+
+
 class Reply(NamedTuple):
     """What the library delivered: its packet status, the request's timestamp, the results."""
 
