@@ -5,7 +5,7 @@ The package's ClientSync, one dataclass a transfer, and locust's own event for e
 
 from __future__ import annotations
 
-from locust import User, constant, events
+from locust import TaskSet, User, constant, events
 from locust.runners import WorkerRunner
 
 import sys
@@ -38,9 +38,9 @@ def add_options(parser: Any) -> None:
 class PlainBank(Bank):
     """The actions of Bank, with the client as its documentation shows it."""
 
-    def __init__(self, client: Any, environment: Any, population: Population) -> None:
-        choices = Choices(population, skew=1.0, seed=1)
-        super().__init__(None, population, choices, Meter(0))  # type: ignore[arg-type]
+    def __init__(self, client: Any, environment: Any, opened: Bank) -> None:
+        super().__init__(opened.ledger, opened.population, opened.choices, opened.meter)
+        self._new_id = opened._new_id
         self.client, self.environment = client, environment
 
     def _transfer(  # type: ignore[override]
@@ -112,13 +112,11 @@ def start(environment: Any, **_kwargs: Any) -> None:
     population = Population(runs.new_tag(), 0, options.wallets)
     ledger = Ledger(0, options.addresses)
     ledger.connect()
-    Bank(ledger, population, Choices(population, skew=1.0, seed=1), Meter(0)).open()
+    opened = Bank(ledger, population, Choices(population, skew=1.0, seed=1), Meter(0))
+    opened.open()
     ledger.close()
     client = tb.ClientSync(0, options.addresses)
-    bank = PlainBank(client, environment, population)
-    for _ in range(options.wallets * len(ASSETS) + len(ASSETS) + 1):
-        bank._new_id()  # those are taken by the funding
-    environment.bank = bank
+    environment.bank = PlainBank(client, environment, opened)
 
 
 class PlainTasks(WalletTasks):
@@ -127,6 +125,10 @@ class PlainTasks(WalletTasks):
     def on_start(self) -> None:
         """The bank was made by test_start."""
         self.bank, self._since = self.user.environment.bank, perf_counter
+
+    def wait(self) -> None:
+        """As locust has it, not as LedgerTasks does."""
+        TaskSet.wait(self)
 
 
 class PlainUser(User):

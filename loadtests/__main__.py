@@ -6,13 +6,13 @@ as in ``loadtests.gate``: 0 passed, 1 audit failed, 2 usage, 3 threshold missed,
 
 from __future__ import annotations
 
-from locust.util.timespan import parse_timespan
-
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import gate, report, runs
-from loadtests.audit import audit
+from loadtests.audit import CONNECT_TIMEOUT_S, audit
 from loadtests.result import Audit, Result, read_result
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
@@ -52,7 +52,8 @@ def run_once(options: argparse.Namespace, extra: list[str], name: str, group: st
     code = load(options, [*extra, "--run-id", name, "--group", group])
     if not (path / "run.json").is_file():
         return code or gate.EXIT_USAGE
-    done, result = audit(path), read_result(path)
+    done = audit(path, connect_timeout_s=options.audit_timeout_s)
+    result = read_result(path)
     findings = gate.judge(options.gate, result) if options.gate and result else []
     if options.gate:
         gate.write_findings(path, findings)
@@ -74,12 +75,15 @@ def load(options: argparse.Namespace, extra: list[str]) -> int:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     # Ctrl-C reaches locust by itself, which then ends the run in order; wait for it here.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    watchdog = threading.Timer(options.run_time + OVERHEAD_S, process.kill)
+    watchdog.start()
     try:
         for line in process.stderr or ():
             if line.startswith(("load: ", "error: ")):
                 print(line, end="", file=sys.stderr, flush=True)
-        return process.wait(timeout=OVERHEAD_S)
+        return process.wait()
     finally:
+        watchdog.cancel()
         signal.signal(signal.SIGINT, before)
         if process.poll() is None:
             process.kill()
@@ -139,6 +143,14 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def seconds(text: str) -> int:
+    """A duration as locust takes it: 20, 20s, 5m, 1h. Raises ValueError."""
+    found = re.fullmatch(r"(\d+)([smh]?)", text.strip())
+    if found is None:
+        raise ValueError(f"expected a duration such as 20s or 5m, found {text!r}")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our options, and what is locust's."""
     shapes = sorted(path.stem for path in SHAPES.glob("[a-z]*.py"))
@@ -147,13 +159,19 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--rate", type=float, help="open loop: intended actions/s at the peak")
     parser.add_argument(
         "--run-time",
-        type=parse_timespan,
+        type=seconds,
         default=20,
-        help="how long the users act: 20s, 5m",
+        help="how long the users act: 20, 20s, 5m",
     )
     parser.add_argument("--runs", type=int, default=1, help="repeat, and show the variation")
     parser.add_argument("--shape", choices=shapes, help="default: steady")
     parser.add_argument("--gate", type=Path, help="thresholds, such as loadtests/gate.toml")
+    parser.add_argument(
+        "--audit-timeout-s",
+        type=float,
+        default=CONNECT_TIMEOUT_S,
+        help="how long the audit waits for a cluster that is away",
+    )
     options, extra = parser.parse_known_args(arguments)
     if options.rate is not None:
         extra += ["--rate", str(options.rate)]

@@ -319,6 +319,9 @@ class Bank:
                 action, since = "retry", perf_counter()
                 continue
             # A chain that was committed before answers `exists` for one leg, and fails the rest.
+            if statuses.count(CREATED) == len(statuses):  # nearly always, and 8189 at a time
+                self.meter.add(action, "ok", since)
+                return True
             wrong = [status for status in statuses if status not in (CREATED, EXISTS)]
             if not wrong or (attempt and EXISTS in statuses):
                 self.meter.add(action, "ok", since)

@@ -11,6 +11,7 @@ import sys
 
 from loadtests import __main__ as program
 from loadtests import runs
+from loadtests.audit import CONNECT_TIMEOUT_S
 
 P99_MS = 100.0
 USERS = 2000
@@ -34,7 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     name = runs.name_of(runs.new_tag())
     more = ["--capacity-p99-ms", str(options.p99_ms), "--capacity-window-s", str(options.window_s)]
     settings = argparse.Namespace(
-        users=options.users, seconds=SEARCH_MAX_S, shape="_search", gate=None
+        users=options.users,
+        run_time=SEARCH_MAX_S,
+        shape="_search",
+        gate=None,
+        audit_timeout_s=CONNECT_TIMEOUT_S,
     )
     more += ["--rate", str(options.start_rate)]
     outcome = program.run_once(settings, [*extra, *more], name, "")

@@ -26,20 +26,22 @@ class Thresholds(Model):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    p50_ms: float | None = Field(None, gt=0)
-    p95_ms: float | None = Field(None, gt=0)
-    p99_ms: float | None = Field(None, gt=0)
-    p999_ms: float | None = Field(None, gt=0)
-    error_percent: float | None = Field(None, ge=0, le=100, description="unknown ones included")
-    rejected_percent: float | None = Field(None, ge=0, le=100)
-    throughput_min: float | None = Field(None, ge=0, description="actions/s")
+    p50_ms: float | None = Field(default=None, gt=0)
+    p95_ms: float | None = Field(default=None, gt=0)
+    p99_ms: float | None = Field(default=None, gt=0)
+    p999_ms: float | None = Field(default=None, gt=0)
+    error_percent: float | None = Field(
+        default=None, ge=0, le=100, description="unknown ones included"
+    )
+    rejected_percent: float | None = Field(default=None, ge=0, le=100)
+    throughput_min: float | None = Field(default=None, ge=0, description="actions/s")
 
 
 class Gate(Thresholds):
     """The ``[gate]`` table."""
 
-    drops: int | None = Field(None, ge=0)
-    transfers_min: float | None = Field(None, ge=0, description="transfers/s")
+    drops: int | None = Field(default=None, ge=0)
+    transfers_min: float | None = Field(default=None, ge=0, description="transfers/s")
     actions: dict[str, Thresholds] = Field(default_factory=dict)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from locust import events
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
+import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,22 @@ STOP_TIMEOUT_S = 6.0
 EXIT_USAGE = 2
 
 events.init_command_line_parser.add_listener(options.add)
+
+
+def refuse_too_many_processes(arguments: list[str]) -> None:
+    """Before locust forks them: each would wait for a connection that the cluster never serves."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--processes", type=int, default=os.environ.get("LOCUST_PROCESSES", 0))
+    processes = parser.parse_known_args(arguments)[0].processes
+    try:
+        workers = (os.cpu_count() or 1) if processes < 0 else processes
+        preflight.check_sessions(workers, clients_per_worker=CLIENTS_PER_LEDGER)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+refuse_too_many_processes(sys.argv[1:])
 
 
 @events.init.add_listener

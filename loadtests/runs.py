@@ -92,10 +92,12 @@ class Recorder:
 
     def add(self, events: bytes, results: Array | None) -> None:
         """Note packed transfers and their results; None: no usable answer, outcome unknown."""
-        lines = np.zeros(len(events) // TRANSFER.itemsize, RECORD)
-        lines["sent"] = np.frombuffer(events, TRANSFER)
+        # As plain words: numpy copies nested records field by field, five times slower.
+        sent = np.frombuffer(events, "<u8").reshape(-1, TRANSFER.itemsize // 8)
+        lines = np.zeros((len(sent), RECORD.itemsize // 8), "<u8")
+        lines[:, : sent.shape[1]] = sent
         if results is not None:
-            lines["result"] = results
+            lines[:, sent.shape[1] :] = results.view("<u8").reshape(len(sent), -1)
         self._file.write(lines.data)
         self.count += len(lines)
 

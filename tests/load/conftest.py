@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,33 @@ def load_options(server: Server, users: int, seconds: float) -> list[str]:
         *("--addresses", server.address, "--cluster-id", str(CLUSTER_ID)),
         *("--engine", "emulator", "--wallets", "50"),
     ]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of two processes that is over, with what it printed."""
+
+    program: Program
+    done: subprocess.CompletedProcess[str]
+
+    @property
+    def run(self) -> Path:
+        return self.program.newest
+
+
+@pytest.fixture(scope="session")
+def finished(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One good run for all tests that only look at one; they must not change it."""
+    program = Program(tmp_path_factory.mktemp("finished") / "runs")
+    return Finished(program, program.load(server, "--processes", "2"))
+
+
+@pytest.fixture
+def copied(finished: Finished, program: Program) -> Path:
+    """A copy of that run, to be tampered with."""
+    target = program.runs / finished.run.name
+    shutil.copytree(finished.run, target)
+    return target
 
 
 @pytest.fixture

@@ -1,0 +1,401 @@
+"""Whole runs against an emulator process, as a person starts them: load, faults, audit, verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import emulator
+from cluster.inventory import REPOSITORY
+from cluster.waiting import wait_until
+from loadtests import runs
+from loadtests.audit import audit
+from loadtests.records import CREATED, RECORD
+from loadtests.result import Audit, read_audit, read_result
+from tests.clusters import free_ports
+from tests.load.conftest import CLUSTER_ID, Finished, Program, Server, load_options
+
+
+def failed(found: Audit) -> dict[str, str]:
+    return {check.name: check.detail for check in found.checks if check.verdict == "failed"}
+
+
+def test_a_run_passes_its_audit_and_names_its_engine(finished: Finished) -> None:
+    done, result, found = finished.done, read_result(finished.run), read_audit(finished.run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert result and found
+    assert found.verdict == "passed"
+    assert found.transfers_checked >= result.transfers_acknowledged > 100
+    assert "EMULATOR" in done.stdout
+    assert result.manifest.target.engine == "emulator"
+    assert {"pay", "deposit", "withdraw", "hold", "exchange", "balance"} <= set(result.actions)
+    assert "EMULATOR" in (finished.run / "report.html").read_text(encoding="utf-8")
+
+
+def test_two_processes_share_no_wallet_and_have_one_audit(finished: Finished) -> None:
+    result = read_result(finished.run)
+    assert result
+    assert (result.workers, result.complete) == (2, True)
+    record = runs.read_record(finished.run)
+    assert set(record["sent"]["user_data_32"].tolist()) == {0, 1}
+    for worker in (0, 1):
+        mine = record["sent"][record["sent"]["user_data_32"] == worker]
+        assert set((mine["debit_account_id"][:, 0] >> np.uint64(40)).tolist()) == {worker}
+
+
+def test_locusts_own_statistics_agree_with_the_result(
+    program: Program, server: Server, tmp_path: Path
+) -> None:
+    done = locust(program, server, "--json-file", str(tmp_path / "stats"))
+    assert done.returncode == 0, done.stderr
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    counted = {row["name"]: row["num_requests"] for row in stats}
+    result = read_result(program.newest)
+    assert result
+    answered = sum(p.ok + p.rejected + p.unknown + p.error for p in result.series)
+    assert sum(counted.values()) == answered > 100
+    assert counted["pay"] >= result.actions["pay"].ok > 0
+
+
+def locust(
+    program: Program, server: Server, *more: str, seconds: int = 3, users: int = 20
+) -> subprocess.CompletedProcess[str]:
+    options = load_options(server, users, seconds)[4:]  # without --users and --seconds
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "locust", "--locustfile", "loadtests/locustfile.py"),
+            *("--headless", "--users", str(users), "--run-time", f"{seconds}s", *options, *more),
+        ],
+        cwd=REPOSITORY,
+        env=os.environ | {"LOADTESTS_RUNS": str(program.runs)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_server_killed_under_load_loses_nothing_acknowledged(
+    program: Program, own_server: Server
+) -> None:
+    options = load_options(own_server, 20, 7)
+    process = program.spawn(*options, "--deadline-s", "0.5")
+    wait_for_seconds(process, 3)
+    own_server.kill()
+    time.sleep(1)
+    own_server.start()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    result, found = read_result(program.newest), read_audit(program.newest)
+    assert result and found
+    assert found.verdict == "passed"
+    assert result.window.unknown > 0
+    assert any("gone" in fault.what for fault in result.faults)
+    assert any("back" in fault.what for fault in result.faults)
+    assert result.series[-1].at - result.series[0].at >= 5
+
+
+def wait_for_seconds(process: subprocess.Popen[str], lines: int) -> None:
+    """Until so many lines of progress have come."""
+    assert process.stderr
+    for line in process.stderr:
+        if "actions/s" in line:
+            lines -= 1
+            if not lines:
+                return
+    raise AssertionError("the load ended early")
+
+
+def test_a_cluster_that_stays_away_ends_the_run_and_the_verdict_is_unknown(
+    program: Program, own_server: Server
+) -> None:
+    bounds = ("--deadline-s", "0.5", "--audit-timeout-s", "3")
+    process = program.spawn(*load_options(own_server, 20, 3), *bounds)
+    wait_for_seconds(process, 1)
+    own_server.kill()
+    began = time.monotonic()
+    out, err = process.communicate(timeout=80)
+    assert process.returncode == 4, out + err
+    found = read_audit(program.newest)
+    assert found
+    assert found.verdict == "unknown"
+    assert "refuses" in found.checks[-1].detail
+    assert time.monotonic() - began < 60
+    result = read_result(program.newest)
+    assert result
+    assert result.unanswered > 0
+    # The cluster comes back, and the same run can be proved after all.
+    own_server.start()
+    proved = audit(program.newest)
+    assert proved.verdict == "passed", failed(proved)
+    assert sum(proved.unknown_resolved.values()) >= result.unanswered
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["serving", "frozen"])
+def test_ctrl_c_ends_a_run_in_order_and_within_a_bound(
+    program: Program, own_server: Server, frozen: bool
+) -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "loadtests", *load_options(own_server, 20, 60)),
+            *("--deadline-s", "1"),
+        ],
+        cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(program.runs)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    wait_for_seconds(process, 2)
+    if frozen:
+        own_server.freeze()
+        time.sleep(0.3)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+    path = program.newest / "result.json"
+    wait_until(lambda: (path.is_file(), "no result yet"), what="the result", timeout_s=30)
+    assert time.monotonic() - began < 25
+    own_server.thaw()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    found = read_audit(program.newest)
+    assert found
+    assert found.verdict == "passed"
+
+
+def test_a_record_missing_one_worker_is_told_with_what_to_copy(copied: Path) -> None:
+    (copied / "record-1.bin").unlink()
+    found = audit(copied)
+    assert found.verdict == "failed"  # what worker 1 sent is in the ledger and in no record
+    assert "copy the record-*.bin" in found.checks[0].detail
+    assert found.checks[0].verdict == "unknown"
+
+
+def test_a_run_without_a_result_is_never_passed(copied: Path) -> None:
+    (copied / "result.json").unlink()
+    assert audit(copied).verdict == "unknown"
+
+
+def test_a_torn_record_is_never_passed(copied: Path) -> None:
+    with (copied / "record-0.bin").open("ab") as file:
+        file.write(b"x")
+    assert audit(copied).verdict == "unknown"
+
+
+def test_an_open_loop_keeps_to_its_schedule(program: Program, server: Server) -> None:
+    done = program.load(server, "--rate", "100", "--arrivals", "fixed", users=50, seconds=4)
+    assert done.returncode == 0, done.stderr
+    result = read_result(program.newest)
+    assert result
+    assert result.manifest.settings.mode == "open"
+    started = sum(
+        a.ok + a.rejected + a.unknown + a.error
+        for name, a in result.actions.items()
+        if name not in ("capture", "void")  # those follow their hold without an arrival
+    )
+    assert started + result.window.drops == pytest.approx(100 * result.window.duration_s, rel=0.1)
+
+
+def test_a_frozen_cluster_shows_in_an_open_loop_as_the_latency_it_caused(
+    program: Program, own_server: Server
+) -> None:
+    process = program.spawn(*load_options(own_server, 100, 6), "--rate", "50", "--deadline-s", "5")
+    wait_for_seconds(process, 3)
+    own_server.freeze()
+    time.sleep(1)
+    own_server.thaw()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    result = read_result(program.newest)
+    assert result
+    assert (result.window.latency.p99_ms or 0) > 500
+
+
+@pytest.mark.parametrize(
+    ("threshold", "code", "text"),
+    [("throughput_min = 1e9", 3, "MISSED actions/s"), ("throughput_min = 1", 0, "met")],
+)
+def test_a_gate_has_its_own_exit_code(
+    copied: Path, program: Program, tmp_path: Path, threshold: str, code: int, text: str
+) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text(f"[gate]\n{threshold}\n")
+    done = program(str(file), "--run", str(copied), module="loadtests.gate")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert text in done.stdout
+
+
+def test_a_shape_varies_the_users(program: Program, server: Server) -> None:
+    done = program.load(server, "--shape", "step", users=10, seconds=4)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = read_result(program.newest)
+    assert result
+    assert result.manifest.settings.profile == "Step"
+    assert len({point.users for point in result.series}) > 2
+
+
+def test_full_batches_pass_too(program: Program, server: Server) -> None:
+    done = program.load(server, "--batch-max", "500", "SettlementUser", users=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = read_result(program.newest)
+    assert result
+    assert set(result.actions) == {"settle"}
+    assert result.window.transfers_per_request > 400
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cluster-id", "8"], "is the cluster id 8 right"),
+        (["--addresses", "127.0.0.1:9"], "127.0.0.1:9 refuses"),
+        (["--engine", "postgres"], "--engine: expected tigerbeetle or emulator"),
+        (["--processes", "40"], "worker processes: expected at most 15"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_is_sent(
+    program: Program, server: Server, options: list[str], message: str
+) -> None:
+    began = time.monotonic()
+    done = program.load(server, *options)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - began < 20
+    assert not list(program.runs.glob("*/run.json"))
+
+
+# -- a broken ledger ----------------------------------------------------------------------------
+
+
+def alter_amount(row: bytes) -> bytes:
+    return row[:48] + (int.from_bytes(row[48:64], "little") + 1).to_bytes(16, "little") + row[64:]
+
+
+def alter_owner(row: bytes) -> bytes:
+    return row[:16] + row[32:48] + row[16:32] + row[48:]
+
+
+@pytest.fixture(scope="module")
+def buried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run whose server is gone: the run's directory, and the server's data file."""
+    own = Server(tmp_path_factory.mktemp("buried"))
+    own.format()
+    own.start()
+    program = Program(own.directory / "runs")
+    try:
+        assert program.load(own, seconds=2).returncode == 0
+    finally:
+        own.kill()
+    return program.newest, own.data_file
+
+
+@pytest.mark.parametrize("tamper", [alter_amount, alter_owner], ids=lambda f: f.__name__)
+def test_an_emulator_whose_ledger_was_tampered_with_is_convicted(
+    buried: tuple[Path, Path], tmp_path: Path, tamper: Callable[[bytes], bytes]
+) -> None:
+    run, data_file = dug_up(buried, tmp_path)
+    with emulator.run(cluster=CLUSTER_ID, path=data_file) as broken:
+        rows = broken.replica.ledger.rows
+        row = len(rows) // 2
+        number = int.from_bytes(rows[row][:16], "little")
+        rows[row] = tamper(rows[row])
+        redirect(run, broken.address)
+        found = audit(run)
+    assert found.verdict == "failed"
+    assert hex(number) in failed(found)["acknowledged"]
+
+
+def test_an_emulator_that_lost_the_tail_of_its_journal_is_convicted(
+    buried: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, data_file = dug_up(buried, tmp_path)
+    os.truncate(data_file, data_file.stat().st_size * 3 // 4)
+    with emulator.run(cluster=CLUSTER_ID, path=data_file) as broken:
+        redirect(run, broken.address)
+        found = audit(run)
+    assert found.verdict == "failed"
+    assert "not in the ledger: transfer 0x" in failed(found)["acknowledged"]
+
+
+def dug_up(buried: tuple[Path, Path], directory: Path) -> tuple[Path, Path]:
+    """Copies of both, to be tampered with."""
+    run, data_file = buried
+    copy = Path(shutil.copytree(run, directory / run.name))
+    return copy, Path(shutil.copy(data_file, directory / data_file.name))
+
+
+def redirect(run: Path, address: str) -> None:
+    manifest = json.loads((run / "run.json").read_text())
+    manifest["target"]["addresses"] = address
+    (run / "run.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("status", [0, 54], ids=["as unanswered", "as refused"])
+def test_a_record_that_hides_an_answer_is_resolved_or_convicted(copied: Path, status: int) -> None:
+    path = copied / "record-0.bin"
+    lines = np.fromfile(path, RECORD)
+    row = np.flatnonzero(lines["result"]["status"] == CREATED)[-1]
+    lines["result"]["status"][row] = status
+    low, high = (int(half) for half in lines["sent"]["id"][row])
+    lines.tofile(path)
+    found = audit(copied)
+    if status == 0:
+        assert found.verdict == "passed"
+        assert found.unknown_resolved == {"committed": 1, "absent": 0}
+    else:
+        assert hex(high << 64 | low) in failed(found)["nothing else"]
+
+
+def test_the_web_ui_offers_our_users_and_starts_a_run(program: Program, server: Server) -> None:
+    port = free_ports(1)[0]
+    options = load_options(server, 5, 5)[4:]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "locust", "--locustfile", "loadtests/locustfile.py"),
+            *("--web-host", "127.0.0.1", "--web-port", str(port), "--class-picker", *options),
+        ],
+        cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(program.runs)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    base = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _opens(base), what="the web UI", timeout_s=30)
+        assert "SettlementUser" in _get(base)
+        form = {"user_count": 5, "spawn_rate": 5, "user_classes": "WalletUser"}
+        _get(f"{base}/swarm", urllib.parse.urlencode(form).encode())
+        wait_until(lambda: (_requests(base) > 50, "no requests yet"), what="requests", timeout_s=20)
+        _get(f"{base}/stop", b"")
+        wait_until(
+            lambda: (bool(list(program.runs.glob("*/result.json"))), "none"),
+            what="the result", timeout_s=20,
+        )  # fmt: skip
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    assert audit(program.newest).verdict == "passed"
+
+
+def _get(url: str, data: bytes | None = None) -> str:
+    with urllib.request.urlopen(url, data, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def _opens(base: str) -> tuple[bool, str]:
+    try:
+        return bool(_get(base)), "empty"
+    except OSError as error:
+        return False, str(error)
+
+
+def _requests(base: str) -> int:
+    stats = json.loads(_get(f"{base}/stats/requests"))["stats"]
+    return int(next(s["num_requests"] for s in stats if s["name"] == "Aggregated"))
