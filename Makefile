@@ -67,6 +67,50 @@ download: $(INSTALLED) ## Download the pinned tigerbeetle release and check it a
 pin: $(INSTALLED) ## Record the checksum of the release on first use; enforced from then on
 	@$(PYTHON) -m cluster.release pin
 
+### Docker: three replicas on this machine
+
+COMPOSE := $(PYTHON) -m cluster.commands
+
+.PHONY: compose-tb-init
+compose-tb-init: $(INSTALLED) ## Build, format and start a new cluster; asks before it removes data (CONFIRM=yes)
+	@$(COMPOSE) init
+
+.PHONY: compose-tb-build
+compose-tb-build: $(INSTALLED) ## Build the image, if its inputs have changed
+	@$(COMPOSE) build
+
+.PHONY: compose-tb-format
+compose-tb-format: $(INSTALLED) ## Format the data files of a new cluster; never over existing ones
+	@$(COMPOSE) format
+
+.PHONY: compose-tb-up
+compose-tb-up: $(INSTALLED) ## Start the cluster and wait until it commits
+	@$(COMPOSE) up
+
+.PHONY: compose-tb-down
+compose-tb-down: $(INSTALLED) ## Stop the cluster; its data stays
+	@$(COMPOSE) down
+
+.PHONY: compose-tb-down-volumes
+compose-tb-down-volumes: $(INSTALLED) ## Stop the cluster and remove its data; asks first (CONFIRM=yes)
+	@$(COMPOSE) down-volumes
+
+.PHONY: compose-tb-restart
+compose-tb-restart: $(INSTALLED) ## Restart one replica after the other, while the cluster goes on
+	@$(COMPOSE) restart
+
+.PHONY: compose-tb-status
+compose-tb-status: $(INSTALLED) ## Show containers, health checks, roles, and whether the cluster commits
+	@$(COMPOSE) status
+
+.PHONY: compose-tb-logs
+compose-tb-logs: $(INSTALLED) ## Print the logs; CONTAINER=tigerbeetle-0 for one, FOLLOW=yes to go on
+	@$(COMPOSE) logs $(if $(CONTAINER),--container $(CONTAINER)) $(if $(filter yes,$(FOLLOW)),--follow)
+
+.PHONY: compose-tb-repl
+compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's container
+	@$(COMPOSE) repl
+
 ### Load
 
 # What a person sets for a run; anything else goes through LOAD= to locust.

@@ -1,18 +1,31 @@
 """Deploy a TigerBeetle cluster: ``pyinfra INVENTORY deploy.py`` (or ``make up INVENTORY=...``).
 
-Safe to repeat: a second run changes nothing and restarts nothing.
+Safe to repeat: a second run changes nothing and restarts nothing. Each list is in two halves:
+checks without impact, of which every one must pass; then changes, each of which does nothing where
+its work is already done.
 """
 
-from tasks import data_file, preflight, replica
+from pyinfra import host
 
-# Checks. No impact: nothing is changed until every one of them has passed.
-preflight.check_state_directory()
-preflight.check_server()
-preflight.check_data_files()
-preflight.check_ports()
-preflight.check_room()
+from tasks import compose, data_file, docker, image, preflight, replica
 
-# Changes. Each does nothing where its work is already done.
-data_file.format_once()
-replica.start()
-replica.wait_until_committing()
+if host.data.runtime == "process":
+    preflight.check_state_directory()
+    preflight.check_server()
+    preflight.check_data_files()
+    preflight.check_ports()
+    preflight.check_room()
+
+    data_file.format_once()
+    replica.start()
+    replica.wait_until_committing()
+
+if host.data.runtime == "compose":
+    docker.install_if_asked()
+    docker.check_engine()
+    compose.check_readiness()
+
+    image.build()
+    compose.format_once()
+    compose.start()
+    compose.wait_until_committing()

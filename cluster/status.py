@@ -33,7 +33,7 @@ def judge(replicas: list[ReplicaHealth], canary: Canary) -> Verdict:
     return "healthy" if all(r.is_normal for r in replicas) else "degraded"
 
 
-def as_json(
+def plain(
     deployment: Deployment, replicas: list[ReplicaHealth], canary: Canary
 ) -> dict[str, object]:
     """The status as plain data: what ``--json`` prints."""
@@ -81,7 +81,11 @@ def main() -> int:
     parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    deployment = inventory.read_or_exit(options.inventory)
+    return show(inventory.read_or_exit(options.inventory), as_json=options.json)
+
+
+def show(deployment: Deployment, *, as_json: bool) -> int:
+    """Print the status for a person or, as JSON, for a program; the exit code of its verdict."""
     try:
         replicas = health.of_replicas(deployment)
         canary = (
@@ -93,8 +97,8 @@ def main() -> int:
         print(f"error: the status could not be read: {error}", file=sys.stderr)
         return EXIT_CODES["unknown"]
     verdict = judge(replicas, canary)
-    if options.json:
-        print(json.dumps(as_json(deployment, replicas, canary), indent=2))
+    if as_json:
+        print(json.dumps(plain(deployment, replicas, canary), indent=2))
         return EXIT_CODES[verdict]
     console = Console()
     console.print(table(deployment, replicas))

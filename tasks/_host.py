@@ -11,8 +11,10 @@ from pyinfra.api.exceptions import DeployError
 from cluster.binary import BinaryError
 from cluster.config import ConfigError
 from cluster.data_file import DataFileError
+from cluster.engine import EngineError
 from cluster.health import Unhealthy
 from cluster.inventory import HOST_DATA, Deployment, of_host
+from cluster.readiness import NotReady
 
 
 def deployment_here() -> Deployment:
@@ -26,5 +28,7 @@ def guarded() -> Iterator[None]:
     """Let the project's errors stop this host's deploy with their own words."""
     try:
         yield
-    except (BinaryError, ConfigError, DataFileError, Unhealthy) as error:
+    except (
+        BinaryError, ConfigError, DataFileError, EngineError, NotReady, Unhealthy
+    ) as error:  # fmt: skip
         raise DeployError(str(error)) from None

@@ -13,6 +13,7 @@ from pyinfra.operations import files, python, server
 
 from cluster import binary, config, health, processes
 from cluster.inventory import REPOSITORY, Deployment
+from tasks import compose
 from tasks._host import deployment_here, guarded
 
 _TEMPLATE = REPOSITORY / "files" / "tigerbeetle" / "supervisord.conf.j2"
@@ -61,6 +62,9 @@ def wait_until_committing() -> None:
 def stop() -> None:
     """Stop supervisor and replicas, orphans too. Data stays. Nothing to do when none runs."""
     deployment = deployment_here()
+    if deployment.runtime == "compose":
+        compose.stop()
+        return
     for index, pid in processes.orphans(deployment).items():
         _shell(f"Stop replica {index}, left by a dead supervisor", f"kill {pid}")
     if processes.states(deployment) is None:
