@@ -24,6 +24,7 @@ from .wire import MESSAGE_SIZE_MAX, RELEASE, RELEASE_CLIENT_MIN, Author
 BANNER = "EMULATOR: one node, no replication, not TigerBeetle; for tests and rehearsals only"
 RELEASE_TEXT = ".".join(map(str, RELEASE))
 REQUEST_SIZE_DEVELOPMENT = 32 * 1024
+PIPELINE_REQUESTS_MAX = 56
 REPLAY_PROGRESS = 2.0  # seconds between lines while replaying
 
 
@@ -62,6 +63,15 @@ def parser() -> argparse.ArgumentParser:
         "nothing, a power failure may), or before every reply",
     )
     verb.add_argument(
+        "--limit-pipeline-requests",
+        type=int,
+        metavar="N",
+        help="queued requests, 0..56: 8 more clients than this can be connected (24)",
+    )
+    verb.add_argument(
+        "--limit-request", type=_size, metavar="SIZE", help="largest message, 4KiB..1MiB"
+    )
+    verb.add_argument(
         "--serve-all", action="store_true", help="listen on all addresses, not only on its own"
     )
     add_fault_options(verb)
@@ -78,6 +88,29 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _size(text: str) -> int:
+    """A size such as 32KiB, as the genuine command line writes it."""
+    for suffix, factor in (("KiB", 1024), ("MiB", 1 << 20), ("", 1)):
+        number = text.removesuffix(suffix)
+        if text.endswith(suffix) and number.isdecimal():
+            if 4096 <= int(number) * factor <= MESSAGE_SIZE_MAX:
+                return int(number) * factor
+            break
+    raise argparse.ArgumentTypeError(f"expected 4KiB..1MiB, found {text}")
+
+
+def limits(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Clients connected at once, and the size of the largest message."""
+    clients = CLIENTS_MAX_DEVELOPMENT if arguments.development else CLIENTS_MAX
+    queued = arguments.limit_pipeline_requests
+    if queued is not None:
+        if not 0 <= queued <= PIPELINE_REQUESTS_MAX:
+            fail(f"--limit-pipeline-requests: expected 0..{PIPELINE_REQUESTS_MAX}, found {queued}")
+        clients = CLIENTS_MAX_DEVELOPMENT + queued
+    size = REQUEST_SIZE_DEVELOPMENT if arguments.development else MESSAGE_SIZE_MAX
+    return clients, arguments.limit_request or size
+
+
 # Options of the genuine server that change nothing here.
 IGNORED_WITH_VALUE = (
     "--cache-grid",
@@ -87,8 +120,6 @@ IGNORED_WITH_VALUE = (
     "--memory-lsm-manifest",
     "--memory-lsm-compaction",
     "--limit-storage",
-    "--limit-pipeline-requests",
-    "--limit-request",
     "--statsd",
     "--trace",
 )
@@ -173,13 +204,8 @@ def serve_ledger(
 ) -> None:
     """Replay the journal, then serve: the replica with index 0, or all of them."""
     identity = journal.identity
-    replica = Replica(
-        identity.cluster,
-        identity.replica_count,
-        journal,
-        REQUEST_SIZE_DEVELOPMENT if arguments.development else MESSAGE_SIZE_MAX,
-    )
-    clients = CLIENTS_MAX_DEVELOPMENT if arguments.development else CLIENTS_MAX
+    clients, request_size = limits(arguments)
+    replica = Replica(identity.cluster, identity.replica_count, journal, request_size)
     own = addresses if arguments.serve_all else [addresses[identity.replica]]
     server = Server(replica, own, clients_max=clients, faults=faults, log=to_stderr)
     replay(replica, journal)
@@ -231,7 +257,7 @@ def serve_relay(
         author,
         addresses[index],
         addresses[0],
-        clients_max=CLIENTS_MAX_DEVELOPMENT if arguments.development else CLIENTS_MAX,
+        clients_max=limits(arguments)[0],
         log=to_stderr,
     )
     view = identity.replica_count

@@ -74,22 +74,24 @@ class Connection:
                 self._outgoing.flush()
                 if not self._outgoing.size:
                     self._watch(selectors.EVENT_READ)
-            if events & selectors.EVENT_READ and self._open:
-                self._read()
+            if events & selectors.EVENT_READ:
+                while self._open and self._read() and self._frame is not None:
+                    pass  # the rest of a large message is usually there already
         except DamagedError as error:
             self.close(str(error))
         except OSError:
             self.close()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take what has arrived; returns whether there was anything."""
         with memoryview(self._buffer) as view:
             try:
                 count = self._socket.recv_into(view[self._filled :])
             except BlockingIOError:
-                return
+                return False
         if not count:
             self.close()
-            return
+            return False
         self._filled += count
         start = 0
         while self._open and self._filled - start >= HEADER_SIZE:
@@ -104,6 +106,7 @@ class Connection:
             grown = bytearray(self._frame.size + _BUFFER_SIZE)
             grown[: self._filled] = self._buffer[: self._filled]
             self._buffer = grown
+        return True
 
     def _take(self, start: int) -> int:
         """Handle the message at `start` if it is whole; returns its size, or 0."""

@@ -175,6 +175,10 @@ def a_balancing_transfer_takes_what_is_there(world: World) -> None:
     world.moved({"id": 7, "debit_account_id": 2, "credit_account_id": 3, "amount": 9, "flags": 48})
     both = world.transfer(7)
     assert both and both["amount"] == 0
+    # Account 3 has spent more than it got, 10 against 8: there is nothing to take.
+    world.moved({"id": 8, "debit_account_id": 3, "credit_account_id": 1, "amount": 5, "flags": 16})
+    overdrawn = world.transfer(8)
+    assert overdrawn and overdrawn["amount"] == 0
     assert world.transfers(
         {"id": 6, "debit_account_id": 2, "credit_account_id": 3, "amount": 8, "flags": 32},
         {"id": 6, "debit_account_id": 2, "credit_account_id": 3, "amount": 900, "flags": 32},
