@@ -75,6 +75,7 @@ class Bank:
         # Ascending ids are the ones TigerBeetle stores fastest.
         self._new_id = count((population.worker << _WORKER_SHIFT) + 1).__next__
         self._batch_max = min(ledger.batch_max, BATCH_MAX)
+        self.stopping = False  # set when a run ends: then nothing is retried any more
 
     # -- before the run ---------------------------------------------------------------------
 
@@ -316,6 +317,8 @@ class Bank:
                 statuses = self.ledger.create_transfers(events)
             except Unanswered:
                 self.meter.add(action, "unknown", since, "no reply in time")
+                if self.stopping:
+                    return False
                 action, since = "retry", perf_counter()
                 continue
             # A chain that was committed before answers `exists` for one leg, and fails the rest.

@@ -10,11 +10,22 @@ ledger stores, and both sides are sorted by it, so millions of rows stream past 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from loadtests.columns import (
+    LIMBS,
+    Lows,
+    among,
+    among_ids,
+    carried,
+    limbs_of,
+    repeated,
+    value_of,
+)
 from loadtests.records import (
     CREATED,
     EXISTS,
@@ -31,9 +42,8 @@ from loadtests.result import Check, Verdict
 
 NAMED_MAX = 3
 BALANCES = ("debits_posted", "debits_pending", "credits_posted", "credits_pending")
-_LIMBS = 4
-
-Lows = npt.NDArray[np.uint64]
+#: Rows of 128 bytes that are copied at a time.
+_PIECE_ROWS = 1 << 17
 
 
 class Record:
@@ -119,8 +129,8 @@ class Proof:
         return _check("acknowledged", problems, good)
 
     def _check_once(self) -> Check:
-        twice_created = _repeated(self.record.created_lows)
-        twice_stored = _repeated(self._present)
+        twice_created = repeated(self.record.created_lows)
+        twice_stored = repeated(self._present)
         problems = [
             self._named("acknowledged as created twice", twice_created),
             self._named("stored twice", twice_stored),
@@ -155,7 +165,7 @@ class Proof:
 
     def _resolve(self) -> dict[str, int]:
         """Of the transfers without an answer: how many the ledger holds."""
-        held = int(np.count_nonzero(_among(self.record.unanswered, self._present)))
+        held = int(np.count_nonzero(among(self.record.unanswered, self._present)))
         return {"committed": held, "absent": len(self.record.unanswered) - held}
 
     def _check_nothing_else(self, extra: Array) -> Check:
@@ -175,7 +185,7 @@ class Proof:
         lows, first = np.unique(self.record.lows[legs], return_index=True)
         chain = sent["user_data_128"][legs[first]][:, 0]
         chains, of = np.unique(chain, return_inverse=True)
-        present = _among(lows, self._present)
+        present = among(lows, self._present)
         total, stored = np.bincount(of), np.bincount(of, weights=present)
         torn = (stored > 0) & (stored < total)
         missing = lows[torn[of] & ~present] if len(chains) else lows
@@ -197,33 +207,35 @@ class Proof:
 
     def _holds(self) -> tuple[int, int, Lows]:
         """Stored holds, how many of them were settled, and any that were settled twice."""
-        sent = self._stored()
-        holds = np.count_nonzero(sent["flags"] & PENDING)
-        ends = sent[(sent["flags"] & (POST | VOID)) != 0]
-        pending: Lows = np.sort(ends["pending_id"][:, 0])
-        return int(holds), len(np.unique(pending)), _repeated(pending)
+        holds, ended = 0, [np.empty(0, np.uint64)]
+        for sent in self._stored():
+            holds += int(np.count_nonzero(sent["flags"] & PENDING))
+            ended.append(sent["pending_id"][(sent["flags"] & (POST | VOID)) != 0, 0])
+        pending: Lows = np.sort(np.concatenate(ended))
+        return holds, len(np.unique(pending)), repeated(pending)
 
-    def _stored(self) -> Array:
-        """What was sent and is in the ledger, each id once."""
+    def _stored(self) -> Iterator[Array]:
+        """What was sent and is in the ledger, each id once, in pieces that fit into memory."""
         lows, first = np.unique(self.record.lows, return_index=True)
-        stored: Array = self.record.lines["sent"][first[_among(lows, self._present)]]
-        return stored
+        rows = first[among(lows, self._present)]
+        for start in range(0, len(rows), _PIECE_ROWS):
+            yield self.record.lines["sent"][rows[start : start + _PIECE_ROWS]]
 
     def last_expiry_ns(self) -> int:
         """When the last stored and unsettled hold times out, on the cluster's clock; 0 if none."""
         present: Lows = np.sort(np.concatenate(self._lows or [np.empty(0, np.uint64)]))
         sent = self.record.lines["sent"]
         ends = (sent["flags"] & (POST | VOID)) != 0
-        ended = np.sort(sent["pending_id"][ends & _among(self.record.lows, present), 0])
+        ended = np.sort(sent["pending_id"][ends & among(self.record.lows, present), 0])
         holds = (sent["flags"] & PENDING) != 0
-        open_holds = self.record.lines[holds & ~_among(self.record.lows, ended)]
+        open_holds = self.record.lines[holds & ~among(self.record.lows, ended)]
         if not len(open_holds):
             return 0
         timeouts = open_holds["sent"]["timeout"].astype(np.uint64) * np.uint64(1_000_000_000)
         return int((open_holds["result"]["timestamp"] + timeouts).max())
 
     def _check_balances(self, accounts: Array, asked: Array) -> Check:
-        missing = asked[~_among_ids(asked["id"], accounts["id"])]
+        missing = asked[~among_ids(asked["id"], accounts["id"])]
         expected = self._expected(asked)
         problems = []
         if len(missing):
@@ -234,13 +246,13 @@ class Proof:
         wrong: list[str] = []
         count = 0
         for side, sums in expected.items():
-            found = _limbs(accounts[side])
-            differs = (_carried(sums[order[at]]) != found).any(axis=1)
+            found = limbs_of(accounts[side])
+            differs = (carried(sums[order[at]]) != found).any(axis=1)
             count += int(np.count_nonzero(differs))
             for row in np.flatnonzero(differs)[: NAMED_MAX - len(wrong)]:
                 wrong.append(
                     f"account {hex(join(accounts['id'][row]))} {side}: expected "
-                    f"{_value(sums[order[at[row]]])}, found {join(accounts[side][row])}"
+                    f"{value_of(sums[order[at[row]]])}, found {join(accounts[side][row])}"
                 )
         if count:
             problems.append(f"{count:,} balances differ: {'; '.join(wrong)}")
@@ -251,20 +263,17 @@ class Proof:
         """Posted sums of every account of ``asked``, as limbs, from what was sent and is stored."""
         order = np.argsort(asked["id"][:, 0])
         lows = asked["id"][order, 0]
-        stored = self._stored()
-        posted = stored[(stored["flags"] & (PENDING | VOID)) == 0]
-        amounts = _limbs(posted["amount"])
-        sums = {}
-        for side, column in (
-            ("debits_posted", "debit_account_id"),
-            ("credits_posted", "credit_account_id"),
-        ):
-            total = np.zeros((len(asked), _LIMBS), np.uint64)
-            at = np.minimum(np.searchsorted(lows, posted[column][:, 0]), len(lows) - 1)
-            known = lows[at] == posted[column][:, 0] if len(lows) else np.zeros(len(at), bool)
-            for limb in range(_LIMBS):
-                np.add.at(total[:, limb], order[at[known]], amounts[known, limb])
-            sums[side] = total
+        sides = {"debits_posted": "debit_account_id", "credits_posted": "credit_account_id"}
+        sums: dict[str, Array] = {s: np.zeros((len(asked), LIMBS), np.uint64) for s in sides}
+        for sent in self._stored() if len(asked) else ():
+            posted = sent[(sent["flags"] & (PENDING | VOID)) == 0]
+            amounts = limbs_of(posted["amount"])
+            for side, column in sides.items():
+                account = posted[column][:, 0]
+                at = np.minimum(np.searchsorted(lows, account), len(lows) - 1)
+                known = lows[at] == account
+                for limb in range(LIMBS):
+                    np.add.at(sums[side][:, limb], order[at[known]], amounts[known, limb])
         return sums
 
     def _named(self, problem: str, lows: Lows) -> str:
@@ -280,8 +289,8 @@ def check_conservation(accounts: Array) -> Check:
     for ledger in ledgers:
         mine = accounts[accounts["ledger"] == ledger]
         for kind in ("posted", "pending"):
-            debits = _value(_limbs(mine[f"debits_{kind}"]).sum(axis=0))
-            credited = _value(_limbs(mine[f"credits_{kind}"]).sum(axis=0))
+            debits = value_of(limbs_of(mine[f"debits_{kind}"]).sum(axis=0))
+            credited = value_of(limbs_of(mine[f"credits_{kind}"]).sum(axis=0))
             if debits != credited:
                 problems.append(f"ledger {ledger}: debits_{kind} {debits}, credits {credited}")
     return _check("conservation", problems, f"debits equal credits on {len(ledgers)} ledgers")
@@ -323,40 +332,3 @@ def _difference(expected: Any, found: Any) -> str:
 
 def _text(value: Any) -> str:
     return str(join(value) if np.ndim(value) else int(value))
-
-
-def _repeated(ordered: Lows) -> Lows:
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-
-
-def _among(lows: Lows, ordered: Lows) -> npt.NDArray[np.bool_]:
-    """Which of ``lows`` are in the sorted ``ordered``."""
-    if not len(ordered):
-        return np.zeros(len(lows), bool)
-    at = np.minimum(np.searchsorted(ordered, lows), len(ordered) - 1)
-    found: npt.NDArray[np.bool_] = ordered[at] == lows
-    return found
-
-
-def _among_ids(ids: Array, others: Array) -> npt.NDArray[np.bool_]:
-    return _among(np.ascontiguousarray(ids[:, 0]), np.sort(others[:, 0]))
-
-
-def _limbs(values: Array) -> npt.NDArray[np.uint64]:
-    """A u128 column as four columns of 32 bits in u64: sums of 2^32 rows cannot overflow."""
-    low, high, mask = values[:, 0], values[:, 1], np.uint64(0xFFFFFFFF)
-    shift = np.uint64(32)
-    return np.stack([low & mask, low >> shift, high & mask, high >> shift], axis=1)
-
-
-def _carried(limbs: Array) -> Array:
-    """Sums of limbs, with what exceeds 32 bits carried upwards."""
-    carried, carry = np.empty_like(limbs), np.zeros(len(limbs), np.uint64)
-    for limb in range(_LIMBS):
-        total = limbs[:, limb] + carry
-        carried[:, limb], carry = total & np.uint64(0xFFFFFFFF), total >> np.uint64(32)
-    return carried
-
-
-def _value(limbs: Any) -> int:
-    return sum(int(limb) << (32 * place) for place, limb in enumerate(limbs))

@@ -106,7 +106,7 @@ class Session:
             if self.arrivals:
                 self.arrivals.close()
             self._emit()
-            self._stopping = True
+            self._stopping = self.bank.stopping = True
 
     def finish(self) -> dict[str, int]:
         """Wait for what is in flight, within the deadline; record it; close. The summary."""

@@ -286,6 +286,19 @@ def test_an_evicted_client_says_why() -> None:
     assert "64 sessions" in message
 
 
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("RELEASE_NUMBER", "newer than the cluster's"), ("RELEASE_MIN_NUMBER", "older than")],
+)
+def test_a_client_library_of_the_wrong_release_is_told_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, limit: str, message: str
+) -> None:
+    release = 0x1000 if limit == "RELEASE_NUMBER" else 0xFF0000
+    with emulator.run(cluster=CLUSTER_ID) as other:
+        monkeypatch.setattr(f"emulator.replica.{limit}", release)
+        assert message in refusal(CLUSTER_ID, other.address, 5.0)
+
+
 def test_of_65_clients_each_gets_an_answer_or_a_clear_message(own_server: Server) -> None:
     clients = [NativeClient(CLUSTER_ID, own_server.address) for _ in range(65)]
     try:
@@ -304,7 +317,7 @@ def test_of_65_clients_each_gets_an_answer_or_a_clear_message(own_server: Server
 
 def _called(client: NativeClient, ident: bytes) -> str:
     try:
-        client.call(tb.Operation.LOOKUP_ACCOUNTS, ident, 4.0)
+        client.call(tb.Operation.LOOKUP_ACCOUNTS, ident, 3.0)
     except Unanswered:
         return "unanswered"
     return "served"

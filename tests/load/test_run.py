@@ -90,9 +90,9 @@ def locust(
 def test_a_server_killed_under_load_loses_nothing_acknowledged(
     program: Program, own_server: Server
 ) -> None:
-    options = load_options(own_server, 20, 7)
+    options = load_options(own_server, 20, 5)
     process = program.spawn(*options, "--deadline-s", "0.5")
-    wait_for_seconds(process, 3)
+    wait_for_seconds(process, 2)
     own_server.kill()
     time.sleep(1)
     own_server.start()
@@ -104,7 +104,7 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged(
     assert result.window.unknown > 0
     assert any("gone" in fault.what for fault in result.faults)
     assert any("back" in fault.what for fault in result.faults)
-    assert result.series[-1].at - result.series[0].at >= 5
+    assert result.series[-1].at - result.series[0].at >= 3
 
 
 def wait_for_seconds(process: subprocess.Popen[str], lines: int) -> None:
@@ -143,9 +143,8 @@ def test_a_cluster_that_stays_away_ends_the_run_and_the_verdict_is_unknown(
     assert sum(proved.unknown_resolved.values()) >= result.unanswered
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["serving", "frozen"])
-def test_ctrl_c_ends_a_run_in_order_and_within_a_bound(
-    program: Program, own_server: Server, frozen: bool
+def test_ctrl_c_ends_a_run_in_order_and_within_a_bound_though_nothing_answers(
+    program: Program, own_server: Server
 ) -> None:
     process = subprocess.Popen(
         [
@@ -155,10 +154,9 @@ def test_ctrl_c_ends_a_run_in_order_and_within_a_bound(
         cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(program.runs)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    wait_for_seconds(process, 2)
-    if frozen:
-        own_server.freeze()
-        time.sleep(0.3)
+    wait_for_seconds(process, 1)
+    own_server.freeze()
+    time.sleep(0.3)
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
     path = program.newest / "result.json"
@@ -191,25 +189,14 @@ def test_a_torn_record_is_never_passed(copied: Path) -> None:
     assert audit(copied).verdict == "unknown"
 
 
-def test_an_open_loop_keeps_to_its_schedule(program: Program, server: Server) -> None:
-    done = program.load(server, "--rate", "100", "--arrivals", "fixed", users=50, seconds=4)
-    assert done.returncode == 0, done.stderr
-    result = read_result(program.newest)
-    assert result
-    assert result.manifest.settings.mode == "open"
-    started = sum(
-        a.ok + a.rejected + a.unknown + a.error
-        for name, a in result.actions.items()
-        if name not in ("capture", "void")  # those follow their hold without an arrival
-    )
-    assert started + result.window.drops == pytest.approx(100 * result.window.duration_s, rel=0.1)
-
-
-def test_a_frozen_cluster_shows_in_an_open_loop_as_the_latency_it_caused(
+def test_an_open_loop_keeps_to_its_schedule_and_shows_a_pause_as_the_latency_it_caused(
     program: Program, own_server: Server
 ) -> None:
-    process = program.spawn(*load_options(own_server, 100, 6), "--rate", "50", "--deadline-s", "5")
-    wait_for_seconds(process, 3)
+    rate = 50
+    process = program.spawn(
+        *load_options(own_server, 100, 4), "--rate", str(rate), "--arrivals", "fixed"
+    )
+    wait_for_seconds(process, 2)
     own_server.freeze()
     time.sleep(1)
     own_server.thaw()
@@ -217,7 +204,16 @@ def test_a_frozen_cluster_shows_in_an_open_loop_as_the_latency_it_caused(
     assert process.returncode == 0, out + err
     result = read_result(program.newest)
     assert result
+    assert result.manifest.settings.mode == "open"
     assert (result.window.latency.p99_ms or 0) > 500
+    started = sum(
+        action.ok + action.rejected + action.unknown + action.error
+        for name, action in result.actions.items()
+        if name not in ("capture", "void")  # those follow their hold without an arrival
+    )
+    # A closed loop would have left out the second in which nothing was answered.
+    due = rate * result.window.duration_s
+    assert started + result.window.drops == pytest.approx(due, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +231,7 @@ def test_a_gate_has_its_own_exit_code(
 
 
 def test_a_shape_varies_the_users(program: Program, server: Server) -> None:
-    done = program.load(server, "--shape", "step", users=10, seconds=4)
+    done = program.load(server, "--shape", "step", users=10, seconds=3)
     assert done.returncode == 0, done.stdout + done.stderr
     result = read_result(program.newest)
     assert result
@@ -244,7 +240,7 @@ def test_a_shape_varies_the_users(program: Program, server: Server) -> None:
 
 
 def test_full_batches_pass_too(program: Program, server: Server) -> None:
-    done = program.load(server, "--batch-max", "500", "SettlementUser", users=2)
+    done = program.load(server, "--batch-max", "500", "SettlementUser", users=2, seconds=2)
     assert done.returncode == 0, done.stdout + done.stderr
     result = read_result(program.newest)
     assert result
@@ -256,8 +252,6 @@ def test_full_batches_pass_too(program: Program, server: Server) -> None:
     ("options", "message"),
     [
         (["--cluster-id", "8"], "is the cluster id 8 right"),
-        (["--addresses", "127.0.0.1:9"], "127.0.0.1:9 refuses"),
-        (["--engine", "postgres"], "--engine: expected tigerbeetle or emulator"),
         (["--processes", "40"], "worker processes: expected at most 15"),
     ],
 )
