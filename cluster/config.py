@@ -27,6 +27,9 @@ REPLICA_KEY = re.compile(rf"{PREFIX}(\d+)_(CONTAINER_NAME|IP|PORT)")
 #: The example token in env/tigerbittle.env: everybody knows it, so production refuses it.
 DEFAULT_TOKEN = "CfDj7kdpld7BsUpXzQYiOfLdnateLkdBysPEWnvc"  # noqa: S105 - published, protects nothing
 
+#: The name of our own emulator's image: it never carries the official one's.
+EMULATOR_IMAGE = "tigerbeetle-emulator"
+
 #: Odd quorums tolerate a failure with the fewest replicas; TigerBeetle's replicas_max is 6.
 REPLICA_COUNTS = (1, 3, 6)
 REPLICA_COUNT_ADVICE = {
@@ -97,6 +100,11 @@ class Cluster(BaseModel):
         pattern=r"^(sha256:[0-9a-f]{64})?$",
         description="nothing, or 'sha256:' and 64 hexadecimal digits as recorded by `make pin`",
     )
+    custom_image: str = Field(
+        alias="CUSTOM_IMAGE",
+        pattern=r"^[a-z0-9][a-z0-9._/-]*$",
+        description="the name of the image that is built here, without a tag",
+    )
     download_url: str = Field(
         alias="DOWNLOAD_URL",
         pattern=r"^https?://\S+$",
@@ -129,6 +137,11 @@ class Cluster(BaseModel):
         pattern=r"^(\d+\.\d+\.\d+\.\d+:\d+)?$",
         description="nothing, or IP:PORT: TigerBeetle resolves no host names",
     )
+
+    @property
+    def is_emulator_image(self) -> bool:
+        """True when containers are built from our emulator: it has an image name of its own."""
+        return self.image.rpartition("/")[2] == EMULATOR_IMAGE
 
     @property
     def addresses(self) -> str:
@@ -202,6 +215,7 @@ def parse(settings: Mapping[str, str]) -> Cluster:
     _check_replicas(cluster)
     _check_addresses(cluster, values.get("ADDRESSES"))
     _check_memory(cluster)
+    _check_image(cluster)
     return cluster
 
 
@@ -303,6 +317,17 @@ def _check_memory(cluster: Cluster) -> None:
             f"{cluster.cache_grid} of grid cache takes",
             found=cluster.memory_limit,
             fix=f"raise it, or lower {PREFIX}CACHE_GRID",
+        )
+
+
+def _check_image(cluster: Cluster) -> None:
+    """Our emulator never runs under a name that could be taken for TigerBeetle's."""
+    if cluster.is_emulator_image and "emulator" not in cluster.custom_image:
+        raise ConfigError(
+            f"{PREFIX}CUSTOM_IMAGE",
+            expected=f"a name with 'emulator' in it, since {PREFIX}IMAGE is the emulator's",
+            found=cluster.custom_image,
+            fix="set it to tigerbeetle-emulator-custom",
         )
 
 

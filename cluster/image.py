@@ -13,16 +13,13 @@ DOCKERFILE = engine.REPOSITORY / "files" / "tigerbeetle" / "Dockerfile"
 INPUTS_LABEL = "wallet-service.inputs"
 INPUTS_VARIABLE = "WALLET_SERVICE_IMAGE_INPUTS"
 
-#: The name of our own emulator's image: it never carries the official one's.
-EMULATOR_IMAGE = "tigerbeetle-emulator"
-
 #: The official image is 20 MB; a slow line needs minutes, not an hour.
 PULL_TIMEOUT_S = 600
 
 
 def name(cluster: Cluster) -> str:
     """What the Compose file runs."""
-    return f"tigerbeetle-custom:{cluster.release}"
+    return f"{cluster.custom_image}:{cluster.release}"
 
 
 def base(cluster: Cluster) -> str:
@@ -32,9 +29,8 @@ def base(cluster: Cluster) -> str:
 
 
 def engine_of(cluster: Cluster) -> Engine:
-    """Which engine that base holds; the emulator's image is known by its name."""
-    is_emulator = cluster.image.rpartition("/")[2] == EMULATOR_IMAGE
-    return "emulator" if is_emulator else "tigerbeetle"
+    """Which engine that base holds."""
+    return "emulator" if cluster.is_emulator_image else "tigerbeetle"
 
 
 def id_of(reference: str) -> str | None:

@@ -91,6 +91,8 @@ BAD = [
     ({"IMAGE_DIGEST": "sha256:123"}, "IMAGE_DIGEST", "make pin"),
     ({"SHA256_X86_64": "beef"}, "SHA256_X86_64", "make pin"),
     ({"DOWNLOAD_URL": "file:///etc"}, "DOWNLOAD_URL", "http(s)"),
+    ({"CUSTOM_IMAGE": "Tiger:latest"}, "CUSTOM_IMAGE", "without a tag"),
+    ({"IMAGE": "mirror.lan/tigerbeetle-emulator"}, "CUSTOM_IMAGE", "with 'emulator' in it"),
     ({"SECCOMP": ""}, "SECCOMP", "seccomp profile"),
     ({"SECCOMP": "default"}, "SECCOMP", "or unconfined"),
     ({"CACHE_GRID": "512"}, "CACHE_GRID", "such as 512MiB"),
