@@ -6,6 +6,23 @@ libraries talk to; `python -m emulator` is the same with a data file and the gen
 
 from __future__ import annotations
 
-from .library import Emulator, run
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Emulator", "run"]
+if TYPE_CHECKING:
+    from .faults import Faults
+    from .library import Emulator, run
+
+__all__ = ["Emulator", "Faults", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load on first use: every pytest run imports this package for its fixture."""
+    if name == "Faults":
+        from .faults import Faults
+
+        return Faults
+    if name in ("Emulator", "run"):
+        from . import library
+
+        return getattr(library, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

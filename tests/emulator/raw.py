@@ -19,7 +19,7 @@ PING_CLIENT, PONG_CLIENT, REQUEST, REPLY, EVICTION = 3, 4, 5, 8, 18
 REGISTER, NOOP = 2, 6
 RELEASE = 0x1109
 WAIT_SECONDS = 10.0
-SILENCE_SECONDS = 0.4  # a server that has not answered by then has dropped the message
+SILENCE_SECONDS = 0.25  # a server that has not answered by then has dropped the message
 
 # field -> (offset, size): common part, then requests and pings
 _FIELDS = {
@@ -110,6 +110,8 @@ class RawClient:
         self.session = self.request_number = self.parent = 0
         self.release = RELEASE
         self._buffer = b""
+        self.patience = SILENCE_SECONDS
+        self.others: list[RawClient] = []  # closed together with this one
         self.socket = self._connect()
 
     def _connect(self) -> socket.socket:
@@ -124,7 +126,8 @@ class RawClient:
         self.socket = self._connect()
 
     def close(self) -> None:
-        self.socket.close()
+        for each in (*self.others, self):
+            each.socket.close()
 
     def __enter__(self) -> RawClient:
         return self
@@ -179,19 +182,23 @@ class RawClient:
             "request": self.request_number,
             "operation": operation,
         }
-        return message(body, **(right | fields))
+        return message(body, **{**right, **fields})
 
     def ask(
-        self, operation: int, body: bytes = b"", wait: float = SILENCE_SECONDS, **fields: int
+        self, operation: int, body: bytes = b"", wait: float | None = None, **fields: int
     ) -> Answer | None:
         """Send a request, right or wrong; the answer, or None when there is none."""
         self.send(self.request_bytes(operation, body, **fields))
-        return self.receive(wait)
+        return self.receive(wait or self.patience)
 
     def register(self) -> Answer:
         """Open the session."""
-        answer = self.ask(REGISTER, bytes(256), WAIT_SECONDS)
-        assert answer is not None and answer.command == REPLY, "not registered"
+        deadline = time.monotonic() + WAIT_SECONDS
+        answer = None
+        while answer is None:  # as every client does: a server that is not ready drops it
+            assert time.monotonic() < deadline, "not registered"
+            answer = self.ask(REGISTER, bytes(256), 0.5)
+        assert answer.command == REPLY, f"command {answer.command}"
         self.session = answer.commit
         return self._accept(answer)
 
@@ -220,8 +227,8 @@ class RawClient:
             "ping_client": self.client,
             "ping_session": self.session,
         }
-        self.send(message(**(right | fields)))
-        return self.receive(SILENCE_SECONDS)
+        self.send(message(b"", **{**right, **fields}))
+        return self.receive(self.patience)
 
 
 def multi_batch(operation: int, batches: list[bytes]) -> bytes:

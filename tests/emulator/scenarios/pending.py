@@ -9,7 +9,7 @@ _POST, _VOID = 4, 8
 _SETTLE_SECONDS = 0.5  # room around an expiry: a server looks every 0.1 s
 
 # Each row breaks one more rule than the row before it: the status shows which comes first.
-_LATER_RULES_LAST = [
+_LATER_RULES_LAST: list[tuple[dict[str, int | str], int]] = [
     ({"amount": 11}, 31),
     ({"code": 9}, 30),
     ({"ledger": 9}, 29),
