@@ -75,6 +75,8 @@ def ours(replicas: Replicas, user: str, *, users: int, seconds: int, wallets: in
     result, found = read_result(runs.find(name)), read_audit(runs.find(name))
     if result is None or found is None:
         raise RuntimeError(f"{name}: no result; look into {runs.find(name)}")
+    for large in runs.find(name).glob("*.bin"):
+        large.unlink()  # proved, and hundreds of megabytes
     window = result.window
     return {
         "run": name,

@@ -15,13 +15,17 @@ import gevent
 
 from loadtests import report, runs
 from loadtests.bridge import BridgeError, Unanswered
+from loadtests.gate import EXIT_FAILED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
 from loadtests.ledger import Ledger
 from loadtests.proof import Proof, Record, verdict_of
 from loadtests.records import Array
 from loadtests.result import Audit, Check, Manifest, Verdict, read_manifest, read_result
 
-EXIT_CODES: dict[Verdict, int] = {"passed": 0, "failed": 1, "unknown": 4}
-EXIT_USAGE = 2
+EXIT_CODES: dict[Verdict, int] = {
+    "passed": EXIT_PASSED,
+    "failed": EXIT_FAILED,
+    "unknown": EXIT_UNKNOWN,
+}
 
 CONNECT_TIMEOUT_S = 30.0
 DEADLINE_S = 60.0

@@ -16,8 +16,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import gevent
-
 _ROOT = str(Path(__file__).resolve().parent.parent)
 if _ROOT not in sys.path:  # locust puts this file's own directory first, not the repository
     sys.path.insert(0, _ROOT)
@@ -26,10 +24,11 @@ from cluster.config import ConfigError  # noqa: E402
 from loadtests import locust_stats, options, preflight, report, runs, target  # noqa: E402
 from loadtests.bridge import BridgeError  # noqa: E402
 from loadtests.conductor import WORKER_STOP_TIMEOUT_S, Conductor  # noqa: E402
+from loadtests.gate import EXIT_USAGE  # noqa: E402
 from loadtests.ledger import CLIENTS_PER_LEDGER, Ledger  # noqa: E402
 from loadtests.result import Settings  # noqa: E402
 from loadtests.session import Plan, Session  # noqa: E402
-from loadtests.users import ReaderUser, SettlementUser, WalletUser  # noqa: E402
+from loadtests.users import ReaderUser, SettlementUser, WalletUser, give_up  # noqa: E402
 
 __all__ = ["ReaderUser", "SettlementUser", "WalletUser"]
 
@@ -37,7 +36,6 @@ logger = logging.getLogger("loadtests")
 
 #: Time for users to finish their action before they are cut off; locust's own default is none.
 STOP_TIMEOUT_S = 6.0
-EXIT_USAGE = 2
 
 events.init_command_line_parser.add_listener(options.add)
 
@@ -82,7 +80,8 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         environment.target = target.resolve(
             cluster_id=settings.cluster_id, addresses=settings.addresses, engine=settings.engine
         )
-        preflight.check_release(environment.target.release)
+        if environment.target.release != target.UNKNOWN_RELEASE:
+            preflight.check_release(environment.target.release)
         _probe(environment.target)
     except (ConfigError, ValueError, BridgeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -119,10 +118,7 @@ def start(environment: Any, **_kwargs: Any) -> None:
             users=lambda: runner.user_count,
         )
     except BridgeError as error:
-        logger.error("%s", error)
-        print(f"error: {error}", file=sys.stderr)
-        environment.process_exit_code = EXIT_USAGE
-        gevent.spawn_later(0, runner.quit)
+        give_up(environment, error)
         return
     if environment.session.arrivals and environment.shape_class is None:
         environment.session.arrivals.rate = settings.rate / _workers(environment)

@@ -28,6 +28,8 @@ from loadtests.result import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 _BARS_PER_DOUBLING = 4
+#: A second is sampled a little late on a busy machine; this long is a gap.
+_GAP_S = 3.0
 
 
 def write(run: Path) -> Path:
@@ -51,6 +53,7 @@ def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: 
         verdict=audit.verdict if audit else "not audited",
         charts=charts(result) if result else [],
         actions=_rows(result) if result else [],
+        start=_start(result) if result else manifest.started,
     )
 
 
@@ -107,16 +110,27 @@ def _figure(title: str, lines: list[Line], **chart: Any) -> dict[str, Any]:
 
 
 def _by_replica(result: Result, start: float) -> list[Line]:
-    names = sorted({point.replica for point in result.servers})
-    peak = {n: max(p.rss_mib for p in result.servers if p.replica == n) for n in names}
+    points = result.servers
+    names = sorted({point.replica for point in points})
+    peak = {n: max(p.rss_mib for p in points if p.replica == n) for n in names}
     return [
         Line(
             f"replica {name} ({peak[name] / 1024:.1f} GiB)",
-            [(p.at - start, p.cpu_percent) for p in result.servers if p.replica == name],
+            _with_gaps([(p.at - start, p.cpu_percent) for p in points if p.replica == name]),
             1 + index % 5,
         )
         for index, name in enumerate(names)
     ]
+
+
+def _with_gaps(points: list[tuple[float, float]]) -> list[tuple[float, float | None]]:
+    """Break the line where a replica was away: nothing was measured there."""
+    broken: list[tuple[float, float | None]] = []
+    for x, y in points:
+        if broken and x - broken[-1][0] > _GAP_S:
+            broken.append((x, None))
+        broken.append((x, y))
+    return broken
 
 
 def _distribution(actions: dict[str, ActionResult], result: Result) -> str:

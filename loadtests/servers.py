@@ -87,9 +87,11 @@ class Servers:
             self._last.pop(pid, None)
             self.faults.append(Fault(at=now, what=f"replica {name} is gone"))
             return
-        before = self._last.get(pid, (now - 1, read, written))
-        seconds = max(now - before[0], 1e-3)
+        before = self._last.get(pid)
         self._last[pid] = (now, read, written)
+        if before is None:
+            return  # rates need two looks, and the first may follow the discovery at once
+        seconds = now - before[0]
         self.points.append(
             ServerPoint(
                 at=now,

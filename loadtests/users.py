@@ -10,9 +10,25 @@ from locust import TaskSet, User, constant, task
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from typing import ClassVar
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+import gevent
+
+from loadtests.bridge import BridgeError
+from loadtests.gate import EXIT_USAGE
 from loadtests.session import Session
+
+
+def give_up(environment: Any, error: BridgeError) -> None:
+    """Say why, once, and end the run in order."""
+    if getattr(environment, "gave_up", False):
+        return
+    environment.gave_up = True
+    environment.process_exit_code = EXIT_USAGE
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    gevent.spawn_later(0, environment.runner.quit)
 
 
 class LedgerTasks(TaskSet):
@@ -36,6 +52,14 @@ class LedgerTasks(TaskSet):
         if instant is None:
             raise StopUser
         return instant
+
+    def execute_task(self, task: Callable[[TaskSet], None]) -> None:
+        """A client that cannot serve any more ends the run: trying again would only repeat it."""
+        try:
+            super().execute_task(task)
+        except BridgeError as error:
+            give_up(self.user.environment, error)
+            raise StopUser from None
 
     def wait(self) -> None:
         """Skip locust's sleep(0) between tasks: an action has waited for the cluster already."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,9 +13,6 @@ import numpy as np
 import pytest
 import tigerbeetle as tb
 
-import emulator
-from emulator.faults import Faults
-from loadtests import preflight
 from loadtests.bank import Bank
 from loadtests.bridge import BridgeError, NativeClient, Unanswered
 from loadtests.ledger import Ledger
@@ -242,107 +238,6 @@ def test_a_client_made_before_a_fork_refuses_to_serve_the_child(
 def test_addresses_that_are_none_are_refused_at_once(addresses: str) -> None:
     with pytest.raises(BridgeError, match="expected 1 to 6 of IP:PORT"):
         NativeClient(0, addresses)
-
-
-# -- why a cluster does not answer -------------------------------------------------------------
-
-
-def refusal(cluster_id: int, addresses: str, timeout_s: float = 2.0) -> str:
-    ledger = Ledger(cluster_id, addresses)
-    try:
-        with pytest.raises(BridgeError) as raised:
-            ledger.connect(timeout_s)
-    finally:
-        ledger.close()
-    return str(raised.value)
-
-
-def test_a_wrong_address_is_told_within_seconds() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    message = refusal(0, f"127.0.0.1:{port}")
-    assert f"127.0.0.1:{port} refuses" in message
-    assert "is the cluster up" in message
-
-
-def test_a_wrong_cluster_id_is_told_within_seconds(server: Server) -> None:
-    message = refusal(CLUSTER_ID + 1, server.address)
-    assert f"is the cluster id {CLUSTER_ID + 1} right" in message
-
-
-def test_a_server_with_all_connections_taken_is_told_within_seconds() -> None:
-    faults = Faults(refuse=1.0)
-    with emulator.run(cluster=CLUSTER_ID, faults=faults) as full:
-        message = refusal(CLUSTER_ID, full.address)
-    assert "closes at once" in message
-    assert "32 client connections" in message
-
-
-def test_an_evicted_client_says_why() -> None:
-    faults = Faults(evict=1.0)
-    with emulator.run(cluster=CLUSTER_ID, faults=faults) as evicting:
-        message = refusal(CLUSTER_ID, evicting.address, 5.0)
-    assert "evicted" in message
-    assert "64 sessions" in message
-
-
-@pytest.mark.parametrize(
-    ("limit", "message"),
-    [("RELEASE_NUMBER", "newer than the cluster's"), ("RELEASE_MIN_NUMBER", "older than")],
-)
-def test_a_client_library_of_the_wrong_release_is_told_within_seconds(
-    monkeypatch: pytest.MonkeyPatch, limit: str, message: str
-) -> None:
-    release = 0x1000 if limit == "RELEASE_NUMBER" else 0xFF0000
-    with emulator.run(cluster=CLUSTER_ID) as other:
-        monkeypatch.setattr(f"emulator.replica.{limit}", release)
-        assert message in refusal(CLUSTER_ID, other.address, 5.0)
-
-
-def test_of_65_clients_each_gets_an_answer_or_a_clear_message(own_server: Server) -> None:
-    clients = [NativeClient(CLUSTER_ID, own_server.address) for _ in range(65)]
-    try:
-        calls = [
-            gevent.spawn(_called, client, bytes(15) + b"\x01") for client in clients
-        ]  # fmt: skip
-        gevent.joinall(calls, timeout=20)
-        served = [call.value for call in calls if call.value == "served"]
-        assert 30 <= len(served) < 65
-        assert all(call.value in ("served", "unanswered") for call in calls)
-        message = refusal(CLUSTER_ID, own_server.address)
-        assert "connections taken" in message
-    finally:
-        gevent.joinall([gevent.spawn(client.close) for client in clients], timeout=30)
-
-
-def _called(client: NativeClient, ident: bytes) -> str:
-    try:
-        client.call(tb.Operation.LOOKUP_ACCOUNTS, ident, 3.0)
-    except Unanswered:
-        return "unanswered"
-    return "served"
-
-
-@pytest.mark.parametrize(
-    ("release", "fits"), [("0.17.9", True), ("0.99.0", True), ("0.16.70", False), ("0.17.8", False)]
-)
-def test_a_client_newer_than_the_cluster_is_refused_before_it_is_evicted(
-    release: str, fits: bool
-) -> None:
-    if fits:
-        preflight.check_release(release)
-    else:
-        with pytest.raises(ValueError, match=f"expected at most the cluster's {release}"):
-            preflight.check_release(release)
-
-
-@pytest.mark.parametrize(("workers", "fits"), [(1, True), (15, True), (16, False), (33, False)])
-def test_more_workers_than_connections_are_refused(workers: int, fits: bool) -> None:
-    if fits:
-        preflight.check_sessions(workers, clients_per_worker=2)
-    else:
-        with pytest.raises(ValueError, match=f"expected at most 15 .* found {workers}"):
-            preflight.check_sessions(workers, clients_per_worker=2)
 
 
 def test_the_hub_turns_while_a_request_waits(own_server: Server) -> None:
