@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
-from cluster import inventory, processes
+from cluster import inventory, runtime
 from cluster.config import ConfigError
-from cluster.inventory import Deployment
-from tests.infra.world import World
+from cluster.inventory import Deployment, Engine, Runtime
+from tests.infra.world import WORLDS, World
 
 _DEPLOYMENT = pytest.StashKey[Deployment]()
 
@@ -17,6 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_DEPLOYMENT] = inventory.read(config.getoption("--inventory"))
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A directory named after a runtime or an engine holds rows for that one alone."""
+    found = config.stash[_DEPLOYMENT]
+    others = {*get_args(Runtime), *get_args(Engine)} - {found.runtime, found.engine}
+    return True if collection_path.name in others and collection_path.is_dir() else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,7 +41,7 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
     """What the inventory says should be there."""
     found = request.config.stash[_DEPLOYMENT]
     asked_for = request.config.getoption("--inventory")
-    if not asked_for and processes.states(found) is None:
+    if not asked_for and runtime.of(found).states(found) is None:
         pytest.skip(f"no {found.name} cluster runs: `make up`, then `make verify`")
     return found
 
@@ -39,4 +49,4 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
 @pytest.fixture
 def world(host: object, deployment: Deployment) -> World:
     """What is really there, read through testinfra from files and /proc."""
-    return World(host, deployment)
+    return WORLDS[deployment.runtime](host, deployment)

@@ -1,4 +1,6 @@
-"""The machine as testinfra sees it: pid files, /proc and log files, not the code under test."""
+"""What is really there, as testinfra sees it: pid files, /proc, log files, docker inspect; not the
+code under test.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,28 @@ _SOCKET_LINK = re.compile(r"socket:\[(\d+)\]")
 
 @dataclass(frozen=True)
 class World:
-    """Questions about a deployment whose replicas are processes on this machine."""
+    """Questions about any deployment on this machine."""
 
     host: Any
     deployment: Deployment
+
+    def log(self, replica: Replica) -> str:
+        """The replica's whole log, as far as it is kept."""
+        raise NotImplementedError
+
+    def pid(self, replica: Replica) -> int:
+        """The server's process id."""
+        raise NotImplementedError
+
+    def proc(self, replica: Replica, name: str) -> str:
+        """``/proc/<pid>/<name>``, NULs as spaces."""
+        content: bytes = self.host.file(f"/proc/{self.pid(replica)}/{name}").content
+        return content.replace(b"\0", b" ").decode()
+
+
+@dataclass(frozen=True)
+class ProcessWorld(World):
+    """Replicas that are processes on this machine: by their files."""
 
     def directory(self, replica: Replica) -> Path:
         """Where the replica keeps its things."""
@@ -41,11 +61,6 @@ class World:
         """The process id in the replica's pid file."""
         return int(self.host.file(str(self.directory(replica) / "replica.pid")).content_string)
 
-    def proc(self, replica: Replica, name: str) -> str:
-        """``/proc/<pid>/<name>``, NULs as spaces."""
-        content: bytes = self.host.file(f"/proc/{self.pid(replica)}/{name}").content
-        return content.replace(b"\0", b" ").decode()
-
     def listening(self, replica: Replica) -> set[tuple[str, int]]:
         """Every TCP address on which the replica's process accepts connections."""
         links = self.host.check_output("ls -l /proc/%s/fd", str(self.pid(replica)))
@@ -57,6 +72,54 @@ class World:
                 if fields[3] == _LISTEN and fields[9] in own:
                     found.add(_address(fields[1]))
         return found
+
+
+@dataclass(frozen=True)
+class ContainerWorld(World):
+    """Replicas that are containers on this machine: by what the engine says, and by /proc."""
+
+    def inspect(self, replica: Replica) -> dict[str, Any]:
+        """Everything that the engine knows of the replica's container."""
+        found: dict[str, Any] = self.host.docker(replica.name).inspect()
+        return found
+
+    def log(self, replica: Replica) -> str:
+        """The container's whole log, as far as Docker keeps it."""
+        done = self.host.run("docker logs %s 2>&1", replica.name)
+        assert done.rc == 0
+        text: str = done.stdout
+        return text
+
+    def pid(self, replica: Replica) -> int:
+        """The server's pid on this machine: the container's first process is tini."""
+        first = self.inspect(replica)["State"]["Pid"]
+        return int(self.host.check_output("pgrep --parent %s", str(first)))
+
+    def status(self, replica: Replica, field: str) -> str:
+        """A field of the server's ``/proc/<pid>/status``."""
+        found = re.search(rf"^{field}:\s+(.*)$", self.proc(replica, "status"), re.MULTILINE)
+        assert found, field
+        return found[1]
+
+    def inside(self, replica: Replica, script: str) -> Any:
+        """Run a shell line in the replica's container."""
+        return self.host.run("docker exec %s sh -c %s", replica.name, script)
+
+    def listening(self, replica: Replica) -> set[tuple[str, int]]:
+        """Every TCP address on which the container's network namespace accepts connections.
+
+        Docker's own resolver, on 127.0.0.11, is in every container.
+        """
+        found = set()
+        for table in ("net/tcp", "net/tcp6"):
+            for line in self.proc(replica, table).splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN:
+                    found.add(_address(fields[1]))
+        return {(ip, port) for ip, port in found if ip != "127.0.0.11"}
+
+
+WORLDS = {"process": ProcessWorld, "compose": ContainerWorld}
 
 
 def _address(text: str) -> tuple[str, int]:
