@@ -42,7 +42,8 @@ def _parse_one(text: str) -> Address:
     if text.isdecimal():
         host, port_text = HOST_DEFAULT, text
     elif text.startswith("["):
-        host, _, port_text = text[1:].partition("]")
+        host, bracket, port_text = text[1:].partition("]")
+        host = host if bracket else text
         port_text = port_text.removeprefix(":") or str(PORT_DEFAULT)
     else:
         host, _, port_text = text.partition(":")

@@ -22,7 +22,7 @@ WAIT_SECONDS = 10.0
 SILENCE_SECONDS = 0.25  # a server that has not answered by then has dropped the message
 
 # field -> (offset, size): common part, then requests and pings
-_FIELDS = {
+FIELDS = {
     "checksum_padding": (16, 16),
     "checksum_body_padding": (48, 16),
     "nonce": (64, 16),
@@ -57,7 +57,7 @@ def message(body: bytes = b"", **fields: int) -> bytes:
     header = bytearray(HEADER)
     values = {"size": HEADER + len(body), "release": RELEASE} | fields
     for name, value in values.items():
-        offset, size = _FIELDS[name]
+        offset, size = FIELDS[name]
         header[offset : offset + size] = value.to_bytes(size, "little")
     header[32:48] = checksum(body)
     header[0:16] = checksum(bytes(header[16:]))
