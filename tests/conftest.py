@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from cluster import binary, config
+from tests.docker.sandbox import lacks_engine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,14 +23,16 @@ def _lacks(marker: str) -> str | None:
     """Why tests with this marker cannot run here, or None when they can."""
     if marker == "genuine" and binary.find_tigerbeetle(config.load()) is None:
         return "no genuine tigerbeetle server in TIGERBEETLE_BIN or on PATH"
+    if marker == "docker":
+        return lacks_engine()
     return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    lacks = {marker: _lacks(marker) for marker in ("genuine",)}
-    for item in items:
-        for marker, reason in lacks.items():
-            if reason and item.get_closest_marker(marker):
+    for marker in ("genuine", "docker"):
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and (reason := _lacks(marker)):
+            for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 

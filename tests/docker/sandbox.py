@@ -1,0 +1,169 @@
+"""Clusters of a test's own in Docker: no name, address, port or volume is a user's.
+
+They are removed with their data when the test ends. Base images are those that are there; none is pulled.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from cluster import config
+from cluster.config import PREFIX
+from tests.clusters import Sandbox, free_ports
+
+#: RLIMIT_MEMLOCK where the engine may not raise limits: the kernel's own default.
+MEMLOCK_FALLBACK = 8 * 1024**2
+
+BASES = {
+    "emulator": {"IMAGE": "tigerbeetle-emulator", "CUSTOM_IMAGE": "tigerbeetle-emulator-custom"},
+    "tigerbeetle": {},
+}
+
+
+def docker(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run ``docker ARGUMENTS``; never raises for its exit code."""
+    return subprocess.run(
+        ["docker", *arguments], text=True, capture_output=True, timeout=timeout_s, check=False
+    )
+
+
+@cache
+def lacks_engine() -> str | None:
+    """Why nothing can run in Docker here; None when it can."""
+    try:
+        if docker("info").returncode != 0:
+            return "no Docker engine answers"
+        if docker("compose", "version").returncode != 0:
+            return "no Compose plugin"
+    except FileNotFoundError:
+        return "no docker command"
+    return None if any(has_base(engine) for engine in BASES) else "no base image is here"
+
+
+@cache
+def has_base(engine: str) -> bool:
+    """True when the base image of the engine is here."""
+    cluster = config.load()
+    name = BASES[engine].get("IMAGE", cluster.image)
+    return docker("image", "inspect", f"{name}:{cluster.release}").returncode == 0
+
+
+@cache
+def memlock() -> str:
+    """-1, or what an engine without CAP_SYS_RESOURCE grants."""
+    (any_image, *_) = docker("images", "--quiet").stdout.split()
+    tried = docker("run", "--rm", "--ulimit=memlock=-1", "--entrypoint=true", any_image)
+    return str(MEMLOCK_FALLBACK) if "rlimit" in tried.stderr else "-1"
+
+
+@dataclass(frozen=True)
+class DockerSandbox(Sandbox):
+    """A sandbox whose replicas are containers."""
+
+    @property
+    def names(self) -> list[str]:
+        """The replicas' containers."""
+        return [self.environ[f"{PREFIX}{index}_CONTAINER_NAME"] for index in range(3)]
+
+    @property
+    def project(self) -> str:
+        """The Compose project."""
+        return self.environ["COMPOSE_PROJECT_NAME"]
+
+    @property
+    def volumes(self) -> list[str]:
+        """The volumes that exist, sorted."""
+        found = docker("volume", "ls", "--format={{.Name}}", f"--filter=name=^{self.project}_")
+        return sorted(found.stdout.split())
+
+    def make(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Type ``make ARGUMENTS``, with variables before it."""
+        self.overrides.update(environ)
+        try:
+            return self.run("make", *arguments, timeout_s=300)
+        finally:
+            for name in environ:
+                del self.overrides[name]
+
+    def compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """As SEED users type it: ``docker compose -f ... --env-file ... ARGUMENTS``."""
+        return self.run(
+            "docker", "compose", "-f", "docker-compose.tb.yaml",
+            "--env-file", "./env/tigerbittle.env", *arguments, timeout_s=300,
+        )  # fmt: skip
+
+    def inspect(self, index: int) -> dict[str, Any]:
+        """Everything the engine knows of replica ``index``'s container."""
+        found: dict[str, Any] = json.loads(docker("inspect", self.names[index]).stdout)[0]
+        return found
+
+    def lives(self) -> list[tuple[str, str]]:
+        """(container id, start time) of each replica: equal before and after means untouched."""
+        return [(i["Id"], i["State"]["StartedAt"]) for i in map(self.inspect, range(3))]
+
+    def in_volume(self, index: int, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell line as root beside replica ``index``'s data, in /data."""
+        cluster = config.load(environ=self.environ)
+        image = f"{cluster.custom_image}:{cluster.release}"
+        volume = f"--volume={self.project}_tigerbeetle-data-{index}:/data"
+        return docker("run", "--rm", "--user=0", "--entrypoint=sh", volume, image, "-c", script)
+
+
+@contextmanager
+def docker_sandbox(engine: str = "emulator", **overrides: str) -> Iterator[DockerSandbox]:
+    """A sandbox whose containers, network and volumes are removed at the end."""
+    ports = free_ports(3)
+    subnet = free_subnet(ports[0])
+    ips = [str(subnet[10 + index]) for index in range(3)]
+    project = f"ws-test-{ports[0]}"
+    settings = {
+        "COMPOSE_PROJECT_NAME": project,
+        f"{PREFIX}SUBNET": str(subnet),
+        f"{PREFIX}ADDRESSES": ",".join(f"{ip}:{p}" for ip, p in zip(ips, ports, strict=True)),
+        f"{PREFIX}MEMLOCK": memlock(),
+        **{f"{PREFIX}{index}_IP": ip for index, ip in enumerate(ips)},
+        **{f"{PREFIX}{index}_CONTAINER_NAME": f"{project}-{index}" for index in range(3)},
+        **{f"{PREFIX}{key}": value for key, value in BASES[engine].items()},
+    }
+    with tempfile.TemporaryDirectory(prefix="ws-") as directory:
+        made = DockerSandbox("inventories/local.py", Path(directory), ports, settings | overrides)
+        try:
+            yield made
+        finally:
+            remove(project)
+
+
+def remove(project: str) -> None:
+    """Remove all that a sandbox has left, whatever state it is in."""
+    label = f"--filter=label=com.docker.compose.project={project}"
+    by_name = f"--filter=name=^/?{project}"
+    found = {c for f in (label, by_name) for c in docker("ps", "-aq", f).stdout.split()}
+    if found:
+        docker("rm", "--force", *found)
+    for kind in ("network", "volume"):
+        names = docker(kind, "ls", "--quiet", f"--filter=name=^{project}_").stdout.split()
+        if names:
+            docker(kind, "rm", *names)
+
+
+def free_subnet(seed: int) -> IPv4Network:
+    """A /24 that no Docker network has, chosen by ``seed`` so that two tests rarely meet."""
+    ids = docker("network", "ls", "--quiet").stdout.split()
+    inspected = json.loads(docker("network", "inspect", *ids).stdout)
+    taken = [
+        IPv4Network(pool["Subnet"])
+        for network in inspected
+        for pool in network["IPAM"].get("Config") or []
+        if ":" not in pool["Subnet"]
+    ]
+    candidates = (IPv4Network(f"10.{200 + (seed + i) % 50}.{seed % 250}.0/24") for i in range(50))
+    return next(c for c in candidates if not any(c.overlaps(t) for t in taken))

@@ -1,0 +1,90 @@
+"""What a deploy makes in Docker, on each engine; and that a second one touches nothing."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from tests.docker.sandbox import DockerSandbox, docker
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
+
+WAIT = "Wait until the cluster commits | Wait until the cluster commits"
+
+
+def test_every_infra_check_passes(deployed: DockerSandbox) -> None:
+    verified = deployed.run(
+        "pytest", "tests/infra", "--inventory", deployed.inventory, timeout_s=300
+    )
+    assert verified.returncode == 0, verified.stdout[-4000:]
+    assert " skipped" not in verified.stdout
+
+
+def test_a_second_deploy_changes_and_restarts_nothing(deployed: DockerSandbox) -> None:
+    before = deployed.lives()
+    done = deployed.pyinfra("deploy.py", "--json")
+    assert done.returncode == 0, done.stderr[-4000:]
+    operations = json.loads(done.stdout)["results"]["operations"]
+    assert [operation["name"] for operation in operations if operation["success"]] == [WAIT]
+    assert deployed.lives() == before
+
+
+def test_make_up_restarts_nothing_that_runs(deployed: DockerSandbox) -> None:
+    before = deployed.lives()
+    done = deployed.make("compose-tb-up")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert deployed.lives() == before
+
+
+def test_status_is_healthy_and_says_which_engine(deployed: DockerSandbox) -> None:
+    done = deployed.run("python", "-m", "cluster.status", "--json")
+    assert done.returncode == 0
+    status = json.loads(done.stdout)
+    assert status["verdict"] == "healthy"
+    genuine = not status["engine_label"].startswith("EMULATOR")
+    assert genuine == ("EMULATOR" not in docker("logs", deployed.names[0]).stderr)
+
+
+def test_logs_print_every_replica_behind_its_name(deployed: DockerSandbox) -> None:
+    done = deployed.run("python", "-m", "cluster.logs")
+    assert done.returncode == 0
+    for index in range(3):
+        assert f"replica-{index} | " in done.stdout
+
+
+def test_a_changed_setting_restarts_one_replica_at_a_time(deployed: DockerSandbox) -> None:
+    before = deployed.lives()
+    deployed.overrides["LU_CFG_TIGERBEETLE_CACHE_GRID"] = "80MiB"
+    done = deployed.up()
+    assert done.returncode == 0, done.stderr[-4000:]
+    after = deployed.lives()
+    assert set(after).isdisjoint(before)
+    starts = [started for _, started in after]
+    assert starts == sorted(starts)
+    said = done.stdout + done.stderr
+    waits = [said.index(f"{name}  Started") for name in deployed.names]
+    commits = [i for i in range(len(said)) if said.startswith("canary committed", i)]
+    for earlier, later in pairwise(waits):
+        assert any(earlier < commit < later for commit in commits)
+
+
+def test_a_dry_run_plans_and_touches_nothing(deployed: DockerSandbox) -> None:
+    before = deployed.lives()
+    done = deployed.run("pyinfra", deployed.inventory, "deploy.py", "--dry")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert deployed.lives() == before
+
+
+def test_a_stopped_cluster_starts_again_with_its_data(deployed: DockerSandbox) -> None:
+    marks = [deployed.in_volume(i, "stat -c %i /data/*.tigerbeetle").stdout for i in range(3)]
+    assert deployed.down().returncode == 0
+    assert deployed.down().returncode == 0  # stopping what is stopped is no error
+    assert docker("inspect", deployed.names[0]).returncode != 0
+    assert deployed.run("python", "-m", "cluster.status").returncode == 3
+    done = deployed.up()
+    assert done.returncode == 0, done.stderr[-4000:]
+    again = [deployed.in_volume(i, "stat -c %i /data/*.tigerbeetle").stdout for i in range(3)]
+    assert again == marks
+    assert all(mark.strip() for mark in marks)
