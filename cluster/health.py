@@ -1,19 +1,21 @@
 """Health in three levels, per replica and for the cluster.
 
-1. the port answers; 2. the log says normal status, and who is primary; 3. a canary commits.
-A port alone says little: a wedged replica keeps it open.
+1. the port answers; 2. the replica answers a ping of the protocol, and its log says normal status,
+and who is primary; 3. a canary commits. A port alone says little: a wedged replica keeps it open.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
-from cluster import canary, log, runtime, waiting
+from cluster import canary, log, ping, runtime, waiting
 from cluster.canary import Canary
 from cluster.config import Replica
 from cluster.inventory import Deployment
+from cluster.ping import Pong
 from cluster.runtime import ReplicaProcess
 
 #: A genuine replica faults in 2.6 GiB before it listens: 1 to 23 s were measured.
@@ -36,37 +38,62 @@ class ReplicaHealth:
     pid: int
     port_open: bool
     log: log.ReplicaLog
+    pong: Pong | None
+    newest_view: int = 0  # of all pongs
+
+    @property
+    def is_wedged(self) -> bool:
+        """Its port is open and it does not work: no pong, or one from a view that is over.
+
+        A port check calls such a replica healthy.
+        """
+        is_silent = self.pong is None or self.pong.view < self.newest_view
+        return self.process == "RUNNING" and self.port_open and is_silent
 
     @property
     def is_normal(self) -> bool:
-        """Running, reachable, and in normal status: it takes part in commits."""
-        return self.process == "RUNNING" and self.port_open and self.log.status == "normal"
+        """Running, answering, and in normal status: it takes part in commits."""
+        is_up = self.process == "RUNNING" and self.port_open and not self.is_wedged
+        return is_up and self.log.status == "normal"
 
     def __str__(self) -> str:
         if self.process != "RUNNING":
             return f"replica {self.replica.index} {self.process.lower()}"
         if not self.port_open:
             return f"replica {self.replica.index} starting"
+        if self.is_wedged:
+            return f"replica {self.replica.index} wedged"
         return f"replica {self.replica.index} {self.log.role}"
 
 
 def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
     """Levels 1 and 2 of each replica, in order."""
     states = runtime.of(deployment).states(deployment) or {}
-    return [_of_replica(deployment, replica, states) for replica in deployment.cluster.replicas]
+
+    def look(replica: Replica) -> ReplicaHealth:
+        return _of_replica(deployment, replica, states)
+
+    replicas = deployment.cluster.replicas
+    with ThreadPoolExecutor(len(replicas)) as together:  # a silent one takes its whole time
+        found = list(together.map(look, replicas))
+    newest = max((r.pong.view for r in found if r.pong), default=0)
+    return [replace(r, newest_view=newest) for r in found]
 
 
 def _of_replica(
     deployment: Deployment, replica: Replica, states: dict[int, ReplicaProcess]
 ) -> ReplicaHealth:
     process = states.get(replica.index, ReplicaProcess("DOWN", 0))
+    port_open = port_answers(replica)
+    pong = ping.ask(replica, deployment.cluster.id) if port_open else None
     said = log.parse(runtime.of(deployment).log_lines(deployment, replica.index))
     return ReplicaHealth(
         replica=replica,
         process=process.state,
         pid=process.pid,
-        port_open=port_answers(replica),
+        port_open=port_open,
         log=said if process.is_running else said.after_death(),
+        pong=pong,
     )
 
 
