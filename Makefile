@@ -111,6 +111,10 @@ compose-tb-logs: $(INSTALLED) ## Print the logs; CONTAINER=tigerbeetle-0 for one
 compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's container
 	@$(COMPOSE) repl
 
+.PHONY: doctor
+doctor: $(INSTALLED) ## Say what is wrong with the cluster in Docker, why, and what to do
+	@$(PYTHON) -m cluster.doctor
+
 ### Load
 
 # What a person sets for a run; anything else goes through LOAD= to locust.

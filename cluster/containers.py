@@ -50,6 +50,7 @@ class Container:
     health: str  # starting, healthy, unhealthy, or none
     last_check: str
     started_at: str
+    ips: tuple[str, ...]  # on its networks
 
     @property
     def process(self) -> ReplicaProcess:
@@ -81,6 +82,11 @@ def parse(inspected: Mapping[str, Any]) -> Container:
         health=health.get("Status", "none"),
         last_check=checks[-1]["Output"].strip() if checks else "",
         started_at=state["StartedAt"],
+        ips=tuple(
+            network["IPAddress"]
+            for network in inspected["NetworkSettings"]["Networks"].values()
+            if network["IPAddress"]
+        ),
     )
 
 

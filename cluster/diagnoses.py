@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cluster.config import PREFIX
+from cluster.config import PREFIX, Replica
+from cluster.containers import Container
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,78 @@ KNOWN = (
         "the replica's memory is not locked, so it may be swapped, past its own checksums",
         "keep `cap_add: [IPC_LOCK]` and the built image's file capability: make compose-tb-build",
     ),
+)  # fmt: skip
+
+
+def of_container(container: Container | None, replica: Replica, said: str) -> list[Diagnosis]:
+    """What is wrong with one replica's container; ``said`` is the end of its log."""
+    if container is None:
+        return [_MISSING]
+    if container.state == "paused":
+        return [Diagnosis("paused", container.state, "it was paused", "docker unpause it")]
+    found = []
+    if container.error or container.state == "restarting":
+        found.append(of_text(f"{container.error}\n{said}"))
+    if container.is_oom_killed:
+        found.append(_OUT_OF_MEMORY)
+    if container.state in ("exited", "created", "dead", "restarting") and not any(found):
+        found.append(_ended(container))
+    if container.pid:
+        found += _running(container, replica, said)
+    return [diagnosis for diagnosis in found if diagnosis]
+
+
+def _running(container: Container, replica: Replica, said: str) -> list[Diagnosis | None]:
+    found: list[Diagnosis | None] = []
+    if str(replica.ip) not in container.ips:
+        found.append(
+            Diagnosis(
+                "wrong-ip", f"{', '.join(container.ips) or 'no network'}",
+                f"the container is not on the network at {replica.ip}, where its peers look for it",
+                "docker compose up --force-recreate, or make compose-tb-down and compose-tb-up",
+            )
+        )  # fmt: skip
+    elif container.health == "unhealthy":
+        found.append(
+            of_text(container.last_check)
+            or Diagnosis(
+                "unhealthy", container.last_check or "unhealthy",
+                "the replica does not listen, or its health check looks elsewhere",
+                "read its log: make compose-tb-logs CONTAINER=" + container.name,
+            )
+        )  # fmt: skip
+    elif container.health == "starting" and ": listening on " not in said:
+        found.append(
+            Diagnosis(
+                "starting", "health: starting",
+                "the replica faults in its memory before it listens: 1 to 23 s were measured",
+                "wait: up to a minute is within its start period",
+            )
+        )  # fmt: skip
+    if "warning(mlock)" in said:
+        found.append(of_text(next(x for x in said.splitlines() if "warning(mlock)" in x)))
+    return found
+
+
+def _ended(container: Container) -> Diagnosis:
+    evidence = f"{container.state}, exit code {container.exit_code}"
+    if container.state == "restarting":
+        return Diagnosis(
+            "restarting", evidence, "the server ends again and again, for a reason not known here",
+            f"read its last words: docker logs {container.name}",
+        )  # fmt: skip
+    return Diagnosis(
+        "stopped", evidence,
+        "it was stopped or killed by hand: Docker does not start such a container again",
+        "make compose-tb-up",
+    )  # fmt: skip
+
+
+_MISSING = Diagnosis("no-container", "no container", "it was never started", "make compose-tb-up")
+_OUT_OF_MEMORY = Diagnosis(
+    "out-of-memory", "OOMKilled",
+    "the kernel killed it: it needs more than its memory limit, all of it from the start",
+    f"raise {PREFIX}MEMORY_LIMIT, or lower {PREFIX}CACHE_GRID",
 )  # fmt: skip
 
 

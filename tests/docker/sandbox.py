@@ -1,6 +1,7 @@
 """Clusters of a test's own in Docker: no name, address, port or volume is a user's.
 
-They are removed with their data when the test ends. Base images are those that are there; none is pulled.
+They are removed with their data when the test ends. Base images are those that are there; none is
+pulled.
 """
 
 from __future__ import annotations

@@ -1,0 +1,127 @@
+"""``make doctor``: what is wrong with the cluster in Docker, why, and what to do about it.
+
+Looks only, changes nothing. Exit codes: 0 nothing found and it commits, 1 something was found,
+2 bad configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cluster import (
+    compose,
+    config,
+    containers,
+    diagnoses,
+    engine,
+    health,
+    image,
+    readiness,
+    volumes,
+)
+from cluster.canary import Canary
+from cluster.config import Cluster
+from cluster.data_file import DataFileError
+
+_LOG_LINES = 200
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: its stable key, where, and cause, fix and evidence in a line."""
+
+    key: str
+    where: str
+    text: str
+
+
+def examine(cluster: Cluster) -> Iterator[Finding]:
+    """All that can be seen to be wrong, the machine first, then each replica."""
+    try:
+        info = engine.check_versions()
+    except engine.EngineError as error:
+        yield Finding("engine", "this machine", str(error))
+        return
+    checks: dict[str, Callable[[], None]] = {
+        "kernel": lambda: readiness.check_kernel(info),
+        "model": lambda: readiness.check_model(cluster, engine.model()),
+        "names": lambda: readiness.check_names(cluster),
+        "ports": lambda: readiness.check_ports(cluster),
+        "subnet": lambda: readiness.check_subnet(cluster),
+        "memory": lambda: readiness.check_memory(cluster, info),
+        "disk": lambda: readiness.check_disk(cluster, info),
+        "memlock": lambda: readiness.check_memlock(cluster),
+    }
+    for key, check in checks.items():
+        try:
+            check()
+        except (readiness.NotReady, engine.EngineError) as error:
+            yield Finding(key, "this machine", str(error))
+    if image.id_of(image.name(cluster)) is None:
+        yield Finding("no-image", "this machine", "no image. Fix: make compose-tb-build")
+        return
+    yield from _data_files(cluster)
+    yield from _replicas(cluster)
+
+
+def _data_files(cluster: Cluster) -> Iterator[Finding]:
+    try:
+        if volumes.plan(cluster) == "format":
+            text = "the volumes are not formatted. Fix: make compose-tb-format, for a new cluster"
+            yield Finding("unformatted", "volumes", text)
+    except (DataFileError, engine.EngineError) as error:
+        yield Finding("data-files", "volumes", str(error))
+
+
+def _replicas(cluster: Cluster) -> Iterator[Finding]:
+    found = containers.of_replicas(cluster)
+    deployment = compose.deployment(cluster)
+    for replica in cluster.replicas:
+        said = "\n".join(containers.log_tail(deployment, replica.index, _LOG_LINES))
+        for diagnosis in diagnoses.of_container(found.get(replica.index), replica, said):
+            yield Finding(diagnosis.key, replica.name, str(diagnosis))
+    running = {index for index, container in found.items() if container.state == "running"}
+    for index in sorted(compose.stale_replicas(cluster) & running):
+        text = "it does not run as configured now. Fix: make compose-tb-up"
+        yield Finding("stale", cluster.replicas[index].name, text)
+    quorum = len(cluster.replicas) // 2 + 1
+    if 0 < len(running) < quorum:
+        text = (
+            f"{len(running)} of {len(cluster.replicas)} replicas run, and {quorum} are needed to "
+            "commit: clients wait without an error. Fix: make compose-tb-up"
+        )
+        yield Finding("no-quorum", "cluster", text)
+
+
+def commits(cluster: Cluster) -> Canary:
+    """Whether it serves anybody, whatever was found."""
+    deployment = compose.deployment(cluster)
+    if not any(health.port_answers(replica) for replica in deployment.cluster.replicas):
+        return Canary(False, "no port answers")
+    return health.probe(deployment)
+
+
+def main() -> int:
+    """Examine, and print each finding with what to do."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    cluster = config.load_or_exit()
+    findings = list(examine(cluster))
+    canary = commits(cluster) if not any(f.key == "engine" for f in findings) else None
+    healthy = canary is not None and canary.commits
+    if options.json:
+        print(json.dumps({"findings": [vars(f) for f in findings], "commits": healthy}, indent=2))
+    else:
+        for finding in findings:
+            print(f"✗ {finding.where}: {finding.text} [{finding.key}]")
+        print(f"{len(findings) or 'nothing'} found; canary: {canary.detail if canary else '-'}")
+    return 1 if findings or not healthy else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
