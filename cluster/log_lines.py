@@ -1,0 +1,66 @@
+"""What a line of a replica's log means: normal, a change, to look at, or to act upon. Pure.
+
+The list is data, ``log_lines.toml``, each entry with the release in whose log it was seen.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["normal", "change", "look", "act"]
+CATALOGUE = Path(__file__).with_suffix(".toml")
+
+#: `2026-11-23 02:03:22.581Z ` before every line but a panic's.
+_TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?Z ")
+_LEVEL = re.compile(r"^(error|warning|info|debug)[(:]")
+#: What a line that nobody has described yet is taken for.
+_KIND_OF_LEVEL: dict[str, Kind] = {"error": "act", "warning": "look"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One known line."""
+
+    match: re.Pattern[str]
+    kind: Kind
+    meaning: str
+    seen: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A line understood: its level ('' when it has none), and what it means ('' when unknown)."""
+
+    text: str
+    level: str
+    kind: Kind
+    meaning: str
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """The catalogue, in order."""
+    lines = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))["line"]
+    return tuple(Entry(re.compile(e["match"]), e["kind"], e["meaning"], e["seen"]) for e in lines)
+
+
+def read(line: str) -> Reading:
+    """What one line means. An unknown error is to act upon, an unknown warning to look at."""
+    text = _TIMESTAMP.sub("", line.rstrip("\n"))
+    match = _LEVEL.match(text)
+    level = match[1] if match else ""
+    for entry in entries():
+        if entry.match.search(text):
+            return Reading(text, level, entry.kind, entry.meaning)
+    return Reading(text, level, _KIND_OF_LEVEL.get(level, "normal"), "")
+
+
+def to_act_upon(lines: Iterable[str]) -> Iterator[Reading]:
+    """The lines that a clean log does not have."""
+    return (reading for reading in map(read, lines) if reading.kind == "act")
