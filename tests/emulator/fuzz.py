@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from emulator.aegis import checksum
 from tests.emulator import raw, records, servers
 from tests.emulator.raw import RawClient
 
-_OPERATIONS = [*range(0, 8), *range(127, 150), 200, 255]
+_OPERATIONS = [*range(8), *range(127, 150), 200, 255]
 _BATCH_OF_PROBES = 50  # mutated messages between two looks at the ledger
 
 
@@ -126,8 +127,8 @@ class Fuzzer:
             if not 128 <= position < 144:  # the parent stays wrong
                 message[position] ^= 1 << self._random.randrange(8)
         body = bytes(message[256:])
-        message[32:48] = raw.checksum(body)
-        message[0:16] = raw.checksum(bytes(message[16:256]))
+        message[32:48] = checksum(body)
+        message[0:16] = checksum(bytes(message[16:256]))
         return bytes(message)
 
     def _field(self) -> bytes:

@@ -16,7 +16,7 @@ WAIT_SECONDS = 30.0
 STATUS_OK = 0
 
 
-@tb.LogHandler
+@tb.LogHandler  # type: ignore[untyped-decorator]
 def _quiet(level: int, message: Any, size: int) -> None:
     """Connections come and go in these tests; the library would print each."""
 

@@ -203,3 +203,20 @@ def test_two_emulators_do_not_share_anything() -> None:
             assert len(second.request(_LOOKUP, _BODY).body) == 128
     names = [thread.name for thread in threading.enumerate()]
     assert "tigerbeetle-emulator" not in names
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    assert "emulator.run()" in example
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_fault_option_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
+    names = [name for name in vars(Faults()) if not name.startswith("_")]
+    missing = [name for name in names if f"--fault-{name.replace('_', '-')}=" not in text]
+    assert missing == []

@@ -90,7 +90,7 @@ def test_a_flipped_bit_damages_a_header(position: int) -> None:
 )
 def test_a_well_summed_header_can_still_be_damaged(fields: dict[str, int], reason: str) -> None:
     with pytest.raises(wire.DamagedError, match=reason):
-        wire.read_frame(raw.message(**({"command": 3} | fields)), _CLUSTER)
+        wire.read_frame(raw.message(b"", **({"command": 3} | fields)), _CLUSTER)
 
 
 @pytest.mark.parametrize("size", [8, 16, 64, 128])

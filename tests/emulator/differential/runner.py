@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.emulator import records
-from tests.emulator.differential.workload import Event, Moment, Step, Value
+from tests.emulator.differential.steps import Event, Moment, Step
 from tests.emulator.native import NativeClient, Reply
 from tests.emulator.records import Record
 
@@ -23,7 +23,8 @@ _EXISTS = {records.CREATE_ACCOUNTS: 21, records.CREATE_TRANSFERS: 46}
 _START = (0, 0)
 
 
-class Divergence(NamedTuple):
+@dataclass(frozen=True)
+class Divergence:
     """The first thing two servers disagree about."""
 
     step: Step
@@ -190,6 +191,3 @@ def _count(step: Step, said: list[list[Any]], statistics: Statistics) -> None:
         statistics.statuses[step.operation].update(s for packet in said for s, _ in packet)
     else:
         statistics.records += sum(map(len, said))
-
-
-__all__ = ["Divergence", "Side", "Statistics", "Value", "run"]

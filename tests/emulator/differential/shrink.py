@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.emulator.differential.workload import Step
+from tests.emulator.differential.steps import Step
 
 Fails = Callable[[list[Step]], bool]
 
