@@ -48,8 +48,8 @@ down: $(INSTALLED) ## Stop the cluster; its data stays
 	@$(PYINFRA) $(INVENTORY) tasks.replica.stop
 
 .PHONY: status
-status: $(INSTALLED) ## Show each replica, and whether the cluster commits
-	@$(PYTHON) -m cluster.status
+status: $(INSTALLED) ## Show each replica, and whether the cluster commits; WATCH=yes goes on, JSON=yes is for programs
+	@$(PYTHON) -m cluster.status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)
 
 .PHONY: logs
 logs: $(INSTALLED) ## Print the last log lines; REPLICA=N for one, FOLLOW=yes to go on
@@ -114,6 +114,34 @@ compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's co
 .PHONY: doctor
 doctor: $(INSTALLED) ## Say what is wrong with the cluster in Docker, why, and what to do
 	@$(PYTHON) -m cluster.doctor
+
+### Monitoring: needs LU_CFG_TIGERBEETLE_STATSD
+
+.PHONY: monitor-up
+monitor-up: $(INSTALLED) ## Collect the replicas' metrics and alert on them: Prometheus on http://127.0.0.1:9090
+	@$(PYTHON) -m cluster.inventory
+	@$(PYINFRA) $(INVENTORY) tasks.monitoring.start
+
+.PHONY: monitor-down
+monitor-down: $(INSTALLED) ## Stop the monitoring; what it has stored stays
+	@$(PYTHON) -m cluster.inventory
+	@$(PYINFRA) $(INVENTORY) tasks.monitoring.stop
+
+.PHONY: monitor-status
+monitor-status: $(INSTALLED) ## Show Prometheus' targets, and the alerts that fire
+	@$(PYTHON) -m monitoring.alerts
+
+.PHONY: monitor-drill
+monitor-drill: $(INSTALLED) ## Break three genuine replicas of its own in every way, and see each alert fire and end (8 minutes)
+	@MONITOR_DRILL=yes .venv/bin/pytest tests/monitoring/test_drill.py
+
+.PHONY: planned-stop
+planned-stop: $(INSTALLED) ## Tell the alerts that REPLICA= (default: all) stops on purpose, for an hour at most; END=yes takes it back
+	@$(PYTHON) -m monitoring.planned $(if $(filter yes,$(END)),end,stop) $(if $(REPLICA),--replica $(REPLICA))
+
+.PHONY: watch
+watch: $(INSTALLED) ## Follow all replicas' logs, with what each line means; ALL=yes shows the normal ones too
+	@$(PYTHON) -m cluster.watch $(if $(filter yes,$(ALL)),--all)
 
 ### Load
 

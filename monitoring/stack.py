@@ -1,0 +1,153 @@
+"""What monitors a deployment: which programs, where they listen, what Prometheus is told. Pure.
+
+Everything is written below ``<state directory>/monitoring/``. On this machine the programs run
+under a supervisor of their own; beside replicas in Docker they are containers
+(``docker-compose.monitoring.yaml``). Exporters that are not installed are left out, and named.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.config import PREFIX, ConfigError
+from cluster.inventory import REPOSITORY, Deployment
+
+FILES = REPOSITORY / "files" / "monitoring"
+PORTS_VARIABLE = "WALLET_SERVICE_MONITORING_PORTS"
+#: Debian's names first: Docker Hub's images and self-made installations have the short ones.
+PROGRAMS = {
+    "prometheus": ("prometheus",),
+    "blackbox": ("prometheus-blackbox-exporter", "blackbox_exporter"),
+    "host": ("prometheus-node-exporter", "node_exporter"),
+    "process": ("prometheus-process-exporter", "process-exporter"),
+}
+PACKAGES = "prometheus prometheus-blackbox-exporter prometheus-node-exporter " + (
+    "prometheus-process-exporter"
+)
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where each program listens on 127.0.0.1: the exporters' usual ports."""
+
+    prometheus: int = 9090
+    collector: int = 9102
+    blackbox: int = 9115
+    host: int = 9100
+    process: int = 9256
+
+
+def ports(environ: Mapping[str, str] = os.environ) -> Ports:
+    """The ports; five of your own, in the order of ``Ports``, from the environment.
+
+    Raises ConfigError.
+    """
+    text = environ.get(PORTS_VARIABLE, "")
+    if not text:
+        return Ports()
+    numbers = text.split(",")
+    if len(numbers) != 5 or not all(n.isdigit() and 0 < int(n) < 65536 for n in numbers):
+        raise ConfigError(
+            PORTS_VARIABLE,
+            expected="five ports: prometheus,collector,blackbox,host,process",
+            found=text,
+            fix="unset it, or give all five",
+        )
+    return Ports(*map(int, numbers))
+
+
+def directory(deployment: Deployment) -> Path:
+    """Where configuration, data and logs of the monitoring are."""
+    return deployment.state_dir / "monitoring"
+
+
+def check_statsd(deployment: Deployment) -> tuple[str, int]:
+    """The StatsD address that replicas send to. Raises ConfigError when they could not reach it."""
+    statsd = deployment.cluster.statsd
+    example = "172.20.0.20:8125" if deployment.runtime == "compose" else "127.0.0.1:8125"
+    host, _, port = statsd.rpartition(":")
+    is_loopback = host.startswith("127.")
+    if not statsd or (deployment.runtime == "compose") == is_loopback:
+        where = (
+            f"a free address of {PREFIX}SUBNET (loopback is the container's own)"
+            if deployment.runtime == "compose"
+            else "an address on loopback"
+        )
+        raise ConfigError(
+            f"{PREFIX}STATSD",
+            expected=f"where the replicas' metrics go: {where}, such as {example}",
+            found=statsd or "nothing",
+            fix=f"set it to {example}, then `make up` (one replica restarts at a time)",
+        )
+    return host, int(port)
+
+
+def find(name: str) -> str | None:
+    """The program on PATH."""
+    return next((found for known in PROGRAMS[name] if (found := shutil.which(known))), None)
+
+
+def prometheus_values(
+    deployment: Deployment, addresses: Mapping[str, str], replica_ips: Mapping[int, str]
+) -> dict[str, Any]:
+    """What ``prometheus.yml.j2`` and ``rules/expected.yml.j2`` are filled with.
+
+    ``addresses``: scrape address of the collector and of each exporter that is there.
+    ``replica_ips``: where the port of each replica is probed.
+    """
+    return {
+        "label": deployment.label,
+        "cluster": f"{deployment.cluster.id:032x}",
+        "addresses": dict(addresses),
+        "rules": str(FILES / "rules") if deployment.runtime == "process" else "/etc/prometheus",
+        "replicas": [
+            {"index": r.index, "address": f"{replica_ips[r.index]}:{r.port}"}
+            for r in deployment.cluster.replicas
+        ],
+    }
+
+
+def local_addresses(listen: Ports, which: Callable[[str], str | None] = find) -> dict[str, str]:
+    """Scrape addresses on this machine; exporters that are not installed are left out."""
+    there = [name for name in ("blackbox", "host", "process") if which(name)]
+    return {name: f"127.0.0.1:{getattr(listen, name)}" for name in ("collector", *there)}
+
+
+def programs(
+    deployment: Deployment, listen: Ports, which: Callable[[str], str | None] = find
+) -> list[dict[str, str]]:
+    """What the supervisor runs on this machine: name and command of each program."""
+    base = directory(deployment)
+    host, port = check_statsd(deployment)
+    commands = {
+        "collector": [
+            sys.executable, "-m", "monitoring.collector",
+            f"--statsd={host}:{port}", f"--listen=127.0.0.1:{listen.collector}",
+        ],
+        "prometheus": [
+            which("prometheus") or "", f"--config.file={base / 'prometheus.yml'}",
+            f"--storage.tsdb.path={base / 'data'}", "--storage.tsdb.retention.time=15d",
+            f"--web.listen-address=127.0.0.1:{listen.prometheus}",
+        ],
+        "blackbox": [
+            which("blackbox") or "", f"--config.file={FILES / 'blackbox.yml'}",
+            f"--web.listen-address=127.0.0.1:{listen.blackbox}",
+        ],
+        "host": [which("host") or "", f"--web.listen-address=127.0.0.1:{listen.host}"],
+        "process": [
+            which("process") or "", f"-config.path={FILES / 'process.yml'}",
+            f"-web.listen-address=127.0.0.1:{listen.process}",
+        ],
+    }  # fmt: skip
+    return [
+        {"name": name, "command": shlex.join(command).replace("%", "%%")}
+        for name, command in commands.items()
+        if command[0]
+    ]

@@ -1,0 +1,168 @@
+"""Monitoring of a deployment: written and started by `make monitor-up`, stopped by `monitor-down`.
+
+On this machine the programs run under a supervisor of their own, so that replicas and monitoring
+do not share a fate; beside replicas in Docker they are containers.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from pyinfra import host, logger
+from pyinfra.api import deploy
+from pyinfra.api.exceptions import DeployError
+from pyinfra.operations import files, server
+
+from cluster import engine
+from cluster.inventory import REPOSITORY, Deployment
+from monitoring import stack
+from tasks._host import deployment_here, guarded
+
+COMPOSE_FILE = REPOSITORY / "docker-compose.monitoring.yaml"
+_STOP_TRIES = 40
+_STOP_DELAY_S = 0.5
+
+
+@deploy("Check what the monitoring needs")
+def check() -> None:
+    """The replicas' metrics go somewhere, and Prometheus is there. No impact."""
+    deployment = deployment_here()
+    with guarded():
+        stack.check_statsd(deployment)
+        stack.ports()
+    if deployment.runtime == "compose":
+        with guarded():
+            engine.check_versions()
+        return
+    if stack.find("prometheus") is None:
+        raise DeployError(
+            "prometheus: expected the program on PATH, found none. "
+            f"Fix: apt-get install {stack.PACKAGES}"
+        )
+    for name in ("blackbox", "host", "process"):
+        if stack.find(name) is None:
+            logger.warning(f"{stack.PROGRAMS[name][0]} is not installed: its alerts are off")
+
+
+@deploy("Start the monitoring")
+def start() -> None:
+    """Write the configuration; start what does not run; reload Prometheus when it has changed."""
+    check()
+    deployment = deployment_here()
+    base = stack.directory(deployment)
+    for path in (deployment.state_dir, base, base / "rules"):
+        files.directory(name=f"Keep {path.name}/ private", path=str(path), mode="700")
+    if deployment.runtime == "compose":
+        _start_containers(deployment)
+    else:
+        _start_programs(deployment)
+
+
+@deploy("Stop the monitoring")
+def stop() -> None:
+    """Stop the programs; what Prometheus has stored stays."""
+    deployment = deployment_here()
+    if deployment.runtime == "compose":
+        _shell("Stop the containers", _compose(deployment, "down"))
+        return
+    if not _control(deployment).exists():
+        host.noop("no monitoring runs")
+        return
+    _shell("Stop the monitoring", _tool("supervisorctl", deployment, "shutdown"))
+    pid_file = stack.directory(deployment) / "supervisord.pid"
+    server.shell(
+        name="Wait until it is gone",
+        commands=[f"test ! -e {shlex.quote(str(pid_file))}"],
+        _retries=_STOP_TRIES,
+        _retry_delay=_STOP_DELAY_S,
+    )
+
+
+def _start_programs(deployment: Deployment) -> None:
+    base, listen = stack.directory(deployment), stack.ports()
+    ips = {r.index: str(r.ip) for r in deployment.cluster.replicas}
+    changed = _write_prometheus(deployment, stack.local_addresses(listen), ips)
+    supervised = files.template(
+        name="Write the supervisor's configuration",
+        src=str(stack.FILES / "supervisord.conf.j2"),
+        dest=str(base / "supervisord.conf"),
+        mode="600",
+        label=deployment.label,
+        directory=str(base).replace("%", "%%"),
+        repository=str(REPOSITORY).replace("%", "%%"),
+        programs=stack.programs(deployment, listen),
+    )
+    if not _control(deployment).exists():
+        _shell("Start the monitoring", _tool("supervisord", deployment))
+    elif supervised.will_change:
+        _shell("Start what has changed", _tool("supervisorctl", deployment, "update"))
+    elif changed:
+        _shell(
+            "Let Prometheus read its configuration again",
+            _tool("supervisorctl", deployment, "signal", "HUP", "prometheus"),
+        )
+
+
+def _start_containers(deployment: Deployment) -> None:
+    """Containers are reached by their names; replicas at their addresses in the subnet."""
+    addresses = {
+        "collector": "statsd-exporter:9102", "blackbox": "blackbox-exporter:9115",
+        "host": "node-exporter:9100", "process": "process-exporter:9256",
+    }  # fmt: skip
+    with guarded():
+        from cluster import config
+
+        inside = {r.index: str(r.ip) for r in config.load().replicas}
+    _write_prometheus(deployment, addresses, inside)
+    _shell("Start the containers", _compose(deployment, "up", "--detach", "--wait"))
+
+
+def _write_prometheus(
+    deployment: Deployment, addresses: dict[str, str], replica_ips: dict[int, str]
+) -> bool:
+    base = stack.directory(deployment)
+    values = stack.prometheus_values(deployment, addresses, replica_ips)
+    written = [
+        files.template(
+            name=f"Write {target}",
+            src=str(stack.FILES / source),
+            dest=str(base / target),
+            mode="644",
+            **values,
+        )
+        for source, target in (
+            ("prometheus.yml.j2", "prometheus.yml"),
+            ("rules/expected.yml.j2", "rules/expected.yml"),
+        )
+    ]
+    return any(operation.will_change for operation in written)
+
+
+def _control(deployment: Deployment) -> Path:
+    return stack.directory(deployment) / "supervisor.sock"
+
+
+def _tool(program: str, deployment: Deployment, *action: str) -> str:
+    path = Path(sys.executable).parent / program
+    config = stack.directory(deployment) / "supervisord.conf"
+    return shlex.join([str(path), "-c", str(config), *action])
+
+
+def _compose(deployment: Deployment, *action: str) -> str:
+    statsd_ip, statsd_port = stack.check_statsd(deployment)
+    command = [
+        "docker", "compose", "--file", str(COMPOSE_FILE), "--profile", "monitoring", *action,
+    ]  # fmt: skip
+    return engine.shell(
+        command,
+        MONITORING_DIRECTORY=str(stack.directory(deployment)),
+        MONITORING_STATSD_IP=statsd_ip,
+        MONITORING_STATSD_PORT=str(statsd_port),
+        MONITORING_NETWORK=f"{engine.project()}_tigerbeetle-net",
+    )
+
+
+def _shell(name: str, command: str) -> None:
+    server.shell(name=name, commands=[command])
