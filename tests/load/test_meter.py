@@ -1,0 +1,57 @@
+"""The meter: what one second holds, and that the next begins empty."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+from loadtests.histogram import Histogram
+from loadtests.meter import Meter
+from loadtests.records import CREATED, EXISTS, RESULT
+
+
+def test_outcomes_are_counted_apart_and_reasons_kept() -> None:
+    meter = Meter(3)
+    for outcome, reason in [
+        ("ok", ""),
+        ("ok", ""),
+        ("rejected", "exceeds_credits"),
+        ("unknown", "no reply in time"),
+    ]:
+        meter.add("pay", outcome, perf_counter(), reason)
+    second = meter.second(1.0, cpu_percent=5.0, users=9)
+    pay = second["actions"]["pay"]
+    assert (pay["ok"], pay["rejected"], pay["unknown"], pay["error"]) == (2, 1, 1, 0)
+    assert pay["reasons"] == {"exceeds_credits": 1, "no reply in time": 1}
+    assert (second["worker"], second["users"], second["cpu_percent"]) == (3, 9, 5.0)
+
+
+def test_an_unanswered_action_counts_with_the_time_it_was_waited_for() -> None:
+    meter = Meter(0)
+    meter.add("pay", "unknown", perf_counter() - 5.0, "no reply in time")
+    buckets = meter.second(1.0, cpu_percent=0, users=0)["actions"]["pay"]["buckets"]
+    assert Histogram(buckets).percentile_ms(50) == pytest.approx(5000, rel=0.02)
+
+
+def test_only_created_and_existing_transfers_are_acknowledged() -> None:
+    meter = Meter(0)
+    results = np.zeros(4, RESULT)
+    results["status"] = (CREATED, EXISTS, 54, 1)
+    meter.add_request(4, results, 0.01)
+    meter.add_request(7, None, 0.01)
+    second = meter.second(1.0, cpu_percent=0, users=0)
+    assert (second["transfers"], second["events"], second["requests"]) == (2, 11, 2)
+
+
+def test_the_next_second_begins_empty() -> None:
+    meter = Meter(0)
+    meter.add("pay", "ok", perf_counter())
+    meter.add_lag(0.02)
+    meter.drops += 3
+    first = meter.second(1.0, cpu_percent=0, users=0)
+    assert (first["drops"], round(first["lag_max_ms"])) == (3, 20)
+    empty = meter.second(2.0, cpu_percent=0, users=0, tail=True)
+    assert (empty["actions"], empty["drops"], empty["lag_max_ms"]) == ({}, 0, 0.0)
+    assert empty["tail"]
