@@ -178,10 +178,11 @@ def _running(container: Container, replica: Replica, said: str) -> list[Diagnosi
                 "docker compose up --force-recreate, or make compose-tb-down and compose-tb-up",
             )
         )  # fmt: skip
+    elif known := of_text(container.last_check):
+        found.append(known)
     elif container.health == "unhealthy":
         found.append(
-            of_text(container.last_check)
-            or Diagnosis(
+            Diagnosis(
                 "unhealthy", container.last_check or "unhealthy",
                 "the replica does not listen, or its health check looks elsewhere",
                 "read its log: make compose-tb-logs CONTAINER=" + container.name,

@@ -88,12 +88,19 @@ class DockerSandbox(Sandbox):
 
     def make(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Type ``make ARGUMENTS``, with variables before it."""
+        with self.having(**environ):
+            return self.run("make", *arguments, timeout_s=300)
+
+    @contextmanager
+    def having(self, **environ: str) -> Iterator[None]:
+        """Commands run with these variables, for a while."""
+        before = dict(self.overrides)
         self.overrides.update(environ)
         try:
-            return self.run("make", *arguments, timeout_s=300)
+            yield
         finally:
-            for name in environ:
-                del self.overrides[name]
+            self.overrides.clear()
+            self.overrides.update(before)
 
     def compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """As SEED users type it: ``docker compose -f ... --env-file ... ARGUMENTS``."""

@@ -1,0 +1,372 @@
+"""Every command of the cluster's first document, typed in order, against one cluster.
+
+The tests depend on one another, as the steps of a manual do. docs/seed-commands.md has the table:
+what is as it was, what differs, and why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cluster import config
+from cluster.config import PREFIX
+from cluster.inventory import REPOSITORY
+from cluster.waiting import wait_until
+from tests.docker.sandbox import DockerSandbox, docker_sandbox, has_base
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+
+ENGINE = "tigerbeetle" if has_base("tigerbeetle") else "emulator"
+HEALTHY_WITHIN_S = 45
+REPL_WITHIN_S = 30
+
+
+@pytest.fixture(scope="module")
+def seed() -> Iterator[DockerSandbox]:
+    """The cluster that the manual is about: a genuine one where it can be had."""
+    if not has_base(ENGINE):
+        pytest.skip("no base image is here")
+    with docker_sandbox(ENGINE) as made:
+        yield made
+
+
+def typed(seed: DockerSandbox, line: str, *, fails: bool = False) -> str:
+    """Type a shell line as the manual shows it, with this cluster's names; all it prints.
+
+    The names in the manual stand for the sandbox's: tigerbeetle-0, 172.20.0.10, 3000, ...
+    """
+    for index, name in enumerate(seed.names):
+        ip, port = seed.environ[f"{PREFIX}{index}_IP"], str(seed.ports[index])
+        line = re.sub(rf"(?<![\w:-])tigerbeetle-{index}(?! format| ?/)\b", name, line)
+        line = line.replace(f"172.20.0.1{index}:300{index}", f"{ip}:{port}")
+        line = line.replace(f"172.20.0.1{index}", ip).replace(f"300{index}", port)
+    line = line.replace("wallet-service_", f"{seed.project}_")
+    done = seed.run("bash", "-c", f"{{ {line}\n}} 2>&1", timeout_s=280)
+    assert (done.returncode != 0) == fails, done.stdout[-3000:]
+    return done.stdout
+
+
+COMPOSE = "docker compose -f docker-compose.tb.yaml --env-file ./env/tigerbittle.env"
+
+
+# --- Installation steps -------------------------------------------------------------------------
+
+
+def test_the_environment_file_shows_the_documented_configuration(seed: DockerSandbox) -> None:
+    shown = (REPOSITORY / "env" / "tigerbittle.env").read_text()
+    assert "ADDRESSES=172.20.0.10:3000,172.20.0.11:3001,172.20.0.12:3002" in shown
+    for index in range(3):
+        assert f"{PREFIX}{index}_CONTAINER_NAME=tigerbeetle-{index}" in shown
+        assert f"{PREFIX}{index}_PORT=300{index}" in shown
+        assert f"{PREFIX}{index}_IP=172.20.0.1{index}" in shown
+    assert f"{PREFIX}SUBNET=172.20.0.0/24" in shown
+
+
+def test_build(seed: DockerSandbox) -> None:
+    shown = typed(seed, "make compose-tb-build")
+    custom = config.load(environ=seed.environ)
+    assert (
+        "Custom TigerBeetle image built successfully." in shown
+        or f"{custom.custom_image}:{custom.release} is up to date." in shown
+    )
+    labels = typed(seed, f"docker image inspect {custom.custom_image}:latest")
+    assert f'"org.opencontainers.image.version": "{custom.release}-custom"' in labels
+
+
+def test_init(seed: DockerSandbox) -> None:
+    shown = typed(seed, "make compose-tb-init")
+    assert shown.index("Formatting TigerBeetle data files...") < shown.index(
+        "TigerBeetle data files formatted successfully."
+    )
+    for index in range(3):
+        assert re.search(rf'info\(io\): creating ".*0_{index}\.tigerbeetle', shown)
+        assert f"info(main): {index}: formatted: cluster=0 replica_count=3" in shown
+        assert f"Container {seed.names[index]}  Created" in shown
+    if ENGINE == "tigerbeetle":
+        assert "info(io): allocating 1.06298828125GiB..." in shown
+    assert "canary committed" in shown
+
+
+# --- Health monitoring --------------------------------------------------------------------------
+
+
+def test_status_shows_every_container_healthy(seed: DockerSandbox) -> None:
+    def look() -> tuple[bool, str]:
+        shown = typed(seed, "make compose-tb-status")
+        return shown.count("Status: healthy") == 3, shown
+
+    shown = wait_until(look, what="three healthy containers", timeout_s=HEALTHY_WITHIN_S)
+    assert "=== TigerBeetle Cluster Status ===" in shown
+    assert re.search(r"^NAMES +STATUS +PORTS$", shown, re.MULTILINE)
+    assert "=== Detailed Health Information ===" in shown
+    for index, name in enumerate(seed.names):
+        port = seed.ports[index]
+        up = rf"^{name} +Up .* \(healthy\) +127\.0\.0\.1:{port}->{port}/tcp$"
+        assert re.search(up, shown, re.MULTILINE)
+        ip = seed.environ[f"{PREFIX}{index}_IP"]
+        assert f"--- {name} ---\nStatus: healthy\n" in shown
+        assert f"Last Check: Connection to {ip} {port} port [tcp/*] succeeded!" in shown
+    assert "cluster: healthy" in shown
+
+
+def test_inspect_the_health_of_one_container(seed: DockerSandbox) -> None:
+    health = json.loads(
+        typed(seed, "docker inspect tigerbeetle-0 --format='{{json .State.Health}}'")
+    )
+    assert health["Status"] == "healthy"
+    assert health["FailingStreak"] == 0
+    assert health["Log"][-1]["ExitCode"] == 0
+
+
+# --- Verification -------------------------------------------------------------------------------
+
+
+def test_docker_ps_shows_three_containers(seed: DockerSandbox) -> None:
+    shown = typed(seed, f"docker ps | grep {seed.project}")
+    assert len(shown.splitlines()) == 3
+    release = config.load().release
+    assert shown.count(f"{config.load(environ=seed.environ).custom_image}:{release}") == 3
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_the_log_shows_who_listens_and_which_role(seed: DockerSandbox, index: int) -> None:
+    shown = typed(
+        seed,
+        f'docker logs tigerbeetle-{index} 2>&1 | grep -E "(listening|connected|primary|backup)"',
+    )
+    assert f"{index}: cluster=0: listening on " in shown
+    assert re.search(r"view=(\d+\.\.)?\d+ (primary|backup)", shown)
+
+
+def test_exactly_one_replica_is_primary_and_not_always_the_first(seed: DockerSandbox) -> None:
+    status = json.loads(seed.run("python", "-m", "cluster.status", "--json").stdout)
+    primaries = [r for r in status["replicas"] if r["role"] == "primary"]
+    assert len(primaries) == 1
+    assert primaries[0]["index"] == primaries[0]["view"] % 3
+
+
+def test_replicas_ping_one_another(seed: DockerSandbox) -> None:
+    for peer in (1, 2):
+        shown = typed(seed, f"docker exec tigerbeetle-0 ping -c 2 172.20.0.1{peer}")
+        assert "2 received" in shown or "2 packets received" in shown
+
+
+def test_compose_ps(seed: DockerSandbox) -> None:
+    shown = typed(seed, f"{COMPOSE} ps")
+    for index, name in enumerate(seed.names):
+        assert re.search(rf"^{name} .*tigerbeetle-{index} .*Up ", shown, re.MULTILINE)
+
+
+# --- Troubleshooting: what is looked at ---------------------------------------------------------
+
+
+def test_the_security_option_is_in_the_compose_file(seed: DockerSandbox) -> None:
+    assert "seccomp=" in typed(seed, 'grep -A 4 "security_opt" docker-compose.tb.yaml')
+
+
+def test_the_network_can_be_inspected(seed: DockerSandbox) -> None:
+    (found,) = json.loads(typed(seed, "docker network inspect wallet-service_tigerbeetle-net"))
+    assert {c["Name"] for c in found["Containers"].values()} == set(seed.names)
+
+
+def test_the_custom_image_is_used(seed: DockerSandbox) -> None:
+    custom = config.load(environ=seed.environ)
+    shown = typed(seed, "docker inspect tigerbeetle-0 | grep Image")
+    assert f'"{custom.custom_image}:{custom.release}"' in shown
+
+
+def test_the_health_check_is_the_documented_one(seed: DockerSandbox) -> None:
+    shown = typed(seed, "docker inspect tigerbeetle-0 --format='{{.Config.Healthcheck.Test}}'")
+    ip = seed.environ[f"{PREFIX}0_IP"]
+    assert shown.strip() == f"[CMD nc -zv {ip} {seed.ports[0]}]"
+
+
+# --- Logs ---------------------------------------------------------------------------------------
+
+
+def test_make_logs_of_all_and_of_one(seed: DockerSandbox) -> None:
+    everything = typed(seed, "make compose-tb-logs")
+    assert all(f"{name}  | " in everything for name in seed.names)
+    one = typed(seed, "make compose-tb-logs CONTAINER=tigerbeetle-0")
+    assert f"{seed.names[0]}  | " in one
+    assert seed.names[1] not in one
+
+
+def test_make_logs_of_a_container_that_is_none_is_refused(seed: DockerSandbox) -> None:
+    shown = typed(seed, "make compose-tb-logs CONTAINER=tigerbeetle-9", fails=True)
+    assert "CONTAINER: expected one of" in shown
+
+
+def test_docker_logs_with_tail_and_timestamps(seed: DockerSandbox) -> None:
+    assert 0 < len(typed(seed, "docker logs --tail 5 tigerbeetle-0").splitlines()) <= 6
+    assert re.search(r"^\d{4}-\d\d-\d\dT", typed(seed, "docker logs -t tigerbeetle-0"), re.M)
+
+
+def test_docker_logs_follow(seed: DockerSandbox) -> None:
+    """`-f` never ends by itself."""
+    assert "listening" in typed(seed, "timeout 3 docker logs -f tigerbeetle-0; test $? = 124")
+    shown = typed(seed, f"timeout 3 {COMPOSE} logs -f; test $? -ge 124")
+    assert all(name in shown for name in seed.names)
+
+
+def test_state_changes_can_be_filtered_from_the_logs(seed: DockerSandbox) -> None:
+    assert "transition_to" in typed(seed, f'{COMPOSE} logs | grep -i "transition_to"')
+
+
+# --- Advanced operations ------------------------------------------------------------------------
+
+
+def repl(seed: DockerSandbox, *statements: str, until: str) -> str:
+    """Type statements at the prompt, in a terminal as the REPL wants one; what it showed."""
+    cluster = config.load(environ=seed.environ)
+    line = (
+        f"docker exec -it {seed.names[0]} /tigerbeetle repl --cluster=0 "
+        f"--addresses={cluster.addresses}"
+    )
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        shlex.split(line), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as prompt:
+        shown, deadline, pending = "", time.monotonic() + REPL_WITHIN_S, list(statements)
+        while time.monotonic() < deadline and not re.search(until, shown):
+            if pending and shown.rstrip().endswith(">"):
+                os.write(ours, pending.pop(0).encode() + b"\r")
+                time.sleep(0.5)
+            if select.select([ours], [], [], 0.2)[0]:
+                shown += re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", os.read(ours, 65536).decode())
+        prompt.terminate()
+    os.close(ours)
+    os.close(theirs)
+    return shown
+
+
+@pytest.mark.skipif(ENGINE == "emulator", reason="the emulator has no REPL")
+def test_the_repl_creates_accounts_and_a_transfer(seed: DockerSandbox) -> None:
+    shown = repl(
+        seed,
+        "create_accounts id=1 code=10 ledger=700, id=2 code=10 ledger=700;",
+        "create_transfers id=1 debit_account_id=1 credit_account_id=2 amount=100 "
+        "ledger=700 code=1;",
+        "lookup_accounts id=2;",
+        until=r'"credits_posted": "100"',
+    )
+    assert '"credits_posted": "100"' in shown
+
+
+@pytest.mark.skipif(ENGINE == "emulator", reason="the emulator has no REPL")
+def test_the_repl_refuses_a_currency_as_a_code(seed: DockerSandbox) -> None:
+    shown = repl(
+        seed, "create_accounts id=3 code=USD ledger=1 flags=0;", until="(?i)invalid|fail|expected"
+    )
+    assert re.search("(?i)invalid|fail|expected", shown)
+
+
+def test_make_repl_without_a_replica_is_refused(sandbox: DockerSandbox) -> None:
+    done = sandbox.make("compose-tb-repl")
+    assert done.returncode == 2
+    assert "Fix: make compose-tb-up" in done.stderr
+
+
+def test_resource_use_and_a_shell(seed: DockerSandbox) -> None:
+    assert seed.names[0] in typed(seed, "docker stats --no-stream tigerbeetle-0")
+    assert "0_0.tigerbeetle" in typed(seed, "docker exec tigerbeetle-0 sh -c 'ls /data'")
+
+
+def test_a_cold_backup_of_all_three_restores_all_three(seed: DockerSandbox) -> None:
+    """The manual's tar of running replicas is no copy: stop first, and restore all or none."""
+    custom = config.load(environ=seed.environ)
+    image = f"{custom.custom_image}:{custom.release}"
+    backup = seed.directory / "backups"
+    backup.mkdir()
+
+    def tar(index: int, options: str) -> str:
+        return (
+            f"docker run --rm --user 0 --entrypoint tar "
+            f"-v wallet-service_tigerbeetle-data-{index}:/data -v {backup}:/backup {image} "
+            f"{options} /backup/replica-{index}.tar.gz -C /data ."
+        )
+
+    typed(seed, "make compose-tb-down")
+    for index in range(3):
+        typed(seed, tar(index, "-S -czf"))
+    for index in range(3):
+        assert seed.in_volume(index, "rm /data/*").returncode == 0
+    refused = typed(seed, "make compose-tb-up", fails=True)
+    assert "Fix: make compose-tb-format" in refused  # as far as the volumes say, it never existed
+    typed(seed, tar(0, "-xzf"))
+    refused = typed(seed, "make compose-tb-up", fails=True)
+    assert "replica 1, 2: expected a data file" in refused  # one restored alone is refused
+    for index in (1, 2):
+        typed(seed, tar(index, "-xzf"))
+    assert "canary committed" in typed(seed, "make compose-tb-up")
+
+
+# --- Start, stop, reset -------------------------------------------------------------------------
+
+
+def test_down_keeps_the_data_and_up_finds_it(seed: DockerSandbox) -> None:
+    before = seed.volumes
+    typed(seed, "make compose-tb-down")
+    assert seed.volumes == before
+    assert seed.run("docker", "ps", "-aq", f"--filter=name={seed.project}").stdout == ""
+    assert "canary committed" in typed(seed, "make compose-tb-up")
+
+
+def test_format_refuses_while_the_cluster_runs(seed: DockerSandbox) -> None:
+    assert "Fix: make compose-tb-down" in typed(seed, "make compose-tb-format", fails=True)
+
+
+def test_what_loses_data_asks_first(seed: DockerSandbox) -> None:
+    lives = seed.lives()
+    for target in ("compose-tb-init", "compose-tb-down-volumes"):
+        assert "CONFIRM: expected yes" in typed(seed, f"make {target}", fails=True)
+    assert seed.lives() == lives
+
+
+def test_reset(seed: DockerSandbox) -> None:
+    typed(seed, "CONFIRM=yes make compose-tb-down-volumes")
+    assert seed.volumes == []
+    assert "make compose-tb-format" in typed(seed, "make compose-tb-up", fails=True)
+    assert "formatted successfully" in typed(seed, "make compose-tb-format")
+    refused = typed(seed, "make compose-tb-format", fails=True)
+    assert "they are kept" in refused
+    assert "canary committed" in typed(seed, "make compose-tb-up")
+
+
+def test_a_rolling_restart(seed: DockerSandbox) -> None:
+    before = seed.lives()
+    typed(seed, "make compose-tb-restart")
+    after = seed.lives()
+    assert [i for i, _ in after] == [i for i, _ in before]
+    assert all(now != then for (_, now), (_, then) in zip(after, before, strict=True))
+
+
+def test_the_manual_steps(seed: DockerSandbox) -> None:
+    typed(seed, "CONFIRM=yes make compose-tb-down-volumes")
+    for index in range(3):
+        shown = typed(
+            seed,
+            f"{COMPOSE} run --rm tigerbeetle-{index} format --cluster=0 --replica={index} "
+            f"--replica-count=3 /data/0_{index}.tigerbeetle",
+        )
+        assert f"{index}: formatted: cluster=0 replica_count=3" in shown
+    again = typed(
+        seed,
+        f"{COMPOSE} run --rm tigerbeetle-0 format --cluster=0 --replica=0 --replica-count=3 "
+        "/data/0_0.tigerbeetle",
+        fails=True,
+    )
+    assert "PathAlreadyExists" in again or "exists" in again
+    typed(seed, f"{COMPOSE} down")
+    typed(seed, f"{COMPOSE} up -d")
+    assert "canary committed" in typed(seed, "make compose-tb-up")
