@@ -182,7 +182,7 @@ lint: $(INSTALLED) ## Run the linters and the type checker
 	@.venv/bin/ruff format --quiet --check
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/yamllint --strict .
-	@git ls-files -z '*.sh' .ci/run | xargs -0 -r .venv/bin/shellcheck
+	@git ls-files -z '*.sh' '.ci/*' | xargs -0 -r .venv/bin/shellcheck
 	@git ls-files -z '*Dockerfile' | xargs -0 -r .venv/bin/hadolint
 
 .PHONY: format

@@ -88,6 +88,13 @@ def _replicas(cluster: Cluster) -> Iterator[Finding]:
     for index in sorted(compose.stale_replicas(cluster) & running):
         text = "it does not run as configured now. Fix: make compose-tb-up"
         yield Finding("stale", cluster.replicas[index].name, text)
+    for one in health.of_replicas(deployment):
+        if one.is_wedged:
+            text = (
+                "its port is open, and it does not answer or is in an old view: a port check calls "
+                f"it healthy. Fix: docker restart {one.replica.name}, then look at its log"
+            )
+            yield Finding("wedged", one.replica.name, text)
     quorum = len(cluster.replicas) // 2 + 1
     if 0 < len(running) < quorum:
         text = (

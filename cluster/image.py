@@ -15,6 +15,7 @@ INPUTS_VARIABLE = "WALLET_SERVICE_IMAGE_INPUTS"
 
 #: The official image is 20 MB; a slow line needs minutes, not an hour.
 PULL_TIMEOUT_S = 600
+_ASK_TIMEOUT_S = 15
 
 
 def name(cluster: Cluster) -> str:
@@ -65,6 +66,17 @@ def label(cluster: Cluster, key: str) -> str | None:
     inspect = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", name(cluster)]
     labels = engine.json_of(inspect)
     return str((labels or {}).get(key, ""))
+
+
+def is_obtainable(cluster: Cluster) -> bool:
+    """True when our image or its base is here, or its registry has it. Raises EngineError."""
+    if id_of(name(cluster)) or id_of(base(cluster)):
+        return True
+    try:
+        asked = engine.run(["docker", "manifest", "inspect", base(cluster)], _ASK_TIMEOUT_S)
+    except engine.EngineError:
+        return False  # the registry did not answer in time
+    return asked.returncode == 0
 
 
 def pull_base(cluster: Cluster) -> None:

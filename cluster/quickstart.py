@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from cluster import binary, config, inventory, processes
+from cluster import binary, config, image, inventory, processes, readiness, runtime
 from cluster.config import Cluster
 from cluster.inventory import REPOSITORY, Deployment
 
@@ -59,11 +59,19 @@ class StepFailed(Exception):  # noqa: N818 - reads as what happened
         super().__init__(f"{step.name}: {reason}")
 
 
-def choose(cluster: Cluster, server: Path | None, memory_available: int) -> Choice:
-    """Genuine processes where a server and the memory for it are there, else the emulator."""
+def choose(
+    cluster: Cluster, server: Path | None, memory_available: int, docker_refusal: str | None
+) -> Choice:
+    """Docker where it can run the replicas, else genuine processes where a server and the memory
+    for it are there, else the emulator. ``docker_refusal`` is None when Docker can.
+    """
+    if docker_refusal is None:
+        return Choice("inventories/local.py", f"Docker is ready, and has {image.base(cluster)}")
     if server is None:
         return Choice(
-            "inventories/emulator.py", "no tigerbeetle server in TIGERBEETLE_BIN or on PATH"
+            "inventories/emulator.py",
+            "no tigerbeetle server in TIGERBEETLE_BIN or on PATH, and not in Docker: "
+            f"{docker_refusal}",
         )
     needed = len(cluster.replicas) * config.memory_bytes(cluster)
     if memory_available < needed:
@@ -194,14 +202,17 @@ def main() -> int:
             Choice(options.inventory, "INVENTORY was given")
             if options.inventory
             else choose(
-                cluster, binary.find_tigerbeetle(cluster), psutil.virtual_memory().available
+                cluster,
+                binary.find_tigerbeetle(cluster),
+                psutil.virtual_memory().available,
+                readiness.refusal(cluster),
             )
         )
     except binary.BinaryError as error:
         config.fail(error)
     deployment = inventory.read_or_exit(choice.inventory)
     console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}", soft_wrap=True)
-    was_running = processes.states(deployment) is not None
+    was_running = runtime.of(deployment).states(deployment) is not None
     run_id = time.strftime("quickstart-%Y%m%d-%H%M%S")
     logs = deployment.state_dir.parent / "quickstart" / run_id
     logs.mkdir(parents=True)

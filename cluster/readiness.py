@@ -16,6 +16,7 @@ import psutil
 
 from cluster import config, containers, engine, image, volumes
 from cluster.config import PREFIX, Cluster
+from cluster.data_file import DataFileError
 from cluster.processes import listener
 
 #: TigerBeetle needs the io_uring of this kernel.
@@ -42,6 +43,21 @@ def check_all(cluster: Cluster) -> None:
     check_disk(cluster, info)
     check_data_files(cluster)
     check_memlock(cluster)
+
+
+def refusal(cluster: Cluster) -> str | None:
+    """Why the replicas cannot run in Docker here and now; None when they can.
+
+    The image, or its base, must be here or in a registry that answers. A setting that only needs
+    to be corrected is a refusal too: nothing is guessed.
+    """
+    try:
+        check_all(cluster)
+        if not image.is_obtainable(cluster):
+            return f"no image {image.base(cluster)}, here or in its registry"
+    except (NotReady, engine.EngineError, DataFileError) as error:
+        return str(error)
+    return None
 
 
 def check_kernel(info: Mapping[str, Any], sysctl: Path = IO_URING_SYSCTL) -> None:

@@ -13,20 +13,30 @@ CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 ENOUGH = 3 * config.memory_bytes(CLUSTER)
 
 
-def test_a_server_and_memory_for_it_are_taken() -> None:
-    choice = choose(CLUSTER, Path("/bin/tigerbeetle"), ENOUGH)
+NO_DOCKER = "docker: no engine answers"
+
+
+def test_docker_is_preferred_where_it_is_ready() -> None:
+    choice = choose(CLUSTER, Path("/bin/tigerbeetle"), ENOUGH, None)
+    assert choice.inventory == "inventories/local.py"
+    assert CLUSTER.image in choice.reason
+
+
+def test_without_docker_a_server_and_memory_for_it_are_taken() -> None:
+    choice = choose(CLUSTER, Path("/bin/tigerbeetle"), ENOUGH, NO_DOCKER)
     assert choice.inventory == "inventories/process.py"
     assert "/bin/tigerbeetle" in choice.reason
 
 
 def test_without_a_server_it_is_the_emulator() -> None:
-    choice = choose(CLUSTER, None, ENOUGH)
+    choice = choose(CLUSTER, None, ENOUGH, NO_DOCKER)
     assert choice.inventory == "inventories/emulator.py"
     assert "no tigerbeetle server" in choice.reason
+    assert NO_DOCKER in choice.reason
 
 
 def test_without_the_memory_it_is_the_emulator_though_a_server_is_here() -> None:
-    choice = choose(CLUSTER, Path("/bin/tigerbeetle"), ENOUGH - 1)
+    choice = choose(CLUSTER, Path("/bin/tigerbeetle"), ENOUGH - 1, NO_DOCKER)
     assert choice.inventory == "inventories/emulator.py"
     assert "7.7 GiB are free" in choice.reason
 
