@@ -237,7 +237,7 @@ def replay(replica: Replica, journal: FileJournal) -> None:
             "journal",
             f"0: torn tail: {size} bytes at {offset} truncated, of a request never acknowledged",
         )
-    rows = len(replica.ledger.rows)
+    rows = len(replica.ledger.timestamps)
     to_stderr(
         "info",
         "journal",

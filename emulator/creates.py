@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 _LINKED = 1
-_RECORD = struct.Struct(f"{RECORD_SIZE}s")
 _FAILED, _CHAIN_OPEN, _TIMESTAMP_MUST_BE_ZERO = 1, 2, 3  # the same for accounts and transfers
 
 
@@ -100,20 +99,19 @@ def _run(
 ) -> None:
     """Create all events in order, filling in `statuses` and `timestamps` where not ordinary."""
     count, last = len(statuses), timestamps[-1]
-    records = [record for (record,) in _RECORD.iter_unpack(batch)]
     imported = rules.layout.unpack_from(batch)[-2] & rules.imported
     chain: int | None = None  # index of the open chain's first event
     broken = False
     create_plain = None
     if rules.has_plain and not imported:
-        create_plain = plain.creator(ledger, batch, records, timestamps)
+        create_plain = plain.creator(ledger, batch, timestamps)
     index = 0
     while index < count:
         if create_plain and chain is None:
             index = create_plain(index)
             if index == count:
                 break
-        record = records[index]
+        record = bytes(batch[index * RECORD_SIZE : (index + 1) * RECORD_SIZE])
         event = rules.layout.unpack(record)
         linked = event[-2] & _LINKED
         if linked and chain is None:

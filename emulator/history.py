@@ -40,12 +40,12 @@ class History:
 
     def rows_of(self, account_id: bytes) -> list[int]:
         """Rows of the transfers on either side of an account, in order."""
-        rows, find = self._ledger.rows, self._rows_of.setdefault
-        for row in range(self._indexed, len(rows)):
-            record = rows[row]
-            find(record[16:32], []).append(row)
-            find(record[32:48], []).append(row)
-        self._indexed = len(rows)
+        find, count = self._rows_of.setdefault, len(self._ledger.timestamps)
+        for row in range(self._indexed, count):
+            event = self._ledger.transfer(row)
+            find(event[1], []).append(row)
+            find(event[2], []).append(row)
+        self._indexed = count
         return self._rows_of.get(account_id, [])
 
     def after_transfer(self, row: int) -> tuple[Balances, Balances]:
@@ -65,7 +65,7 @@ class History:
             if self._expired_done < len(ledger.expired):
                 before, _, row = ledger.expired[self._expired_done]
             else:
-                before, row = len(ledger.rows), -1
+                before, row = len(ledger.timestamps), -1
             while len(self._after) < before:
                 event = ledger.transfer(len(self._after))
                 self._after.append(self._follow(event))

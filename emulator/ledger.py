@@ -24,6 +24,7 @@ from .records import (
     ID_ZERO,
     NANOSECONDS,
     PENDING,
+    RECORD_SIZE,
     TRANSFER,
     TRANSFER_CLOSING_CREDIT,
     TRANSFER_CLOSING_DEBIT,
@@ -41,7 +42,7 @@ class Scope:
     """What a linked chain changed so far, to be able to take it back."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.rows = len(ledger.rows)
+        self.rows = len(ledger.timestamps)
         self.accounts = len(ledger.account_order)
         self.balances: list[tuple[Account, tuple[int, int, int, int, int]]] = []
 
@@ -49,14 +50,15 @@ class Scope:
 class Ledger:
     """All state of the state machine.
 
-    `rows` holds each created transfer as its 128 bytes, in the order of creation, which is also
-    the order of timestamps; `timestamps` runs beside it. A *row* is a position in both.
+    `records` holds the 128 bytes of each created transfer, one behind the other, in the order of
+    creation, which is also the order of timestamps; `timestamps` runs beside it. A *row* is the
+    number of a transfer in both.
     """
 
     def __init__(self) -> None:
         self.accounts: dict[bytes, Account] = {}
         self.account_order: list[Account] = []  # ascending timestamps
-        self.rows: list[bytes] = []
+        self.records = bytearray()
         self.timestamps: array[int] = array("Q")
         # The two ids that can never be created are marked here, which saves the hot path a test.
         self.transfers: dict[bytes, int] = {ID_ZERO: FAILED, ID_MAX: FAILED}
@@ -103,7 +105,7 @@ class Ledger:
         debit, credit = self.accounts[event[1]], self.accounts[event[2]]
         self.release_pending(event, debit, credit)
         self.pending[row] = EXPIRED
-        self.expired.append((len(self.rows), timestamp, row))
+        self.expired.append((len(self.timestamps), timestamp, row))
 
     def next_expiry(self) -> int | None:
         """When the next pending transfer times out, or None."""
@@ -124,12 +126,14 @@ class Ledger:
 
     def transfer(self, row: int) -> TransferRow:
         """The fields of a stored transfer, except that its timestamp is in `timestamps`."""
-        fields: TransferRow = TRANSFER.unpack(self.rows[row])
+        fields: TransferRow = TRANSFER.unpack_from(self.records, row * RECORD_SIZE)
         return fields
 
     def record(self, row: int) -> bytes:
         """A stored transfer as the record a client reads."""
-        return self.rows[row][:120] + self.timestamps[row].to_bytes(8, "little")
+        start = row * RECORD_SIZE
+        moment = self.timestamps[row].to_bytes(8, "little")
+        return bytes(self.records[start : start + RECORD_SIZE - 8]) + moment
 
     def transfer_at(self, timestamp: int) -> bool:
         """Whether some transfer has this timestamp."""
@@ -156,9 +160,9 @@ class Ledger:
 
     def add_transfer(self, transfer_id: bytes, record: bytes, timestamp: int) -> int:
         """Store a new transfer and return its row."""
-        row = len(self.rows)
+        row = len(self.timestamps)
         self.transfers[transfer_id] = row
-        self.rows.append(record)
+        self.records += record
         self.timestamps.append(timestamp)
         return row
 
@@ -181,9 +185,11 @@ class Ledger:
         debit.debits_pending -= amount
         credit.credits_pending -= amount
         if flags & TRANSFER_CLOSING_DEBIT:
-            debit.set_flags(debit.flags & ~ACCOUNT_CLOSED)
+            debit.flags &= ~ACCOUNT_CLOSED
         if flags & TRANSFER_CLOSING_CREDIT:
-            credit.set_flags(credit.flags & ~ACCOUNT_CLOSED)
+            credit.flags &= ~ACCOUNT_CLOSED
+        debit.classify()
+        credit.classify()
 
     def open_scope(self) -> None:
         """Begin a linked chain."""
@@ -200,13 +206,13 @@ class Ledger:
             return
         for account, balances in reversed(scope.balances):
             account.restore(balances)
-        for row in reversed(range(scope.rows, len(self.rows))):
+        for row in reversed(range(scope.rows, len(self.timestamps))):
             event = self.transfer(row)
             del self.transfers[event[0]]
             self.pending.pop(row, None)
             if event[12] & (TRANSFER_POST | TRANSFER_VOID):
                 self.pending[self.transfers[event[5]]] = PENDING
-        del self.rows[scope.rows :], self.timestamps[scope.rows :]
+        del self.records[scope.rows * RECORD_SIZE :], self.timestamps[scope.rows :]
         for account in self.account_order[scope.accounts :]:
             del self.accounts[account.id]
         del self.account_order[scope.accounts :]

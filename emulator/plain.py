@@ -8,13 +8,14 @@ a short loop. Whatever is not ordinary is left, untouched, to the rules in `tran
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .records import RECORD_SIZE, U128_MAX
+from .records import RECORD_SIZE, U127_MAX
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -45,19 +46,18 @@ def unusual(batch: memoryview) -> bytes:
     return found.to_bytes(8 * count, "little") if found else b""
 
 
-def creator(
-    ledger: Ledger, batch: memoryview, records: list[bytes], timestamps: array[int]
-) -> PlainCreate:
-    """The hot path for one batch, whose events have these records and timestamps."""
-    marks, count = unusual(batch), len(records)
+def creator(ledger: Ledger, batch: memoryview, timestamps: array[int]) -> PlainCreate:
+    """The hot path for one batch, whose events have these timestamps."""
+    marks, count = unusual(batch), len(timestamps)
 
     def create(first: int) -> int:
         mark = _NONZERO.search(marks, 8 * first) if marks else None
         end = mark.start() // 8 if mark else count
         if end == first:
             return first
-        created = _create(ledger, batch[first * RECORD_SIZE : end * RECORD_SIZE])
-        ledger.rows.extend(records[first : first + created])
+        events = batch[first * RECORD_SIZE : end * RECORD_SIZE]
+        created = _create(ledger, events)
+        ledger.records += events[: created * RECORD_SIZE]
         ledger.timestamps.extend(timestamps[first : first + created])
         return first + created
 
@@ -66,26 +66,28 @@ def creator(
 
 def _create(ledger: Ledger, events: memoryview) -> int:
     """Move the amounts and take the ids of the leading ordinary events; returns how many."""
-    find, transfers = ledger.accounts.get, ledger.transfers
-    row = first = len(ledger.rows)
-    for transfer_id, debit_id, credit_id, amount, ledger_id, code in _FIELDS.iter_unpack(events):
-        debit, credit = find(debit_id), find(credit_id)
-        if (
-            debit is None
-            or credit is None
-            or debit is credit
-            or ledger_id != debit.plain_ledger
-            or ledger_id != credit.plain_ledger
-            or not code
-            or transfer_id in transfers
+    accounts, transfers = ledger.accounts, ledger.transfers
+    row = first = len(ledger.timestamps)
+    with contextlib.suppress(KeyError):  # an unknown account ends the run, too
+        for transfer_id, debit_id, credit_id, amount, ledger_id, code in _FIELDS.iter_unpack(
+            events
         ):
-            break
-        debits = debit.debits_posted + amount
-        credits = credit.credits_posted + amount
-        if debits + debit.debits_pending > U128_MAX or credits + credit.credits_pending > U128_MAX:
-            break
-        debit.debits_posted = debits
-        credit.credits_posted = credits
-        transfers[transfer_id] = row
-        row += 1
+            debit, credit = accounts[debit_id], accounts[credit_id]
+            if (
+                ledger_id != debit.plain_ledger
+                or ledger_id != credit.plain_ledger
+                or debit is credit
+                or not code
+                or transfer_id in transfers
+            ):
+                break
+            debits = debit.debits_posted + amount
+            credits = credit.credits_posted + amount
+            # What is pending is less than 2^127 here, so the sum of both stays below 2^128.
+            if debits > U127_MAX or credits > U127_MAX:
+                break
+            debit.debits_posted = debits
+            credit.credits_posted = credits
+            transfers[transfer_id] = row
+            row += 1
     return row - first

@@ -18,6 +18,7 @@ from .records import (
     ID_MAX,
     ID_ZERO,
     QUERY_FILTER,
+    RECORD_SIZE,
     TIMESTAMP_MAX,
     TRANSFER_PENDING,
     TRANSFER_POST,
@@ -100,8 +101,12 @@ def _span(first: int, end: int, descending: bool) -> range:
 
 def _where(ledger: Ledger, selected: Iterable[int], part: slice, value: bytes) -> Iterator[int]:
     """The rows whose bytes at `part` are `value`."""
-    rows = ledger.rows
-    return (row for row in selected if rows[row][part] == value)
+    records, start, stop = ledger.records, part.start, part.stop
+    return (
+        row
+        for row in selected
+        if records[row * RECORD_SIZE + start : row * RECORD_SIZE + stop] == value
+    )
 
 
 def _where_user(
@@ -135,7 +140,7 @@ def _get_account_balances(ledger: Ledger, batch: memoryview, limit: int) -> byte
         return b""
     results = []
     for row in _account_rows(ledger, batch, limit):
-        side = 0 if ledger.rows[row][_DEBIT] == account_id else 1
+        side = 0 if ledger.transfer(row)[1] == account_id else 1
         balances = split_balances(ledger.history.after_transfer(row)[side])
         results.append(BALANCE.pack(*balances, ledger.timestamps[row], bytes(56)))
     return b"".join(results)

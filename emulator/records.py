@@ -11,6 +11,7 @@ import struct
 RECORD_SIZE = 128
 ID_ZERO, ID_MAX = bytes(16), b"\xff" * 16
 U64_MAX = (1 << 64) - 1
+U127_MAX = (1 << 127) - 1
 U128_MAX = (1 << 128) - 1
 TIMESTAMP_MAX = (1 << 63) - 1
 NANOSECONDS = 1_000_000_000
@@ -69,8 +70,9 @@ AccountRow = tuple[
 class Account:
     """One account with its current balances and flags.
 
-    `flags_created` are the original flags. `plain_ledger` is the ledger while the account is open
-    and without limits, else -1: the hot path compares it instead of ledger and flags.
+    `flags_created` are the original flags. `plain_ledger` is the ledger while the account is open,
+    without limits and with pending balances below 2^127, else -1: the hot path looks at nothing
+    else. Whoever changes flags or pending balances calls `classify`.
     """
 
     __slots__ = (
@@ -96,14 +98,15 @@ class Account:
         self.credits_pending = self.credits_posted = 0
         self.user_data_128, self.user_data_64, self.user_data_32 = row[9:12]
         self.ledger, self.code = row[13], row[14]
-        self.flags_created = row[15]
+        self.flags = self.flags_created = row[15]
         self.timestamp = timestamp
-        self.set_flags(row[15])
+        self.classify()
 
-    def set_flags(self, flags: int) -> None:
-        """Change the flags."""
-        self.flags = flags
-        self.plain_ledger = -1 if flags & _ACCOUNT_NOT_PLAIN else self.ledger
+    def classify(self) -> None:
+        """Find out whether ordinary transfers may take the hot path."""
+        unusual = self.flags & _ACCOUNT_NOT_PLAIN
+        large = self.debits_pending > U127_MAX or self.credits_pending > U127_MAX
+        self.plain_ledger = -1 if unusual or large else self.ledger
 
     def balances(self) -> tuple[int, int, int, int, int]:
         """debits_pending, debits_posted, credits_pending, credits_posted and the flags."""
@@ -122,9 +125,9 @@ class Account:
             self.debits_posted,
             self.credits_pending,
             self.credits_posted,
-            flags,
+            self.flags,
         ) = balances
-        self.set_flags(flags)
+        self.classify()
 
     def pack(self) -> bytes:
         """The account as a 128-byte record."""

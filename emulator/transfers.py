@@ -194,9 +194,11 @@ def _apply(
         debit.debits_pending += amount
         credit.credits_pending += amount
         if flags & TRANSFER_CLOSING_DEBIT:
-            debit.set_flags(debit.flags | ACCOUNT_CLOSED)
+            debit.flags |= ACCOUNT_CLOSED
         if flags & TRANSFER_CLOSING_CREDIT:
-            credit.set_flags(credit.flags | ACCOUNT_CLOSED)
+            credit.flags |= ACCOUNT_CLOSED
+        debit.classify()
+        credit.classify()
     else:
         debit.debits_posted += amount
         credit.credits_posted += amount

@@ -48,6 +48,13 @@ class Fuzzer:
         self._session.register()
         self._before = self.ledger()
         self.outcomes: Counter[str] = Counter()
+        self._kinds = [
+            self._flipped,
+            self._flipped_well_summed,
+            self._field,
+            self._body,
+            self._noise,
+        ]
 
     def close(self) -> None:
         """Close the connections."""
@@ -78,8 +85,12 @@ class Fuzzer:
         with RawClient(self._port) as client:
             while left:
                 left -= 1
+                kind = self._random.choice(self._kinds)
                 try:
-                    client.send(self._message())
+                    client.send(kind())
+                    if kind in (self._flipped, self._noise):
+                        client.reconnect()  # damage ends a connection: the next needs its own
+                        self.outcomes["damage"] += 1
                     self._drain(client)
                 except raw.Closed:
                     self.outcomes["closed"] += 1
@@ -96,12 +107,6 @@ class Fuzzer:
             self.outcomes["answered"] += 1
 
     # -- mutations -----------------------------------------------------------------------------
-
-    def _message(self) -> bytes:
-        kind = self._random.choice(
-            [self._flipped, self._flipped_well_summed, self._field, self._body, self._noise]
-        )
-        return kind()
 
     def _valid(self) -> bytearray:
         """A request of an open session with a create that must never be executed: no parent."""

@@ -159,7 +159,7 @@ def test_replaying_the_same_requests_builds_the_same_ledger() -> None:
         world.given(*({"id": n, "flags": 2 if n == 3 else 0} for n in range(1, 6)))
         replies = [backend.execute(records.CREATE_TRANSFERS, body) for body in bodies]
         ledger: Ledger = backend.ledger
-        ledgers.append((replies, ledger.rows, [each.pack() for each in ledger.account_order]))
+        ledgers.append((replies, ledger.records, [each.pack() for each in ledger.account_order]))
     assert ledgers[0] == ledgers[1]
     posted = [sum(a.debits_posted for a in ledger.account_order), 0]
     posted[1] = sum(a.credits_posted for a in ledger.account_order)

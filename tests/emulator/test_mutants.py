@@ -51,7 +51,7 @@ MUTANTS = [
         "the limit counts what is pending", "transfers", "debits += debit.debits_pending", "pass"
     ),
     Mutant("2^128 overflows a sum", "transfers", "if debits > U128_MAX:", "if debits > 1 << 128:"),
-    Mutant("2^128 overflows a plain sum", "plain", "> U128_MAX", "> 1 << 128"),
+    Mutant("2^128 overflows a plain sum", "plain", "> U127_MAX", "> 1 << 128"),
     Mutant(
         "balancing leaves what is pending",
         "transfers",

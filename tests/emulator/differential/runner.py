@@ -117,8 +117,10 @@ class Side:
             return result
         status, timestamp = result["status"], result["timestamp"]
         label = (step.uid, index)
+        relative = ("relative", timestamp - reply.timestamp if alone else None)
         if status == _EXISTS[step.operation]:
-            return status, self._labels.get(timestamp, timestamp)
+            # Without a label it exists in a chain that is undone later in this very batch.
+            return status, self._labels.get(timestamp, relative)
         self._times[label] = timestamp
         if status == records.CREATED:
             self._labels[timestamp] = label
@@ -126,7 +128,7 @@ class Side:
         if event.get("timestamp") == timestamp:  # imported, perhaps undone with its chain
             return status, "as given"
         # Packets combined by the client share a request; how it combines them is its own affair.
-        return status, ("relative", timestamp - reply.timestamp if alone else None)
+        return status, relative
 
     def _record(self, record: Record) -> Record:
         normal: dict[str, Any] = dict(record)
