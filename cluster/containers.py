@@ -70,7 +70,8 @@ def parse(inspected: Mapping[str, Any]) -> Container:
         id=inspected["Id"],
         image=inspected["Config"]["Image"],
         image_id=inspected["Image"],
-        project=labels.get(PROJECT_LABEL, ""),
+        # The image has the project's label too: only Compose's own containers have a hash.
+        project=labels.get(PROJECT_LABEL, "") if HASH_LABEL in labels else "",
         service=labels.get(SERVICE_LABEL, ""),
         config_hash=labels.get(HASH_LABEL, ""),
         state=state["Status"],

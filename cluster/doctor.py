@@ -28,6 +28,8 @@ from cluster.config import Cluster
 from cluster.data_file import DataFileError
 
 _LOG_LINES = 200
+#: A commit takes milliseconds: whoever asks a doctor does not want to wait for a dead cluster.
+_CANARY_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def commits(cluster: Cluster) -> Canary:
     deployment = compose.deployment(cluster)
     if not any(health.port_answers(replica) for replica in deployment.cluster.replicas):
         return Canary(False, "no port answers")
-    return health.probe(deployment)
+    return health.probe(deployment, _CANARY_TIMEOUT_S)
 
 
 def main() -> int:

@@ -6,20 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.docker.sandbox import DockerSandbox, docker_sandbox, has_base
-
-ENGINES = [
-    pytest.param("emulator", id="emulator"),
-    pytest.param("tigerbeetle", id="tigerbeetle", marks=pytest.mark.slow),
-]
+from tests.docker.sandbox import DockerSandbox, best_engine, docker_sandbox, has_base
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def deployed(request: pytest.FixtureRequest) -> Iterator[DockerSandbox]:
-    """A cluster that is up, by the command a user types."""
-    if not has_base(request.param):
-        pytest.skip(f"no base image of the {request.param} is here")
-    with docker_sandbox(request.param) as made:
+@pytest.fixture(scope="module")
+def deployed() -> Iterator[DockerSandbox]:
+    """A cluster that is up, by the command a user types: a genuine one where it can be had."""
+    with docker_sandbox(best_engine()) as made:
         done = made.up()
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         yield made

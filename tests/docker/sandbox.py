@@ -58,6 +58,11 @@ def has_base(engine: str) -> bool:
     return docker("image", "inspect", f"{name}:{cluster.release}").returncode == 0
 
 
+def best_engine() -> str:
+    """The genuine server where its base image is here, else the emulator."""
+    return "tigerbeetle" if has_base("tigerbeetle") else "emulator"
+
+
 @cache
 def memlock() -> str:
     """-1, or what an engine without CAP_SYS_RESOURCE grants."""

@@ -1,4 +1,4 @@
-"""What a deploy makes in Docker, on each engine; and that a second one touches nothing."""
+"""What a deploy makes in Docker; and that a second one touches nothing."""
 
 from __future__ import annotations
 

@@ -174,9 +174,10 @@ def test_settings_that_are_not_in_force(running: DockerSandbox) -> None:
 
 
 def test_a_replica_without_enough_memory(healthy: DockerSandbox) -> None:
+    assert docker("stop", healthy.names[0]).returncode == 0
     limited = docker("update", "--memory=8m", "--memory-swap=8m", healthy.names[0])
     assert limited.returncode == 0, limited.stderr
-    docker("restart", healthy.names[0])
+    docker("start", healthy.names[0])
     assert f"{PREFIX}MEMORY_LIMIT" in until_found(healthy, "out-of-memory")
 
 

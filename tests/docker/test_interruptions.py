@@ -1,0 +1,143 @@
+"""Whatever is interrupted, repeating it ends in a working cluster or a clear refusal.
+
+No interruption loses data.
+
+The commands are killed with SIGKILL, as a closed terminal or a dying machine would.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cluster.canary import ACCOUNT_CREDIT
+from cluster.inventory import REPOSITORY
+from tests.docker.sandbox import DockerSandbox
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+
+#: What `init` has just said when it is killed: one row for each of its steps.
+POINTS = [
+    "(image .* is up to date|built successfully|is up to date)",
+    "Network .*Created",
+    "0: formatted",
+    "2: formatted",  # all are formatted, none is renamed
+    "formatted successfully",
+    "Container .*Created",
+    "Container .*Started",
+    "replica 0 ",
+]
+
+COUNT = """
+import sys, tigerbeetle as tb
+with tb.ClientSync(cluster_id=0, replica_addresses=sys.argv[1]) as client:
+    print(client.lookup_accounts([int(sys.argv[2])])[0].credits_posted)
+"""
+
+
+def killed_at(sandbox: DockerSandbox, action: str, point: str, **environ: str) -> None:
+    """Run ``cluster.commands ACTION`` and kill it, and what it started, once it says ``point``."""
+    with sandbox.having(**environ):
+        settings = sandbox.environ
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cluster.commands", action], cwd=REPOSITORY, text=True,
+        env=settings | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = ""
+    with process:
+        for line in process.stdout:
+            said += line
+            if re.search(point, line):
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+    assert re.search(point, said), said
+
+
+def commits(sandbox: DockerSandbox) -> bool:
+    """By a status of its own, not by the command that was repeated."""
+    return sandbox.run("python", "-m", "cluster.status").returncode == 0
+
+
+def canary_transfers(sandbox: DockerSandbox) -> int:
+    """How many canary transfers the ledger holds."""
+    published = ",".join(f"127.0.0.1:{port}" for port in sandbox.ports)
+    done = sandbox.run("python", "-c", COUNT, published, str(ACCOUNT_CREDIT), timeout_s=30)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_killed_init_is_finished_by_repeating_it_or_says_how(
+    sandbox: DockerSandbox, point: str
+) -> None:
+    killed_at(sandbox, "init", point)
+    done = sandbox.make("compose-tb-init")
+    if done.returncode != 0:
+        # The killed one had formatted: what is there is data, and init would remove it.
+        assert done.returncode == 2
+        assert "Fix: make compose-tb-up to start what is there" in done.stderr
+        done = sandbox.make("compose-tb-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert commits(sandbox)
+
+
+def test_a_format_that_was_killed_while_renaming_is_finished(sandbox: DockerSandbox) -> None:
+    for action in ("build", "format"):
+        assert sandbox.make(f"compose-tb-{action}").returncode == 0
+    for index in (1, 2):
+        name = f"/data/0_{index}.tigerbeetle"
+        assert sandbox.in_volume(index, f"mv {name} {name}.partial").returncode == 0
+    whole = sandbox.in_volume(0, "stat -c '%i %Y' /data/0_0.tigerbeetle").stdout
+    refused = sandbox.make("compose-tb-up")
+    assert "Fix: make compose-tb-format" in refused.stderr
+    done = sandbox.make("compose-tb-format")
+    assert done.returncode == 0, done.stderr
+    assert "formatted: cluster" not in done.stdout + done.stderr  # finished, not done again
+    assert sandbox.in_volume(0, "stat -c '%i %Y' /data/0_0.tigerbeetle").stdout == whole
+    assert sandbox.make("compose-tb-up").returncode == 0
+    assert commits(sandbox)
+
+
+def test_a_lost_file_is_never_formatted_anew(sandbox: DockerSandbox) -> None:
+    for action in ("build", "format"):
+        assert sandbox.make(f"compose-tb-{action}").returncode == 0
+    assert sandbox.in_volume(1, "rm /data/0_1.tigerbeetle").returncode == 0
+    for command in ("format", "up"):
+        refused = sandbox.make(f"compose-tb-{command}")
+        assert refused.returncode == 2
+        assert "replica 1: expected a data file" in refused.stderr
+    assert sandbox.pyinfra("deploy.py").returncode != 0
+    assert sandbox.in_volume(1, "ls /data").stdout == ""
+
+
+def test_no_interruption_of_a_living_cluster_loses_a_transfer(sandbox: DockerSandbox) -> None:
+    assert sandbox.make("compose-tb-init").returncode == 0
+    before = canary_transfers(sandbox)
+    killed_at(sandbox, "restart", "Container .*Restarting")
+    killed_at(sandbox, "down", "Container .*Stopping")
+    assert sandbox.make("compose-tb-init").returncode == 2  # not confirmed
+    killed_at(sandbox, "up", "Container .*(Created|Started|Running|Recreated)")
+    done = sandbox.make("compose-tb-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert canary_transfers(sandbox) > before
+
+
+def test_a_confirmed_init_that_is_killed_while_it_removes_says_so_or_goes_on(
+    sandbox: DockerSandbox,
+) -> None:
+    assert sandbox.make("compose-tb-init").returncode == 0
+    killed_at(sandbox, "init", "Volume .*Remov", CONFIRM="yes")
+    refused = sandbox.make("compose-tb-up")
+    assert refused.returncode in (0, 2)
+    if refused.returncode == 2:
+        assert re.search("expected (a data file|formatted data files)", refused.stderr)
+    done = sandbox.make("compose-tb-init", CONFIRM="yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert commits(sandbox)
