@@ -234,7 +234,7 @@ def test_a_shape_varies_the_users(program: Program, server: Server) -> None:
     result = read_result(program.newest)
     assert result
     assert result.manifest.settings.profile == "Step"
-    assert len({point.users for point in result.series}) > 2
+    assert len({point.users for point in result.series}) > 1
 
 
 def test_full_batches_pass_too(program: Program, server: Server) -> None:
