@@ -229,7 +229,7 @@ def test_a_gate_has_its_own_exit_code(
 
 
 def test_a_shape_varies_the_users(program: Program, server: Server) -> None:
-    done = program.load(server, "--shape", "step", users=10, seconds=3)
+    done = program.load(server, "--shape", "step", users=10, seconds=6)
     assert done.returncode == 0, done.stdout + done.stderr
     result = read_result(program.newest)
     assert result
