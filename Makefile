@@ -176,6 +176,16 @@ load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=
 
 ### Development
 
+.PHONY: differential
+differential: $(INSTALLED) ## Compare the emulator with a genuine server at random: SEEDS= STEPS=
+	@$(PYTHON) -m tests.emulator.differential $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS))
+
+.PHONY: bench
+bench: $(INSTALLED) ## Measure the emulator and the load generator as ratios to genuine references (20 minutes)
+	@mkdir -p runs
+	@$(PYTHON) -m benchmarks.emulator --json runs/bench-emulator.json
+	@$(PYTHON) -m benchmarks.load
+
 .PHONY: lint
 lint: $(INSTALLED) ## Run the linters and the type checker
 	@.venv/bin/ruff check --quiet
