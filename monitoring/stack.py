@@ -105,6 +105,7 @@ def prometheus_values(
     return {
         "label": deployment.label,
         "cluster": f"{deployment.cluster.id:032x}",
+        "replicas_emit": deployment.engine == "tigerbeetle",
         "addresses": dict(addresses),
         "rules": str(FILES / "rules") if deployment.runtime == "process" else "/etc/prometheus",
         "replicas": [
@@ -140,7 +141,10 @@ def programs(
             which("blackbox") or "", f"--config.file={FILES / 'blackbox.yml'}",
             f"--web.listen-address=127.0.0.1:{listen.blackbox}",
         ],
-        "host": [which("host") or "", f"--web.listen-address=127.0.0.1:{listen.host}"],
+        "host": [
+            which("host") or "", f"--web.listen-address=127.0.0.1:{listen.host}",
+            "--no-collector.systemd",
+        ],
         "process": [
             which("process") or "", f"-config.path={FILES / 'process.yml'}",
             f"-web.listen-address=127.0.0.1:{listen.process}",
