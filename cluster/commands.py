@@ -58,22 +58,22 @@ def format_files(cluster: Cluster, options: argparse.Namespace) -> None:
     _require_image(cluster)
     compose.refuse_while_in_use(cluster)
     readiness.check_disk(cluster, engine.info())
-    if volumes.plan(cluster) == "keep":
+    found = volumes.read(cluster)
+    if volumes.decide(found, cluster) == "keep":
         raise DataFileError(
             "format: expected volumes without data files, found those of "
             f"cluster {cluster.id}: they are kept. Fix: make compose-tb-up to start them; "
             "make compose-tb-down-volumes first, to lose them"
         )
     print("Formatting TigerBeetle data files...", flush=True)
-    compose.format_files(cluster)
+    compose.format_volumes(cluster, found)
     print("TigerBeetle data files formatted successfully.")
 
 
 def up(cluster: Cluster, options: argparse.Namespace) -> None:
     """Start the cluster; return when it commits."""
     _require_image(cluster)
-    readiness.check_all(cluster)
-    if volumes.plan(cluster) == "format":
+    if readiness.check_all(cluster) == "format":
         raise DataFileError(
             "up: expected formatted data files, found none. Fix: make compose-tb-format"
         )

@@ -14,6 +14,7 @@ from cluster.config import Cluster
 from cluster.containers import Container
 from cluster.engine import EngineError
 from cluster.inventory import Deployment
+from cluster.volumes import Volume
 
 NAME = "local"
 
@@ -39,8 +40,12 @@ def format_files(cluster: Cluster) -> None:
     """
     refuse_while_in_use(cluster)
     found = volumes.read(cluster)
-    if volumes.decide(found, cluster) == "keep":
-        return
+    if volumes.decide(found, cluster) == "format":
+        format_volumes(cluster, found)
+
+
+def format_volumes(cluster: Cluster, found: Mapping[int, Volume | None]) -> None:
+    """Format what ``decide`` has called ``format``, or finish it. Raises EngineError."""
     for command in volumes.format_commands(cluster, found):
         _show(command)
 

@@ -14,7 +14,10 @@ from typing import Literal
 
 from cluster.config import Cluster
 
-_FIELD = re.compile(r"^\|\|\|\| (\S+?)=(\S+)$", re.MULTILINE)
+#: A field on which at least three of the four copies of the superblock agree.
+_FIELD = re.compile(
+    r"^(?:\|\|\|.|\|\|.\||\|.\|\||.\|\|\|) (\S+?)=(\S+)$", re.MULTILINE
+)  # fmt: skip
 _MEMBER = "vsr_state.members[{}]"
 
 Plan = Literal["format", "keep"]
@@ -45,8 +48,9 @@ def file_name(cluster_id: int, replica: int) -> str:
 def parse_superblock(output: str) -> Identity:
     """The identity in what ``tigerbeetle inspect superblock`` prints.
 
-    Only fields on which all four copies agree ("||||") are read. Raises DataFileError when one
-    is missing: the file is not a formatted data file, or is damaged.
+    A copy may be torn, by a crash while it was written: the server repairs it at its next start. So
+    fields on which three copies agree are read. Raises DataFileError when one is missing: the
+    file is not a formatted data file, or is damaged.
     """
     fields = dict(_FIELD.findall(output))
     try:

@@ -16,7 +16,7 @@ import psutil
 
 from cluster import config, containers, engine, image, volumes
 from cluster.config import PREFIX, Cluster
-from cluster.data_file import DataFileError
+from cluster.data_file import DataFileError, Plan
 from cluster.processes import listener
 
 #: TigerBeetle needs the io_uring of this kernel.
@@ -31,8 +31,11 @@ class NotReady(Exception):  # noqa: N818 - reads as what is wrong
     """A condition that the replicas need does not hold."""
 
 
-def check_all(cluster: Cluster) -> None:
-    """Every check, cheapest first. Raises NotReady, EngineError and DataFileError."""
+def check_all(cluster: Cluster) -> Plan | None:
+    """Every check, cheapest first; what the data files allow, None where no image can look.
+
+    Raises NotReady, EngineError and DataFileError.
+    """
     info = engine.check_versions()
     check_kernel(info)
     check_model(cluster, engine.model())
@@ -41,8 +44,8 @@ def check_all(cluster: Cluster) -> None:
     check_subnet(cluster)
     check_memory(cluster, info)
     check_disk(cluster, info)
-    check_data_files(cluster)
     check_memlock(cluster)
+    return check_data_files(cluster)
 
 
 def refusal(cluster: Cluster) -> str | None:
@@ -155,10 +158,9 @@ def check_disk(cluster: Cluster, info: Mapping[str, Any]) -> None:
         )
 
 
-def check_data_files(cluster: Cluster) -> None:
+def check_data_files(cluster: Cluster) -> Plan | None:
     """None is foreign, damaged, or lost among others; as far as there is an image to look with."""
-    if image.id_of(image.name(cluster)):
-        volumes.plan(cluster)
+    return volumes.plan(cluster) if image.id_of(image.name(cluster)) else None
 
 
 def check_memlock(cluster: Cluster) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cluster import config, data_file, engine, image
+from cluster import containers, data_file, engine, image
 from cluster.config import Cluster
 from cluster.data_file import DataFileError, Identity, Plan
 
@@ -29,6 +29,7 @@ class Volume:
     owner: int
     files: tuple[str, ...] = ()
     superblock: str = ""
+    is_in_use: bool = False  # a running replica writes to it: what is read meanwhile may be torn
 
     def partial(self, name: str) -> bool:
         """True when an unfinished format of ``name`` is there."""
@@ -52,12 +53,14 @@ def read(cluster: Cluster) -> dict[int, Volume | None]:
     Needs our image for volumes to look into. Raises EngineError.
     """
     indexes = existing(cluster)
+    in_use = {i for i, c in containers.of_replicas(cluster).items() if c.pid}
     found: dict[int, Volume | None] = {r.index: None for r in cluster.replicas}
     if indexes:
         done = engine.run(_look_command(cluster, indexes), _INSPECT_TIMEOUT_S * len(indexes) + 30)
         if done.returncode != 0:
             raise engine.EngineError(engine.refusal(["docker", "run"], done.stderr))
-        found |= parse(done.stdout)
+        looked = parse(done.stdout).items()
+        found |= {i: replace(volume, is_in_use=i in in_use) for i, volume in looked}
     return found
 
 
@@ -109,14 +112,13 @@ def _identity(volume: Volume, index: int, cluster: Cluster) -> Identity | None:
             f"{image.name(cluster)} -R {UID}:{UID} /data"
         )
     expected = data_file.file_name(cluster.id, index)
-    others = [f for f in volume.files if f.endswith(".tigerbeetle") and f != expected]
-    if others:
-        raise DataFileError(
-            f"volume {name(index)}: expected {expected} and no other data file, found "
-            f"{', '.join(others)}. Fix: set {config.PREFIX}CLUSTER_ID to the cluster whose data "
-            "this is, or COMPOSE_PROJECT_NAME to keep another cluster beside it"
-        )
-    return data_file.parse_superblock(volume.superblock) if expected in volume.files else None
+    data_files = [f for f in volume.files if f.endswith(".tigerbeetle")]
+    data_file.refuse_others(index, expected, data_files)
+    if not data_files:
+        return None
+    if volume.is_in_use:  # its server has read and checked it
+        return Identity(cluster.id, index, len(cluster.replicas), cluster.release)
+    return data_file.parse_superblock(volume.superblock)
 
 
 def _is_unfinished(volume: Volume | None, index: int, cluster: Cluster) -> bool:

@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 HEALTHY_WITHIN_S = 45
 REPL_WITHIN_S = 30
+ASK_CURSOR = "\x1b[6n"
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,10 @@ def repl(seed: DockerSandbox, *statements: str, until: str) -> str:
                 os.write(ours, pending.pop(0).encode() + b"\r")
                 time.sleep(0.5)
             if select.select([ours], [], [], 0.2)[0]:
-                shown += re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", os.read(ours, 65536).decode())
+                raw = os.read(ours, 65536).decode(errors="replace")
+                for _ in range(raw.count(ASK_CURSOR)):
+                    os.write(ours, b"\x1b[1;1R")  # as a terminal answers
+                shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw)
         prompt.terminate()
     os.close(ours)
     os.close(theirs)

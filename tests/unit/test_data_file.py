@@ -52,8 +52,15 @@ def test_a_superblock_without_a_field_is_not_read(missing: str) -> None:
         parse_superblock("\n".join(lines))
 
 
-def test_copies_that_disagree_are_not_read() -> None:
-    torn = SUPERBLOCK.replace("|||| cluster=", "|_|| cluster=")
+@pytest.mark.parametrize("marks", ["|||_", "||_|", "|_||", "_|||"])
+def test_one_torn_copy_is_outvoted(marks: str) -> None:
+    torn = SUPERBLOCK.replace("|||| cluster=", f"{marks} cluster=")
+    assert parse_superblock(torn) == Identity(0, 1, 3, "0.17.9")
+
+
+@pytest.mark.parametrize("marks", ["||__", "_||_", "|__|", "|___", "____"])
+def test_copies_that_disagree_are_not_read(marks: str) -> None:
+    torn = SUPERBLOCK.replace("|||| cluster=", f"{marks} cluster=")
     with pytest.raises(DataFileError, match="do not format over it"):
         parse_superblock(torn)
 
