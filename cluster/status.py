@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cluster import health, inventory
+from cluster import engine, health, inventory
 from cluster.canary import Canary
 from cluster.engine import EngineError
 from cluster.health import ReplicaHealth
@@ -107,6 +107,8 @@ def read(deployment: Deployment, *, with_canary: bool = True) -> Status:
     )  # fmt: skip
     canary = None
     try:
+        if deployment.runtime == "compose":
+            engine.info()  # without an answer nothing is known: not even that they are down
         replicas = health.of_replicas(deployment)
         if with_canary:
             is_open = any(r.port_open for r in replicas)

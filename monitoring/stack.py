@@ -106,7 +106,7 @@ def prometheus_values(
         "label": deployment.label,
         "cluster": f"{deployment.cluster.id:032x}",
         "replicas_emit": deployment.engine == "tigerbeetle",
-        "addresses": dict(addresses),
+        "addresses": {n: addresses.get(n, "") for n in ("collector", *PROGRAMS)},
         "rules": str(FILES / "rules") if deployment.runtime == "process" else "/etc/prometheus",
         "replicas": [
             {"index": r.index, "address": f"{replica_ips[r.index]}:{r.port}"}

@@ -16,3 +16,8 @@ def read(path: Path) -> Any:
 def write(document: Any) -> str:
     """As YAML."""
     return str(yaml.safe_dump(document))
+
+
+def parse(text: str) -> Any:
+    """A YAML document in a string."""
+    return yaml.safe_load(text)

@@ -81,9 +81,8 @@ def test_a_metric_that_is_misspelt_would_be_found() -> None:
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda d: d.stem)
 def test_a_dashboard_is_one_that_grafana_can_provision(dashboard: Path) -> None:
     board = json.loads(dashboard.read_text())
-    source = documents.read(GRAFANA / "provisioning" / "datasources" / "prometheus.yml")[
-        "datasources"
-    ][0]
+    file = GRAFANA / "provisioning" / "datasources" / "prometheus.yml"
+    (source,) = documents.read(file)["datasources"]
     assert board["uid"] and board["title"] and board["schemaVersion"] >= 36
     assert {p["datasource"]["uid"] for p in board["panels"]} == {source["uid"]}
     assert len({p["id"] for p in board["panels"]}) == len(board["panels"])

@@ -1,0 +1,183 @@
+"""What `make monitor-up` writes is accepted by the programs that read it; bad input is refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import jinja2
+import pytest
+
+from cluster import config
+from cluster.config import ConfigError
+from cluster.inventory import REPOSITORY, Deployment, Engine, Runtime
+from monitoring import planned, stack
+from tests.clusters import Sandbox
+from tests.monitoring import documents
+from tests.monitoring.test_rules import promtool, run_promtool
+
+
+def deployment(
+    statsd: str = "127.0.0.1:8125", engine: Engine = "tigerbeetle", runtime: Runtime = "process"
+) -> Deployment:
+    cluster = config.load(environ={f"{config.PREFIX}STATSD": statsd})
+    here = cluster.on_loopback() if runtime == "process" else cluster.as_published()
+    return Deployment(
+        name="x", engine=engine, runtime=runtime, cluster=here, state_dir=Path("/nowhere")
+    )
+
+
+def rendered(source: str, of: Deployment, **addresses: str) -> str:
+    """A template filled in as a deploy does."""
+    ips = {r.index: f"172.20.0.1{r.index}" for r in of.cluster.replicas}
+    values = stack.prometheus_values(of, {"collector": "127.0.0.1:9102", **addresses}, ips)
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    return template.from_string((stack.FILES / source).read_text()).render(values)
+
+
+@promtool
+@pytest.mark.parametrize(
+    "addresses", [{}, {"blackbox": "127.0.0.1:9115", "host": "h:9100", "process": "h:9256"}]
+)
+def test_prometheus_accepts_its_configuration(addresses: dict[str, str], tmp_path: Path) -> None:
+    of = deployment()
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "prometheus.yml").write_text(rendered("prometheus.yml.j2", of, **addresses))
+    (tmp_path / "rules" / "expected.yml").write_text(rendered("rules/expected.yml.j2", of))
+    done = run_promtool("check", "config", tmp_path / "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_replica_is_expected_and_its_port_is_probed() -> None:
+    of = deployment()
+    (group,) = documents.parse(rendered("rules/expected.yml.j2", of))["groups"]
+    cluster = "0" * 32
+    assert [rule["labels"] for rule in group["rules"]] == [
+        {"cluster": cluster, "replica": str(i)} for i in range(3)
+    ]
+    jobs = documents.parse(rendered("prometheus.yml.j2", of, blackbox="b:1"))["scrape_configs"]
+    (probe,) = (job for job in jobs if job["job_name"] == "tigerbeetle-port")
+    assert [s["targets"] for s in probe["static_configs"]] == [
+        ["172.20.0.10:3000"], ["172.20.0.11:3001"], ["172.20.0.12:3002"],
+    ]  # fmt: skip
+
+
+def test_the_emulator_is_not_expected_to_say_anything() -> None:
+    text = rendered("rules/expected.yml.j2", deployment(engine="emulator"))
+    assert documents.parse(text)["groups"] == []
+
+
+def test_an_exporter_that_is_not_there_is_left_out() -> None:
+    here = stack.local_addresses(stack.Ports(), which=lambda name: None)
+    assert here == {"collector": "127.0.0.1:9102"}
+    jobs = documents.parse(rendered("prometheus.yml.j2", deployment()))["scrape_configs"]
+    assert [job["job_name"] for job in jobs] == ["tigerbeetle"]
+    programs = stack.programs(deployment(), stack.Ports(), which=lambda name: None)
+    assert [program["name"] for program in programs] == ["collector"]
+
+
+@pytest.mark.parametrize(
+    ("statsd", "runtime"),
+    [("", "process"), ("10.0.0.1:8125", "process"), ("", "compose"), ("127.0.0.1:8125", "compose")],
+)
+def test_an_address_that_replicas_cannot_reach_is_refused(statsd: str, runtime: Runtime) -> None:
+    with pytest.raises(ConfigError, match=r"STATSD: expected .* Fix: set it to \d"):
+        stack.check_statsd(deployment(statsd, runtime=runtime))
+
+
+@pytest.mark.parametrize(
+    ("statsd", "runtime", "expected"),
+    [
+        ("127.0.0.1:8125", "process", ("127.0.0.1", 8125)),
+        ("172.20.0.20:9000", "compose", ("172.20.0.20", 9000)),
+    ],
+)
+def test_an_address_that_they_reach_is_taken(
+    statsd: str, runtime: Runtime, expected: tuple[str, int]
+) -> None:
+    assert stack.check_statsd(deployment(statsd, runtime=runtime)) == expected
+
+
+def test_the_ports_are_the_usual_ones_unless_all_five_are_given() -> None:
+    assert stack.ports({}) == stack.Ports(9090, 9102, 9115, 9100, 9256)
+    assert stack.ports({stack.PORTS_VARIABLE: "1,2,3,4,5"}) == stack.Ports(1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("text", ["1", "1,2,3,4", "1,2,3,4,x", "1,2,3,4,70000", "0,1,2,3,4"])
+def test_other_ports_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="five ports"):
+        stack.ports({stack.PORTS_VARIABLE: text})
+
+
+def test_monitoring_without_statsd_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    made = Sandbox("inventories/process.py", tmp_path, (1, 2, 3))
+    done = made.pyinfra("tasks.monitoring.start")
+    assert done.returncode != 0
+    assert "LU_CFG_TIGERBEETLE_STATSD: expected where the replicas' metrics go" in (
+        done.stdout + done.stderr
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_planned_stop_without_statsd_is_refused(tmp_path: Path) -> None:
+    made = Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3))
+    done = made.run("python", "-m", "monitoring.planned", "stop")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "LU_CFG_TIGERBEETLE_STATSD" in done.stderr
+
+
+def test_a_planned_stop_of_a_replica_that_is_none_is_refused(tmp_path: Path) -> None:
+    made = Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3))
+    done = made.run("python", "-m", "monitoring.planned", "stop", "--replica", "7")
+    assert done.returncode == 2
+    assert "REPLICA: expected one of 0, 1, 2, found 7" in done.stderr
+
+
+def test_a_planned_stop_is_announced_in_tigerbeetle_s_own_form() -> None:
+    assert planned.lines(0xAB, [0, 2], is_planned=True) == (
+        b"tb.planned_stop:1|g|#cluster:000000000000000000000000000000ab,replica:0\n"
+        b"tb.planned_stop:1|g|#cluster:000000000000000000000000000000ab,replica:2\n"
+    )
+
+
+UNIT = stack.FILES / "tigerbeetle-collector.service"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+def test_the_unit_is_hardened() -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=25", str(UNIT)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if "Unknown" in done.stderr or "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze cannot judge a file offline: needs 250")
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr
+
+
+@pytest.mark.docker
+def test_compose_accepts_the_monitoring_file() -> None:
+    environ = {
+        "PATH": "/usr/bin:/bin:/usr/local/bin", "MONITORING_DIRECTORY": "/nowhere",
+        "MONITORING_STATSD_IP": "172.20.0.20", "MONITORING_STATSD_PORT": "8125",
+        "MONITORING_NETWORK": "wallet-service_tigerbeetle-net",
+    }  # fmt: skip
+    command = ["docker", "compose", "-f", "docker-compose.monitoring.yaml"]
+    done = subprocess.run(
+        [*command, "--profile", "monitoring", "config", "--quiet"],
+        cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_port_of_the_monitoring_in_docker_is_published_on_loopback_alone() -> None:
+    services = documents.read(REPOSITORY / "docker-compose.monitoring.yaml")["services"]
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_every_image_is_pinned_to_a_release() -> None:
+    services = documents.read(REPOSITORY / "docker-compose.monitoring.yaml")["services"]
+    tags = [service["image"].rpartition(":")[2] for service in services.values()]
+    assert "latest" not in tags and all(tag.strip("v")[0].isdigit() for tag in tags)

@@ -1,0 +1,195 @@
+"""`make status` as a health check: each state has its exit code, and its JSON keeps its schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cluster import health, ping, status
+from cluster.canary import Canary
+from cluster.health import ReplicaHealth
+from cluster.log import ReplicaLog
+from cluster.ping import Pong
+from cluster.status import Status
+from tests.clusters import Sandbox, sandbox
+
+HEALTHY, DEGRADED, BAD_CONFIGURATION, DOWN, UNKNOWN = 0, 1, 2, 3, 4
+JSON = ("python", "-m", "cluster.status", "--json")
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Iterator[Sandbox]:
+    with sandbox("inventories/emulator.py") as made:
+        up = made.up()
+        assert up.returncode == 0, up.stderr[-2000:]
+        yield made
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def asked(made: Sandbox, *options: str) -> tuple[int, dict[str, Any]]:
+    done = made.run(*JSON, *options)
+    Status.model_validate_json(done.stdout)  # every answer keeps the schema
+    found: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, found
+
+
+@pytest.mark.parametrize("options", [(), ("--no-canary",)])
+def test_a_cluster_that_commits_is_healthy(deployed: Sandbox, options: tuple[str, ...]) -> None:
+    code, found = asked(deployed, *options)
+    assert (code, found["verdict"]) == (HEALTHY, "healthy")
+    assert all(r["answers"] and not r["wedged"] for r in found["replicas"])
+    assert (found["canary"] is None) == bool(options)
+
+
+def test_a_stopped_replica_is_wedged_and_the_cluster_degraded(deployed: Sandbox) -> None:
+    with stopped(deployed.pids()[1]):
+        code, found = asked(deployed)
+        shown = deployed.run("python", "-m", "cluster.status").stdout
+    assert (code, found["verdict"], found["reason"]) == (DEGRADED, "degraded", "replica 1 wedged")
+    assert found["replicas"][1]["port_open"] and found["replicas"][1]["process"] == "RUNNING"
+    assert [r["wedged"] for r in found["replicas"]] == [False, True, False]
+    assert "WEDGED" in shown
+    assert asked(deployed)[0] == HEALTHY  # it went on
+
+
+def test_a_cluster_that_does_not_commit_is_down(deployed: Sandbox) -> None:
+    first = deployed.pids()[0]  # the emulator's one node
+    with stopped(first):
+        code, found = asked(deployed, "--no-canary")
+    assert (code, found["verdict"]) == (DOWN, "down")
+
+
+def test_a_cluster_that_was_never_started_is_down(tmp_path: Path) -> None:
+    code, found = asked(Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3)))
+    assert (code, found["verdict"], found["reason"]) == (DOWN, "down", "no port answers")
+    assert [r["process"] for r in found["replicas"]] == ["DOWN"] * 3
+
+
+def test_a_bad_configuration_is_told_from_a_bad_cluster(tmp_path: Path) -> None:
+    made = Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3), {"INVENTORY": "nowhere.py"})
+    done = made.run(*JSON)
+    assert (done.returncode, done.stdout) == (BAD_CONFIGURATION, "")
+    assert done.stderr.startswith("error: INVENTORY: expected ")
+
+
+def test_what_cannot_be_read_is_unknown_never_healthy(tmp_path: Path) -> None:
+    """No Docker to ask: nothing is known of replicas in Docker."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("env", "sh", "git"):
+        found = shutil.which(name)
+        assert found
+        (programs / name).symlink_to(found)
+    made = Sandbox(
+        "inventories/local.py", tmp_path, (1, 2, 3), {"PATH": str(programs)}
+    )  # fmt: skip
+    code, answer = asked(made)
+    assert (code, answer["verdict"], answer["replicas"]) == (UNKNOWN, "unknown", [])
+    assert "docker" in answer["reason"]
+
+
+def test_the_published_schema_is_the_one_in_force() -> None:
+    assert status.SCHEMA_FILE.read_text(encoding="utf-8") == status.schema()
+
+
+@pytest.mark.parametrize("change", [{"verdict": "fine"}, {"replicas": [{}]}, {"extra": 1}])
+def test_the_schema_refuses_what_is_no_status(deployed: Sandbox, change: dict[str, object]) -> None:
+    _, found = asked(deployed, "--no-canary")
+    with pytest.raises(ValidationError):
+        Status.model_validate(found | change)
+
+
+REPLICAS = Sandbox("inventories/emulator.py", Path("/nowhere"), (1, 2, 3)).deployment.cluster
+
+
+def seen(index: int, **changes: Any) -> ReplicaHealth:
+    """A replica in normal status, or what differs."""
+    values: dict[str, Any] = {
+        "process": "RUNNING", "pid": 1, "port_open": True, "newest_view": 4,
+        "log": ReplicaLog(status="normal", view=4, is_primary=index == 1),
+        "pong": Pong(index, 4, "0.17.9", 0.2),
+    }  # fmt: skip
+    return ReplicaHealth(replica=REPLICAS.replicas[index], **(values | changes))
+
+
+COMMITS, SILENT = Canary(True, "committed and read back", 1, 1), Canary(False, "no commit in 15 s")
+
+
+@pytest.mark.parametrize(
+    ("broken", "canary", "verdict"),
+    [
+        ({}, COMMITS, "healthy"),
+        ({}, None, "healthy"),
+        ({}, SILENT, "down"),  # commits decide, whatever the replicas say
+        ({2: {"process": "FATAL", "port_open": False, "pong": None}}, COMMITS, "degraded"),
+        ({2: {"pong": None}}, COMMITS, "degraded"),
+        ({2: {"pong": Pong(2, 3, "0.17.9", 0.2)}}, COMMITS, "degraded"),  # left in an old view
+        ({2: {"log": ReplicaLog(status="view_change", view=5)}}, COMMITS, "degraded"),
+        ({2: {"pong": None}}, None, "degraded"),
+        ({1: {"pong": None}}, None, "down"),  # the primary
+        ({0: {"pong": None}, 2: {"pong": None}}, None, "down"),  # no majority
+    ],
+)
+def test_a_verdict_follows_from_what_is_seen(
+    broken: dict[int, dict[str, Any]], canary: Canary | None, verdict: str
+) -> None:
+    replicas = [seen(i, **broken.get(i, {})) for i in range(3)]
+    assert status.judge(replicas, canary)[0] == verdict
+
+
+def test_a_replica_whose_port_is_closed_is_down_not_wedged() -> None:
+    assert not seen(0, port_open=False, pong=None).is_wedged
+    assert not seen(0, process="EXITED", port_open=False, pong=None).is_wedged
+    assert seen(0, pong=None).is_wedged
+
+
+def test_a_ping_is_answered_with_view_and_release(deployed: Sandbox) -> None:
+    cluster = deployed.deployment.cluster
+    pong = ping.ask(cluster.replicas[0], cluster.id)
+    assert pong is not None
+    assert pong.release == cluster.release and pong.view > 0
+
+
+def test_a_ping_for_another_cluster_is_not_answered(deployed: Sandbox) -> None:
+    cluster = deployed.deployment.cluster
+    assert ping.ask(cluster.replicas[0], cluster.id + 1, 1.0) is None
+
+
+def test_a_port_that_talks_nonsense_gives_no_pong(deployed: Sandbox) -> None:
+    assert ping.answer.__doc__
+    with pytest.raises(Exception, match="checksum"):
+        ping.answer(b"HTTP/1.1 400 Bad Request\r\n".ljust(256, b"\0"), 0, 1.0)
+
+
+@pytest.mark.genuine
+@pytest.mark.timeout(240)
+def test_a_genuine_replica_that_is_stopped_is_wedged_and_degrades_the_cluster() -> None:
+    with sandbox("inventories/process.py") as made:
+        up = made.up()
+        assert up.returncode == 0, up.stderr[-2000:]
+        assert asked(made)[0] == HEALTHY
+        pongs = [ping.ask(r, 0) for r in made.deployment.cluster.replicas]
+        assert [p and p.replica for p in pongs] == [0, 1, 2]
+        assert len({p.view for p in pongs if p}) == 1
+        victim = (pongs[0].view + 1) % 3 if pongs[0] else 0  # a backup
+        with stopped(made.pids()[victim]):
+            assert health.port_answers(made.deployment.cluster.replicas[victim])
+            code, found = asked(made)
+        assert (code, found["reason"]) == (DEGRADED, f"replica {victim} wedged")
