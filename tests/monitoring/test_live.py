@@ -1,0 +1,124 @@
+"""`make monitor-up` on this machine: the real Prometheus scrapes, evaluates, and answers."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import urllib.error
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from monitoring import planned, stack
+from tests.clusters import Sandbox, free_ports, sandbox
+from tests.monitoring.drill import Monitoring, until
+from tests.monitoring.test_collector import DATAGRAMS, in_datagrams
+from tests.monitoring.test_dashboards import QUERIES
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="prometheus is not installed: apt-get install it"
+)
+CLUSTER = "0" * 32
+
+
+@dataclass
+class Live:
+    sandbox: Sandbox
+    monitoring: Monitoring
+
+    def send(self, *datagrams: bytes) -> None:
+        host, _, port = self.sandbox.deployment.cluster.statsd.rpartition(":")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for datagram in datagrams:
+                sender.sendto(datagram, (host, int(port)))
+
+    def values(self, expression: str) -> list[str]:
+        return [found["value"][1] for found in self.monitoring.query(expression)]
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Live]:
+    *ports, statsd = free_ports(6)
+    with sandbox(
+        "inventories/emulator.py",
+        LU_CFG_TIGERBEETLE_STATSD=f"127.0.0.1:{statsd}",
+        **{stack.PORTS_VARIABLE: ",".join(map(str, ports))},
+    ) as made:
+        up = made.up()
+        assert up.returncode == 0, up.stderr[-2000:]
+        monitoring = Monitoring(made)
+        try:
+            yield Live(made, monitoring)
+        finally:
+            monitoring.close()
+
+
+def _ups(live: Live) -> list[str]:
+    try:
+        return live.values("up")
+    except urllib.error.URLError:
+        return []  # it starts
+
+
+def test_every_target_is_scraped(live: Live) -> None:
+    exporters = [name for name in ("host", "process") if stack.find(name)]
+    probes = 3 if stack.find("blackbox") else 0
+    expected = ["1"] * (1 + len(exporters) + probes)
+    until(lambda: _ups(live) == expected, f"{len(expected)} targets", 40)
+
+
+@pytest.mark.skipif(stack.find("blackbox") is None, reason="no blackbox exporter is installed")
+def test_the_port_of_each_replica_is_seen_open(live: Live) -> None:
+    until(lambda: live.values("tb:replica:port_open") == ["1"] * 3, "three open ports", 30)
+
+
+def test_a_replica_s_datagram_can_be_queried(live: Live) -> None:
+    live.send(*in_datagrams(DATAGRAMS))
+    live.send(b"tb.replica_view:41|g|#cluster:%b,replica:2" % CLUSTER.encode())
+    until(
+        lambda: live.values(f'tb_replica_view{{cluster="{CLUSTER}",replica="2"}}') == ["41"],
+        "the view", 30,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_prometheus_answers_every_query_of_the_dashboards(live: Live, query: str) -> None:
+    live.monitoring.query(query.replace("$cluster", CLUSTER))  # an error is an HTTP error
+
+
+def test_a_wrong_query_would_be_refused(live: Live) -> None:
+    with pytest.raises(urllib.error.HTTPError):
+        live.monitoring.query("rate(tb_replica_view)")
+
+
+def test_a_planned_stop_is_known_and_can_be_taken_back(live: Live) -> None:
+    cluster = live.sandbox.deployment.cluster
+    assert planned.announce(cluster, [1], is_planned=True)
+    until(lambda: live.values("tb:replica:planned_stop") == ["1"], "the planned stop", 30)
+    assert planned.announce(cluster, [1], is_planned=False)
+    until(lambda: live.values("tb:replica:planned_stop") == [], "its end", 30)
+
+
+def test_the_status_of_the_monitoring_is_shown(live: Live) -> None:
+    done = live.sandbox.run("python", "-m", "monitoring.alerts")
+    assert done.returncode in (0, 1)  # this machine may have alerts of its own
+    assert "tigerbeetle" in done.stdout and "up" in done.stdout
+
+
+def test_a_second_start_changes_nothing(live: Live) -> None:
+    before = live.values("process_start_time_seconds")
+    again = live.sandbox.pyinfra("tasks.monitoring.start")
+    assert again.returncode == 0
+    assert "No changes" in again.stderr
+    assert live.values("process_start_time_seconds") == before
+
+
+def test_without_prometheus_its_status_says_so() -> None:
+    ports = ",".join(map(str, free_ports(5)))
+    nobody = Sandbox(
+        "inventories/emulator.py", stack.FILES, (1, 2, 3), {stack.PORTS_VARIABLE: ports}
+    )
+    done = nobody.run("python", "-m", "monitoring.alerts")
+    assert done.returncode == 4
+    assert "Fix: make monitor-up" in done.stdout
