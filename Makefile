@@ -79,6 +79,10 @@ compose-tb-init: $(INSTALLED) ## Build, format and start a new cluster; asks bef
 compose-tb-build: $(INSTALLED) ## Build the image, if its inputs have changed
 	@$(COMPOSE) build
 
+.PHONY: compose-tb-pin
+compose-tb-pin: $(INSTALLED) ## Record the digest of the pulled base image, once; enforced from then on
+	@$(COMPOSE) pin
+
 .PHONY: compose-tb-format
 compose-tb-format: $(INSTALLED) ## Format the data files of a new cluster; never over existing ones
 	@$(COMPOSE) format

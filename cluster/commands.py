@@ -53,6 +53,13 @@ def build(cluster: Cluster, options: argparse.Namespace) -> None:
     print("Custom TigerBeetle image built successfully.")
 
 
+def pin(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Record the digest of the pulled base image, once; every later build must match it."""
+    engine.check_versions()
+    digest = image.pin(cluster, config.ENV_FILE)
+    print(f"{config.PREFIX}IMAGE_DIGEST={digest}")
+
+
 def format_files(cluster: Cluster, options: argparse.Namespace) -> None:
     """Format the data files of a new cluster; never over an existing one."""
     _require_image(cluster)
@@ -152,6 +159,7 @@ def repl(cluster: Cluster, options: argparse.Namespace) -> int:
 ACTIONS = {
     "init": init,
     "build": build,
+    "pin": pin,
     "format": format_files,
     "up": up,
     "down": down,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from cluster import config, engine
+from cluster import config, engine, release
 from cluster.config import Cluster
 from cluster.inventory import Engine
 
@@ -99,6 +99,25 @@ def build_variables(cluster: Cluster) -> dict[str, str]:
     if base_id is None:
         raise engine.EngineError(f"{base(cluster)}: expected the base image here, found none")
     return {INPUTS_VARIABLE: inputs(cluster, base_id)}
+
+
+def pin(cluster: Cluster, env_file: Path) -> str:
+    """Record the digest of the base that was really pulled; from then on it is enforced.
+
+    One that is recorded already is checked against the registry, and stays. Raises EngineError.
+    """
+    pull_base(cluster)
+    if cluster.image_digest:
+        return cluster.image_digest
+    digest = repository_digest(cluster)
+    if not digest:
+        raise engine.EngineError(
+            f"{config.PREFIX}IMAGE_DIGEST: expected a base that a registry gave, found "
+            f"{base(cluster)} built or loaded here, which has no digest. Fix: docker rmi "
+            f"{base(cluster)}, then again, over a connection you trust"
+        )
+    release.record(env_file, f"{config.PREFIX}IMAGE_DIGEST", digest)
+    return digest
 
 
 def repository_digest(cluster: Cluster) -> str:
