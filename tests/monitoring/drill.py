@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster import binary, config, ping
+from cluster import binary, config, health, log, ping
+from cluster.health import ReplicaHealth
 from cluster.inventory import REPOSITORY
 from monitoring import stack
 from tests.clusters import Sandbox
@@ -53,16 +54,16 @@ class Replicas:
         ports = [
             r.port if r.index == index else self.links.port[index, r.index] for r in self.replicas
         ]
-        log = (self._directory / f"{index}.log").open("ab")
+        output = (self._directory / f"{index}.log").open("ab")
         self._processes[index] = subprocess.Popen(
             [
                 *self._server, "start", "--cache-grid=64MiB", "--experimental",
                 f"--addresses={','.join(f'127.0.0.1:{port}' for port in ports)}",
                 f"--statsd={self.deployment.cluster.statsd}", str(self._file(index)),
             ],
-            stdout=log, stderr=log, start_new_session=True,
+            stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
-        log.close()
+        output.close()
 
     def wait_until_answering(self) -> None:
         """All answer a ping."""
@@ -71,10 +72,27 @@ class Replicas:
             "all replicas to answer a ping", 90,
         )  # fmt: skip
 
+    def primary(self) -> int:
+        """The index of the primary: the newest view's, modulo the number of replicas."""
+        views = [pong.view for r in self.replicas if (pong := ping.ask(r, 0))]
+        return max(views) % len(self.replicas)
+
     def backup(self) -> int:
         """The index of a replica that is not primary."""
-        views = [pong.view for r in self.replicas if (pong := ping.ask(r, 0))]
-        return (max(views) + 1) % len(self.replicas)
+        return (self.primary() + 1) % len(self.replicas)
+
+    def health(self) -> list[ReplicaHealth]:
+        """What `make status` makes of each of them."""
+        pongs = [ping.ask(r, 0) for r in self.replicas]
+        return [
+            ReplicaHealth(
+                replica=r, process="RUNNING", pid=self._processes[r.index].pid,
+                port_open=health.port_answers(r), pong=pongs[r.index],
+                log=log.parse((self._directory / f"{r.index}.log").read_text().splitlines()),
+                newest_view=max(pong.view for pong in pongs if pong),
+            )
+            for r in self.replicas
+        ]  # fmt: skip
 
     def signal(self, index: int, number: int) -> None:
         """Send a signal to one process."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from cluster import status
 from monitoring import stack
 from tests.clusters import free_ports, sandbox
 from tests.monitoring import drill
@@ -145,16 +146,25 @@ def test_a_lagging_replica_is_told_until_it_has_caught_up(world: World, since: f
     world.expect_calm(within_s=60)
 
 
-def test_a_replica_cut_off_in_silence_is_wedged_until_healed(world: World, since: float) -> None:
-    victim = world.replicas.backup()
-    world.replicas.links.isolate(victim)
+@pytest.mark.parametrize("role", ["backup", "primary"])
+def test_a_replica_cut_off_in_silence_is_wedged_until_healed(
+    world: World, since: float, role: str
+) -> None:
+    replicas = world.replicas
+    victim = replicas.backup() if role == "backup" else replicas.primary()
+    replicas.links.isolate(victim)
     try:
-        drill.until(
+        took = drill.until(
             lambda: ("TigerBeetleReplicaWedged", str(victim)) in world.monitoring.firing(),
             "TigerBeetleReplicaWedged to fire", 100,
         )  # fmt: skip
+        print(f"{role} cut off: fired {took:.0f} s after the cut (bound 100 s)")
         fired = world.monitoring.firing(since) - world.before
         assert {subject for _, subject in fired} == {str(victim)}
+        seen = replicas.health()
+        assert seen[victim].port_open  # what a port check calls healthy
+        assert status.judge(seen, None)[0] == "degraded"
+        assert [r.replica.index for r in seen if not r.is_normal] == [victim]
     finally:
-        world.replicas.links.heal()
+        replicas.links.heal()
     world.expect_calm(within_s=60)
