@@ -13,6 +13,7 @@ from pyinfra.operations import files, python, server
 
 from cluster import binary, config, health, processes
 from cluster.inventory import REPOSITORY, Deployment
+from monitoring import planned
 from tasks import compose
 from tasks._host import deployment_here, guarded
 
@@ -70,6 +71,13 @@ def stop() -> None:
     if processes.states(deployment) is None:
         host.noop("no supervisor runs")
         return
+    if deployment.cluster.statsd:
+        python.call(
+            name="Tell the alerts that it is planned",
+            function=_announce,
+            deployment=deployment,
+            is_planned=True,
+        )
     _shell("Stop the replicas", _supervisorctl(deployment, "stop", "all"))
     _shell("Stop the supervisor", _supervisorctl(deployment, "shutdown"))
     server.shell(
@@ -97,6 +105,13 @@ def _restart_in_turn(deployment: Deployment) -> None:
 def _await_commit(deployment: Deployment) -> None:
     with guarded():
         health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
+    _announce(deployment, is_planned=False)
+
+
+def _announce(deployment: Deployment, is_planned: bool) -> None:
+    """To the alerts, if metrics go anywhere: a stop on purpose rouses nobody."""
+    indexes = [r.index for r in deployment.cluster.replicas]
+    planned.announce(deployment.cluster, indexes, is_planned=is_planned)
 
 
 def _shell(name: str, command: str, **arguments: Any) -> None:

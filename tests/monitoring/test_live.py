@@ -114,6 +114,11 @@ def test_a_second_start_changes_nothing(live: Live) -> None:
     assert live.values("process_start_time_seconds") == before
 
 
+def test_make_down_is_a_planned_stop(live: Live) -> None:
+    assert live.sandbox.down().returncode == 0
+    until(lambda: live.values("tb:replica:planned_stop") == ["1"] * 3, "three planned stops", 30)
+
+
 def test_without_prometheus_its_status_says_so() -> None:
     ports = ",".join(map(str, free_ports(5)))
     nobody = Sandbox(
