@@ -13,7 +13,7 @@ import pytest
 
 import emulator
 from loadtests.audit import audit
-from loadtests.records import CREATED, RECORD
+from loadtests.records import CREATED, RECORD, TRANSFER
 from loadtests.result import Audit
 from tests.load.conftest import CLUSTER_ID, Program, Server
 
@@ -69,10 +69,11 @@ def test_an_emulator_whose_ledger_was_tampered_with_is_convicted(
 ) -> None:
     run, data_file = dug_up(buried, tmp_path)
     with emulator.run(cluster=CLUSTER_ID, path=data_file) as broken:
-        rows = broken.replica.ledger.rows
-        row = len(rows) // 2
-        number = int.from_bytes(rows[row][:16], "little")
-        rows[row] = tamper(rows[row])
+        records = broken.replica.ledger.records
+        middle = len(records) // TRANSFER.itemsize // 2 * TRANSFER.itemsize
+        row = bytes(records[middle : middle + TRANSFER.itemsize])
+        number = int.from_bytes(row[:16], "little")
+        records[middle : middle + TRANSFER.itemsize] = tamper(row)
         redirect(run, broken.address)
         found = audit(run)
     assert found.verdict == "failed"
