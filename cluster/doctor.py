@@ -20,6 +20,7 @@ from cluster import (
     engine,
     health,
     image,
+    log_lines,
     readiness,
     volumes,
 )
@@ -84,8 +85,11 @@ def _replicas(cluster: Cluster) -> Iterator[Finding]:
     deployment = compose.deployment(cluster)
     for replica in cluster.replicas:
         said = "\n".join(containers.log_tail(deployment, replica.index, _LOG_LINES))
-        for diagnosis in diagnoses.of_container(found.get(replica.index), replica, said):
+        told = diagnoses.of_container(found.get(replica.index), replica, said)
+        for diagnosis in told:
             yield Finding(diagnosis.key, replica.name, str(diagnosis))
+        if not told:
+            yield from _in_log(replica.name, said)
     running = {index for index, container in found.items() if container.state == "running"}
     for index in sorted(compose.stale_replicas(cluster) & running):
         text = "it does not run as configured now. Fix: make compose-tb-up"
@@ -104,6 +108,14 @@ def _replicas(cluster: Cluster) -> Iterator[Finding]:
             "commit: clients wait without an error. Fix: make compose-tb-up"
         )
         yield Finding("no-quorum", "cluster", text)
+
+
+def _in_log(name: str, said: str) -> Iterator[Finding]:
+    """What somebody must act upon by the catalogue of log lines, each meaning once."""
+    by_meaning = {r.meaning or r.text: r for r in log_lines.to_act_upon(said.splitlines())}
+    for reading in by_meaning.values():
+        meaning = reading.meaning or "an error that nobody has described yet"
+        yield Finding("log", name, f"{meaning} (seen: {reading.text})")
 
 
 def commits(cluster: Cluster) -> Canary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from cluster import log_lines
 from cluster.config import Replica
 from tests.infra.world import World
 
@@ -12,6 +13,11 @@ _NORMAL = re.compile(r"transition_to_normal\w*: view=(?:\d+\.\.)?(\d+) (primary|
 
 def test_the_log_is_free_of_panics(world: World, replica: Replica) -> None:
     assert "panic: " not in world.log(replica)
+
+
+def test_the_log_has_no_line_to_act_upon(world: World, replica: Replica) -> None:
+    lines = world.log(replica).splitlines()
+    assert [reading.text for reading in log_lines.to_act_upon(lines)] == []
 
 
 def test_the_log_says_that_the_replica_listens(world: World, replica: Replica) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import log_lines, watch
+from cluster import doctor, log_lines, watch
 from cluster.inventory import REPOSITORY
 from cluster.log_lines import Kind
 
@@ -118,3 +118,14 @@ def test_a_line_is_shown_with_its_meaning() -> None:
 def test_the_catalogue_is_data() -> None:
     assert log_lines.CATALOGUE == REPOSITORY / "cluster" / "log_lines.toml"
     assert len(log_lines.entries()) >= 35
+
+
+def test_the_doctor_tells_each_meaning_once() -> None:
+    said = "\n".join([*CLEAN, *[STAMP + f"warning(grid): {i}: invalid_checksum" for i in range(9)]])
+    (finding,) = doctor._in_log("tigerbeetle-0", said)
+    assert finding.key == "log" and "a block of the data file is damaged" in finding.text
+
+
+def test_the_doctor_tells_an_error_that_nobody_has_described() -> None:
+    (finding,) = doctor._in_log("tigerbeetle-0", STAMP + "error(new): something")
+    assert "nobody has described" in finding.text and "error(new): something" in finding.text
