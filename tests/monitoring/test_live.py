@@ -92,14 +92,6 @@ def test_a_wrong_query_would_be_refused(live: Live) -> None:
         live.monitoring.query("rate(tb_replica_view)")
 
 
-def test_a_planned_stop_is_known_and_can_be_taken_back(live: Live) -> None:
-    cluster = live.sandbox.deployment.cluster
-    assert planned.announce(cluster, [1], is_planned=True)
-    until(lambda: live.values("tb:replica:planned_stop") == ["1"], "the planned stop", 30)
-    assert planned.announce(cluster, [1], is_planned=False)
-    until(lambda: live.values("tb:replica:planned_stop") == [], "its end", 30)
-
-
 def test_the_status_of_the_monitoring_is_shown(live: Live) -> None:
     done = live.sandbox.run("python", "-m", "monitoring.alerts")
     assert done.returncode in (0, 1)  # this machine may have alerts of its own
@@ -114,9 +106,11 @@ def test_a_second_start_changes_nothing(live: Live) -> None:
     assert live.values("process_start_time_seconds") == before
 
 
-def test_make_down_is_a_planned_stop(live: Live) -> None:
+def test_make_down_is_a_planned_stop_which_can_be_taken_back(live: Live) -> None:
     assert live.sandbox.down().returncode == 0
     until(lambda: live.values("tb:replica:planned_stop") == ["1"] * 3, "three planned stops", 30)
+    assert planned.announce(live.sandbox.deployment.cluster, [0, 1, 2], is_planned=False)
+    until(lambda: live.values("tb:replica:planned_stop") == [], "their end", 30)
 
 
 def test_without_prometheus_its_status_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 
 from cluster import health, ping, status
 from cluster.canary import Canary
@@ -50,23 +52,33 @@ def asked(made: Sandbox, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, found
 
 
-@pytest.mark.parametrize("options", [(), ("--no-canary",)])
-def test_a_cluster_that_commits_is_healthy(deployed: Sandbox, options: tuple[str, ...]) -> None:
-    code, found = asked(deployed, *options)
+def test_a_cluster_that_commits_is_healthy(deployed: Sandbox) -> None:
+    code, found = asked(deployed)
     assert (code, found["verdict"]) == (HEALTHY, "healthy")
     assert all(r["answers"] and not r["wedged"] for r in found["replicas"])
-    assert (found["canary"] is None) == bool(options)
+    assert found["canary"]["commits"]
+
+
+def test_without_a_canary_the_replicas_answers_decide(deployed: Sandbox) -> None:
+    found = status.read(deployed.deployment, with_canary=False)
+    assert (found.verdict, found.canary) == ("healthy", None)
 
 
 def test_a_stopped_replica_is_wedged_and_the_cluster_degraded(deployed: Sandbox) -> None:
     with stopped(deployed.pids()[1]):
         code, found = asked(deployed)
-        shown = deployed.run("python", "-m", "cluster.status").stdout
     assert (code, found["verdict"], found["reason"]) == (DEGRADED, "degraded", "replica 1 wedged")
     assert found["replicas"][1]["port_open"] and found["replicas"][1]["process"] == "RUNNING"
     assert [r["wedged"] for r in found["replicas"]] == [False, True, False]
-    assert "WEDGED" in shown
-    assert asked(deployed)[0] == HEALTHY  # it went on
+    assert status.read(deployed.deployment).verdict == "healthy"  # it went on
+
+
+def test_a_wedged_replica_is_shown_to_a_person(deployed: Sandbox) -> None:
+    console = Console(record=True, width=100, file=io.StringIO())
+    with stopped(deployed.pids()[2]):
+        console.print(status.drawn(status.read(deployed.deployment, with_canary=False)))
+    (row,) = (line for line in console.export_text().splitlines() if "WEDGED" in line)
+    assert row.split("│")[1].strip() == "2"
 
 
 def test_a_cluster_that_does_not_commit_is_down(deployed: Sandbox) -> None:
@@ -111,9 +123,10 @@ def test_the_published_schema_is_the_one_in_force() -> None:
 
 @pytest.mark.parametrize("change", [{"verdict": "fine"}, {"replicas": [{}]}, {"extra": 1}])
 def test_the_schema_refuses_what_is_no_status(deployed: Sandbox, change: dict[str, object]) -> None:
-    _, found = asked(deployed, "--no-canary")
+    good = status.read(deployed.deployment, with_canary=False).model_dump()
+    assert Status.model_validate(good)
     with pytest.raises(ValidationError):
-        Status.model_validate(found | change)
+        Status.model_validate(good | change)
 
 
 REPLICAS = Sandbox("inventories/emulator.py", Path("/nowhere"), (1, 2, 3)).deployment.cluster
