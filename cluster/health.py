@@ -7,6 +7,7 @@ and who is primary; 3. a canary commits. A port alone says little: a wedged repl
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ START_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 15.0
 _CONNECT_TIMEOUT_S = 1.0
 _KEPT_S = 0.1
+#: A backup that hears nothing says so again and again, at most 2 s apart and some jitter (0.17.9).
+HEARTBEAT_LOST_S = 8.0
 
 
 class Unhealthy(Exception):  # noqa: N818 - reads as what is wrong
@@ -40,15 +43,29 @@ class ReplicaHealth:
     log: log.ReplicaLog
     pong: Pong | None
     newest_view: int = 0  # of all pongs
+    seen_at: float = 0.0  # seconds since 1970
+
+    @property
+    def wedged_because(self) -> str:
+        """Why it does not work though its port is open; '' when it works, or when it is closed.
+
+        A port check calls such a replica healthy. A backup that is cut off stays in normal status
+        and answers pings; only its log says that it does not hear its primary.
+        """
+        if self.process != "RUNNING" or not self.port_open:
+            return ""
+        if self.pong is None:
+            return "silent"
+        if self.pong.view < self.newest_view:
+            return "old view"
+        lost_at = self.log.heartbeat_lost_at
+        is_deaf = lost_at is not None and self.seen_at - lost_at < HEARTBEAT_LOST_S
+        return "hears no primary" if is_deaf else ""
 
     @property
     def is_wedged(self) -> bool:
-        """Its port is open and it does not work: no pong, or one from a view that is over.
-
-        A port check calls such a replica healthy.
-        """
-        is_silent = self.pong is None or self.pong.view < self.newest_view
-        return self.process == "RUNNING" and self.port_open and is_silent
+        """Its port is open and it does not work."""
+        return self.wedged_because != ""
 
     @property
     def is_normal(self) -> bool:
@@ -94,6 +111,7 @@ def _of_replica(
         port_open=port_open,
         log=said if process.is_running else said.after_death(),
         pong=pong,
+        seen_at=time.time(),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 #: A start begins a new life: what was said before it no longer holds.
 _START = re.compile(r'info\(io\): opening "')
@@ -16,6 +17,9 @@ _LISTENING = re.compile(r": listening on ")
 _TRANSITION = re.compile(
     r"info\(replica\): \d+\w: transition_to_(normal|view_change|recovering_head|recovering)"
     r"(?:_from_\w+?)?(?:_status)?: view=(?:\d+\.\.)?(\d+)(?:.* (primary|backup))?"
+)
+_HEARTBEAT_LOST = re.compile(
+    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): .*: heartbeat lost "
 )
 _PANIC = re.compile(r"\bpanic: ")
 _MLOCK = re.compile(r"warning\(mlock\): ")
@@ -30,6 +34,7 @@ class ReplicaLog:
     view: int | None = None
     is_primary: bool = False
     is_listening: bool = False
+    heartbeat_lost_at: float | None = None  # seconds since 1970, since the last change of view
     panics: tuple[str, ...] = ()  # over the whole text, not only the last start
     mlock_warnings: tuple[str, ...] = ()
 
@@ -42,25 +47,30 @@ class ReplicaLog:
 
     def after_death(self) -> ReplicaLog:
         """What still holds once the process is gone: what happened, not what it was doing."""
-        return replace(self, status="", view=None, is_primary=False, is_listening=False)
+        return replace(
+            self, status="", view=None, is_primary=False, is_listening=False, heartbeat_lost_at=None
+        )
 
 
 def parse(lines: Iterable[str]) -> ReplicaLog:
     """Read a log, oldest line first."""
     release, status, listening, primary = "", "", False, False
     view: int | None = None
+    lost: float | None = None
     panics, mlock = [], []
     for line in lines:
         if _START.search(line):
-            release, status, view, listening, primary = "", "", None, False, False
+            release, status, view, listening, primary, lost = "", "", None, False, False, None
         elif match := _RELEASE.search(line):
             release = match[1]
         elif match := _TRANSITION.search(line):
-            status, view, primary = match[1], int(match[2]), match[3] == "primary"
+            status, view, primary, lost = match[1], int(match[2]), match[3] == "primary", None
+        elif match := _HEARTBEAT_LOST.search(line):
+            lost = datetime.fromisoformat(f"{match[1]}+00:00").timestamp()
         elif _LISTENING.search(line):
             listening = True
         elif _PANIC.search(line):
             panics.append(line.strip())
         elif _MLOCK.search(line):
             mlock.append(line.strip())
-    return ReplicaLog(release, status, view, primary, listening, tuple(panics), tuple(mlock))
+    return ReplicaLog(release, status, view, primary, listening, lost, tuple(panics), tuple(mlock))

@@ -59,7 +59,8 @@ class ReplicaStatus(_Strict):
     port_open: bool
     answers: bool = Field(description="to a ping of the protocol: its loop turns")
     ping_ms: float | None
-    wedged: bool = Field(description="port open, but silent or left behind in an old view")
+    wedged: bool = Field(description="port open, but it does not work: no answer, or cut off")
+    wedged_because: str = Field(description="silent, old view, hears no primary; or empty")
     role: str = Field(description="primary, backup, or the status that keeps it from being either")
     view: int | None
     release: str = Field(description="empty when it has not said")
@@ -136,6 +137,7 @@ def _replica(r: ReplicaHealth) -> ReplicaStatus:
         answers=r.pong is not None,
         ping_ms=r.pong.ms if r.pong else None,
         wedged=r.is_wedged,
+        wedged_because=r.wedged_because,
         role=r.log.role,
         view=r.log.view,
         release=r.log.release,
@@ -165,7 +167,7 @@ def drawn(status: Status) -> Group:
 
 def _answers(r: ReplicaStatus) -> Text:
     if r.wedged:
-        return Text("WEDGED: old view" if r.answers else "WEDGED", style="bold red")
+        return Text(f"WEDGED: {r.wedged_because}", style="bold red")
     if not r.port_open:
         return Text("port closed")
     return Text(f"{r.ping_ms:.1f} ms" if r.ping_ms is not None else "-")

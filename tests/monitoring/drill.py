@@ -89,7 +89,7 @@ class Replicas:
                 replica=r, process="RUNNING", pid=self._processes[r.index].pid,
                 port_open=health.port_answers(r), pong=pongs[r.index],
                 log=log.parse((self._directory / f"{r.index}.log").read_text().splitlines()),
-                newest_view=max(pong.view for pong in pongs if pong),
+                newest_view=max(pong.view for pong in pongs if pong), seen_at=time.time(),
             )
             for r in self.replicas
         ]  # fmt: skip

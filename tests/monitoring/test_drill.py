@@ -165,6 +165,9 @@ def test_a_replica_cut_off_in_silence_is_wedged_until_healed(
         assert seen[victim].port_open  # what a port check calls healthy
         assert status.judge(seen, None)[0] == "degraded"
         assert [r.replica.index for r in seen if not r.is_normal] == [victim]
+        assert seen[victim].wedged_because == (
+            "hears no primary" if role == "backup" else "old view"
+        )
     finally:
         replicas.links.heal()
     world.expect_calm(within_s=60)

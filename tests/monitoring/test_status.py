@@ -142,6 +142,7 @@ def seen(index: int, **changes: Any) -> ReplicaHealth:
     return ReplicaHealth(replica=REPLICAS.replicas[index], **(values | changes))
 
 
+DEAF = ReplicaLog(status="normal", view=4, heartbeat_lost_at=100.0)
 COMMITS, SILENT = Canary(True, "committed and read back", 1, 1), Canary(False, "no commit in 15 s")
 
 
@@ -155,6 +156,8 @@ COMMITS, SILENT = Canary(True, "committed and read back", 1, 1), Canary(False, "
         ({2: {"pong": None}}, COMMITS, "degraded"),
         ({2: {"pong": Pong(2, 3, "0.17.9", 0.2)}}, COMMITS, "degraded"),  # left in an old view
         ({2: {"log": ReplicaLog(status="view_change", view=5)}}, COMMITS, "degraded"),
+        ({2: {"log": DEAF, "seen_at": 103.0}}, COMMITS, "degraded"),
+        ({2: {"log": DEAF, "seen_at": 160.0}}, COMMITS, "healthy"),  # long ago: it hears again
         ({2: {"pong": None}}, None, "degraded"),
         ({1: {"pong": None}}, None, "down"),  # the primary
         ({0: {"pong": None}, 2: {"pong": None}}, None, "down"),  # no majority

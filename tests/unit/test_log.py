@@ -78,3 +78,20 @@ def test_a_dead_replica_keeps_its_past_and_loses_its_role() -> None:
 def test_an_empty_log_says_nothing() -> None:
     log = parse([])
     assert (log.release, log.role, log.view, log.is_listening) == ("", "-", None, False)
+
+
+LOST = (
+    "2026-11-23 05:07:00.500Z warning(replica): 0n: tick_normal_heartbeat_fault: heartbeat lost "
+    "(interval=488.545ms delay=2.434s)"
+)
+
+
+def test_a_backup_that_hears_no_primary_says_when() -> None:
+    log = parse([*BOOT, *BACKUP, LOST])
+    assert (log.role, log.heartbeat_lost_at) == ("backup", 1795410420.5)
+
+
+def test_a_new_view_or_a_restart_ends_the_silence() -> None:
+    assert parse([*BOOT, *BACKUP, LOST, BACKUP[-1]]).heartbeat_lost_at is None
+    assert parse([*BOOT, *BACKUP, LOST, *BOOT]).heartbeat_lost_at is None
+    assert parse([*BOOT, *BACKUP, LOST]).after_death().heartbeat_lost_at is None
