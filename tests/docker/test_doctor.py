@@ -249,6 +249,7 @@ def test_a_data_file_of_another_replica(genuine: DockerSandbox) -> None:
     )  # fmt: skip
     assert formatted.returncode == 0, formatted.stderr
     assert "another replica's" in restarting(genuine, "exchanged-file")
+    assert docker("stop", genuine.names[0]).returncode == 0  # then its file can be read
     found = findings(genuine)["data-files"]
     assert "expected the data file of cluster 0, replica 0 of 3, found that of" in found
 
