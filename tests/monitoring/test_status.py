@@ -156,7 +156,7 @@ COMMITS, SILENT = Canary(True, "committed and read back", 1, 1), Canary(False, "
         ({2: {"pong": None}}, COMMITS, "degraded"),
         ({2: {"pong": Pong(2, 3, "0.17.9", 0.2)}}, COMMITS, "degraded"),  # left in an old view
         ({2: {"log": ReplicaLog(status="view_change", view=5)}}, COMMITS, "degraded"),
-        ({2: {"log": DEAF, "seen_at": 103.0}}, COMMITS, "degraded"),
+        ({2: {"log": DEAF, "seen_at": 111.0}}, COMMITS, "degraded"),
         ({2: {"log": DEAF, "seen_at": 160.0}}, COMMITS, "healthy"),  # long ago: it hears again
         ({2: {"pong": None}}, None, "degraded"),
         ({1: {"pong": None}}, None, "down"),  # the primary
