@@ -5,6 +5,8 @@ Layers, lowest first; no module imports upward:
 - ``config``      one frozen, validated ``Cluster`` from ``env/tigerbittle.env``
 - ``binary``, ``data_file``, ``log``  what a server says of itself, parsed; pure
 - ``waiting``     bounded waits that tell what they last saw
+- ``ping``        one question that every replica answers without a session
+- ``log_lines``   what the lines of a log mean; ``watch`` follows them
 - ``canary``      one commit and one read through the official client
 - ``inventory``   a pyinfra inventory read as a ``Deployment``
 - ``health``, ``status``, ``pin``  the commands behind the Makefile
