@@ -20,7 +20,7 @@ from cluster import config
 REPOSITORY = Path(__file__).parent.parent
 COMPOSE_FILE = REPOSITORY / "docker-compose.tb.yaml"
 
-#: What SEED users are asked for: 20.10 has `errnoRet` in seccomp profiles, and rootless volumes.
+#: What the README asks for: 20.10 has `errnoRet` in seccomp profiles, and rootless volumes.
 ENGINE_MIN = (20, 10)
 #: `build.tags`, and `${VAR:+...}` inside of one another; 2.26 is what is tested.
 COMPOSE_MIN = (2, 20)
@@ -67,7 +67,7 @@ def run(
             command, cwd=REPOSITORY, env=environ(**variables), text=True, errors="replace",
             capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False,
         )  # fmt: skip
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # the latter from an unreadable PATH entry
         raise EngineError(
             "docker: expected the command on PATH, found none. Fix: install Docker "
             "(pyinfra inventories/local.py tasks.docker.install, on Debian or Ubuntu), or use "

@@ -45,7 +45,7 @@ def lacks_engine() -> str | None:
             return "no Docker engine answers"
         if docker("compose", "version").returncode != 0:
             return "no Compose plugin"
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # the latter from an unreadable PATH entry
         return "no docker command"
     return None if any(has_base(engine) for engine in BASES) else "no base image is here"
 
