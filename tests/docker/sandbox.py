@@ -108,7 +108,7 @@ class DockerSandbox(Sandbox):
             self.overrides.update(before)
 
     def compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """As SEED users type it: ``docker compose -f ... --env-file ... ARGUMENTS``."""
+        """As users type it: ``docker compose -f ... --env-file ... ARGUMENTS``."""
         return self.run(
             "docker", "compose", "-f", "docker-compose.tb.yaml",
             "--env-file", "./env/tigerbittle.env", *arguments, timeout_s=300,

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.docker
 
 
 def compose_config(**environ: str) -> subprocess.CompletedProcess[str]:
-    """What SEED users would type, with some variables set."""
+    """What users would type, with some variables set."""
     return subprocess.run(
         ["docker", "compose", "-f", "docker-compose.tb.yaml", "--env-file",
          "./env/tigerbittle.env", "config", "--format", "json"],
