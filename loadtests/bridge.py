@@ -288,11 +288,14 @@ class Combiner:
     def _on_reply(self, reply: Reply) -> None:
         flight, events, sent_at = self._flight or [], self._flight_events, self._flight_since
         self._flight, self._flight_events = None, b""
+        if reply.status != tb.PacketStatus.OK:
+            # Before the next packet, which can only be told that the client was closed.
+            self._on_packet(events, reply, sent_at)
+            self._fail(flight, BridgeError(PACKET_ERRORS[reply.status]))
+            self._flush()
+            return
         self._flush()  # the cluster works on the next packet while Python wakes the greenlets
         results = self._on_packet(events, reply, sent_at)
-        if reply.status != tb.PacketStatus.OK:
-            self._fail(flight, BridgeError(PACKET_ERRORS[reply.status]))
-            return
         at = 0
         for waiter in flight:
             mine = results[at : at + waiter.count]
