@@ -46,17 +46,22 @@ class Reply(NamedTuple):
     body: bytes
 
 
+_EVICTION = (
+    f"a cluster keeps {SESSIONS_MAX} sessions and drops the least recently active one. "
+    "Fix: run fewer clients (2 for each worker process)"
+)
+
 #: What each packet status but OK means to a person.
 PACKET_ERRORS = {
     1: "the batch is larger than the cluster accepts: lower --batch-max "
     "(a cluster started with --development takes 253)",
-    2: f"this client was evicted: a cluster keeps {SESSIONS_MAX} sessions and drops the least "
-    "recently active one. Run fewer clients (2 for each worker process)",
+    2: f"this client was evicted: {_EVICTION}",
     3: "the cluster refuses this client: its release is older than the cluster supports. "
     "Fix: install the client of the cluster's release",
     4: "the cluster refuses this client: its release is newer than the cluster's. "
     "Fix: upgrade the replicas first, or install the client of the cluster's release",
-    5: "the client was closed, or evicted before",
+    # Also when the eviction came between two requests: then this is all that is ever heard of it.
+    5: f"the client was closed, or evicted before: {_EVICTION}",
     6: "the client library does not know this operation: a release mix-up",
     7: "the client library refuses the size of the data: a release mix-up",
 }
