@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .faults import Faults
-    from .library import Emulator, run
+    from .embedded import Emulator, run
 
 __all__ = ["Emulator", "Faults", "run"]
 
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return Faults
     if name in ("Emulator", "run"):
-        from . import library
+        from . import embedded
 
-        return getattr(library, name)
+        return getattr(embedded, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

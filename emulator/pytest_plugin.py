@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .library import Emulator
+    from .embedded import Emulator
 
 
 @pytest.fixture
 def tigerbeetle_emulator() -> Iterator[Emulator]:
     """A fresh TigerBeetle emulator: `.address` and `.cluster_id` are what a client needs."""
-    from .library import run
+    from .embedded import run
 
     with run() as emulator:
         yield emulator
