@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .faults import Faults
     from .embedded import Emulator, run
+    from .faults import Faults
 
 __all__ = ["Emulator", "Faults", "run"]
 
