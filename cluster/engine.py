@@ -99,11 +99,6 @@ def json_of(command: list[str]) -> Any:
     return json.loads(stdout(command))
 
 
-def json_lines(command: list[str]) -> list[dict[str, Any]]:
-    """The JSON objects that a command prints, one a line. Raises EngineError."""
-    return [json.loads(line) for line in stdout(command).splitlines() if line.strip()]
-
-
 def info() -> dict[str, Any]:
     """What the engine says of itself. Raises EngineError when none answers."""
     done = run(["docker", "info", "--format", "{{json .}}"])
