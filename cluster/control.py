@@ -1,0 +1,147 @@
+"""How one replica is handled on the host that holds it: the shell commands. Pure.
+
+Each runtime stops and starts a replica with its own tool, and keeps the data file in a place of its
+own. What a task does with them (back up, restore, recover, restart in turn) is the same everywhere,
+and goes through these commands, locally or over SSH. None asks anything; none needs root.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cluster import binary, data_file, engine, image, processes, volumes
+from cluster.inventory import Deployment
+
+
+class Control(Protocol):
+    """One replica's shell commands (POSIX sh), each a line of its own."""
+
+    @property
+    def data_file(self) -> str:
+        """The data file's path, as the programs in ``tigerbeetle`` and ``sh`` see it."""
+
+    @property
+    def stop(self) -> str:
+        """Stop the replica, return when its process has ended; success when none runs."""
+
+    @property
+    def start(self) -> str:
+        """Start the replica; it listens only later: ``health.wait`` waits for that."""
+
+    def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
+        """Run the server's program on files beside the data file; ``network`` to reach its peers.
+
+        Raises BinaryError where there is none.
+        """
+
+    def sh(self, script: str) -> str:
+        """Run ``script`` where the data file is, as its owner; stdin and stdout go through."""
+
+
+def of(deployment: Deployment, index: int) -> Control:
+    """The commands for replica ``index``."""
+    if deployment.runtime == "compose":
+        return _Container(deployment, index)
+    return _Process(deployment, index)
+
+
+def unlocked(control: Control, script: str) -> str:
+    """``script`` while it holds the data file's lock, which a server holds as long as it runs.
+
+    So it fails at once when the replica runs, and no replica can start before it ends. What is
+    copied this way is consistent, whoever else believes to be in charge.
+    """
+    path = shlex.quote(control.data_file)
+    return control.sh(
+        f"test -f {path} || {{ echo {path}: no such data file >&2; exit 1; }}\n"
+        f"flock -n {path} true || {{ echo {path}: its replica runs >&2; exit 1; }}\n"
+        f"exec flock -n {path} sh -c {shlex.quote(script)}"
+    )
+
+
+@dataclass(frozen=True)
+class _Process:
+    """Under the deployment's supervisor, on this machine."""
+
+    deployment: Deployment
+    index: int
+
+    @property
+    def data_file(self) -> str:
+        return str(processes.files_of(self.deployment, self.index).data)
+
+    @property
+    def stop(self) -> str:
+        # Without a supervisor nothing runs; supervisorctl would call that a failure.
+        control = shlex.quote(str(processes.socket_path(self.deployment)))
+        return f"test ! -S {control} || {self._supervisorctl('stop')}"
+
+    @property
+    def start(self) -> str:
+        return self._supervisorctl("start")
+
+    def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
+        return shlex.join([*binary.command(self.deployment), *arguments])
+
+    def sh(self, script: str) -> str:
+        return shlex.join(["sh", "-c", script])
+
+    def _supervisorctl(self, action: str) -> str:
+        program = Path(sys.executable).parent / "supervisorctl"
+        configuration = processes.config_path(self.deployment)
+        name = processes.program_name(self.index)
+        return shlex.join([str(program), "-c", str(configuration), action, name])
+
+
+@dataclass(frozen=True)
+class _Container:
+    """A service of the Compose project; its data file is in a volume, seen through our image."""
+
+    deployment: Deployment
+    index: int
+
+    @property
+    def data_file(self) -> str:
+        return f"/data/{data_file.file_name(self.deployment.cluster.id, self.index)}"
+
+    @property
+    def stop(self) -> str:
+        name = shlex.quote(self._name)
+        return f'test -z "$(docker ps --quiet --filter name=^/{name}$)" || docker stop {name}'
+
+    @property
+    def start(self) -> str:
+        return shlex.join(["docker", "start", self._name])
+
+    def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
+        return shlex.join(
+            [*self._helper(network), "--entrypoint=/tigerbeetle", self._image, *arguments]
+        )
+
+    def sh(self, script: str) -> str:
+        return shlex.join([*self._helper(), "--entrypoint=sh", self._image, "-c", script])
+
+    @property
+    def _name(self) -> str:
+        return self.deployment.cluster.replicas[self.index].name
+
+    @property
+    def _image(self) -> str:
+        return image.name(self.deployment.cluster)
+
+    def _helper(self, network: bool = False) -> list[str]:
+        """A container confined as the replica's own, with its volume and user."""
+        cluster = self.deployment.cluster
+        seccomp = cluster.seccomp
+        if seccomp != "unconfined":
+            seccomp = str(engine.REPOSITORY / seccomp)
+        reach = f"{engine.project()}_tigerbeetle-net" if network else "none"
+        return [
+            "docker", "run", "--rm", "--interactive", f"--network={reach}", "--read-only",
+            "--cap-drop=ALL", "--cap-add=IPC_LOCK", f"--security-opt=seccomp={seccomp}",
+            f"--volume={volumes.name(self.index)}:/data",
+        ]  # fmt: skip
