@@ -10,6 +10,7 @@ import pytest
 
 from cluster import binary, config
 from tests.docker.sandbox import lacks_engine
+from tests.remote.bed import lacks_bed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,11 +26,13 @@ def _lacks(marker: str) -> str | None:
         return "no genuine tigerbeetle server in TIGERBEETLE_BIN or on PATH"
     if marker == "docker":
         return lacks_engine()
+    if marker == "remote":
+        return lacks_bed()
     return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for marker in ("genuine", "docker"):
+    for marker in ("genuine", "docker", "remote"):
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and (reason := _lacks(marker)):
             for item in marked:
