@@ -21,8 +21,8 @@ NAME = "local"
 
 def deployment(cluster: Cluster) -> Deployment:
     """What inventories/local.py describes."""
-    return inventory.of_host(
-        {"deployment": NAME, "engine": image.engine_of(cluster), "runtime": "compose"}
+    return inventory.of_hosts(
+        [{"deployment": NAME, "engine": image.engine_of(cluster), "runtime": "compose"}]
     )
 
 

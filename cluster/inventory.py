@@ -10,29 +10,44 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cluster import config
+from cluster import config, servers
 from cluster.config import Cluster, ConfigError
+from cluster.servers import Server, Settings
 
 REPOSITORY = Path(__file__).parent.parent
 DEFAULT = "inventories/emulator.py"
 
 Engine = Literal["tigerbeetle", "emulator"]
-Runtime = Literal["process", "compose"]
+Runtime = Literal["process", "compose", "systemd", "docker"]
+
+#: The runtimes of servers over SSH; the others run on this machine.
+ON_SERVERS: tuple[Runtime, ...] = ("systemd", "docker")
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
-HOST_DATA = ("deployment", "engine", "runtime")
+HOST_DATA = (
+    "deployment", "engine", "runtime", "bootstrap", *Settings.model_fields,
+    *(f.alias or name for name, f in Server.model_fields.items()),
+)  # fmt: skip
 
 #: What a person is told about each engine, wherever an engine is named.
 ENGINE_LABELS: Mapping[Engine, str] = {
     "tigerbeetle": "TigerBeetle",
     "emulator": "EMULATOR (one node, no replication, not TigerBeetle)",
 }
+
+
+class InventoryError(ConfigError):
+    """What an inventory file itself found wrong, in its own one line."""
+
+    def __init__(self, line: str) -> None:
+        self.variable = "INVENTORY"
+        Exception.__init__(self, line)
 
 
 class Deployment(BaseModel):
@@ -45,6 +60,10 @@ class Deployment(BaseModel):
     runtime: Runtime
     cluster: Cluster
     state_dir: Path
+    env_file: Path = config.ENV_FILE
+    #: One per replica, in order; none for replicas on this machine.
+    servers: tuple[Server, ...] = ()
+    settings: Settings | None = None
 
     @property
     def label(self) -> str:
@@ -61,8 +80,15 @@ def on_this_machine(name: str, *, engine: Engine, runtime: Runtime) -> list[tupl
     return [("@local", {"deployment": name, "engine": engine, "runtime": runtime})]
 
 
-def of_host(data: Mapping[str, Any]) -> Deployment:
-    """The Deployment that a pyinfra host's data describes. Raises ConfigError."""
+def of_hosts(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
+    """The Deployment that the data of an inventory's pyinfra hosts describes. Raises ConfigError.
+
+    On servers ``cluster`` has the replicas' own addresses: see ``cluster.tunnel`` for a machine
+    that must not reach them.
+    """
+    data = hosts[0]
+    if data["runtime"] in ON_SERVERS:
+        return _of_servers(hosts)
     configured = config.load()
     is_published = data["runtime"] == "compose"
     cluster = configured.as_published() if is_published else configured.on_loopback()
@@ -71,8 +97,29 @@ def of_host(data: Mapping[str, Any]) -> Deployment:
         engine=data["engine"],
         runtime=data["runtime"],
         cluster=cluster,
-        state_dir=(REPOSITORY / cluster.data_dir / data["deployment"]).absolute(),
+        state_dir=_state_dir(cluster, data["deployment"]),
     )
+
+
+def _of_servers(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
+    settings = servers.settings_of(hosts[0])
+    cluster = servers.load(settings)
+    found = sorted(map(Server.of, hosts), key=lambda server: server.replica)
+    servers.check_hosts([s.hostname for s in found], cluster, is_development=settings.development)
+    return Deployment(
+        name=hosts[0]["deployment"],
+        engine=hosts[0]["engine"],
+        runtime=settings.runtime,
+        cluster=cluster,
+        state_dir=_state_dir(cluster, hosts[0]["deployment"]),
+        env_file=servers.env_path(settings),
+        servers=tuple(found),
+        settings=settings,
+    )
+
+
+def _state_dir(cluster: Cluster, name: str) -> Path:
+    return (REPOSITORY / cluster.data_dir / name).absolute()
 
 
 def read(path: str | Path | None = None) -> Deployment:
@@ -82,19 +129,19 @@ def read(path: str | Path | None = None) -> Deployment:
     if not file.is_file():
         known = ", ".join(sorted(str(f.relative_to(REPOSITORY)) for f in _inventories()))
         raise ConfigError("INVENTORY", expected=known, found=inventory, fix="name one of them")
-    config.load()  # its own error is clearer than the inventory's about it
     command = [sys.executable, "-m", "pyinfra", str(file), "debug-inventory", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     if done.returncode != 0:
-        message = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        message = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if message.startswith("error: "):
+            raise InventoryError(message.removeprefix("error: "))
         raise ConfigError(
             "INVENTORY",
             expected=f"an inventory that loads: {inventory}",
-            found=message[0].removeprefix("error: "),
+            found=message,
             fix="correct what it names",
         )
-    hosts = json.loads(done.stdout)
-    return of_host(hosts[0]["data"])
+    return of_hosts([host["data"] for host in json.loads(done.stdout)])
 
 
 def read_or_exit(path: str | Path | None = None) -> Deployment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyinfra import host
+from pyinfra import host, inventory
 from pyinfra.api.exceptions import DeployError
 
 from cluster.binary import BinaryError
@@ -13,14 +13,15 @@ from cluster.config import ConfigError
 from cluster.data_file import DataFileError
 from cluster.engine import EngineError
 from cluster.health import Unhealthy
-from cluster.inventory import HOST_DATA, Deployment, of_host
+from cluster.inventory import HOST_DATA, Deployment, of_hosts
 from cluster.readiness import NotReady
 
 
 def deployment_here() -> Deployment:
-    """The deployment of the host that the current task runs for."""
+    """The deployment that the current task's host is part of."""
+    members = list(inventory) if host.data.get("replica") is not None else [host]
     with guarded():
-        return of_host({key: host.data.get(key) for key in HOST_DATA})
+        return of_hosts([{key: h.data.get(key) for key in HOST_DATA} for h in members])
 
 
 @contextmanager

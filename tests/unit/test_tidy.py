@@ -80,6 +80,7 @@ def test_nothing_large_and_no_private_file_is_tracked() -> None:
     large = [str(f) for f in tracked() if f.stat().st_size > SIZE_MAX_BYTES]
     assert large == []
     private = [str(f) for f in tracked() if f.name.endswith((".tigerbeetle", ".local.env"))]
+    private += [str(f) for f in tracked() if f.match("env/production*.env")]
     assert private == []
 
 

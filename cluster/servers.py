@@ -1,0 +1,174 @@
+"""Servers of their own: one replica each, reached over SSH. What an inventory says about them.
+
+An inventory file calls ``on_servers``; everything is validated there, before any connection. What
+it returns is pyinfra's host data, so ``Server.of`` reads the same thing back everywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping, Sequence
+from functools import partial
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cluster import config, rules
+from cluster.config import Cluster, ConfigError
+
+REPOSITORY = Path(__file__).parent.parent
+
+ServerRuntime = Literal["systemd", "docker"]
+Reach = Literal["auto", "direct", "tunnel"]
+ImageFrom = Literal["ship", "build"]
+
+
+class Settings(BaseModel):
+    """What holds for all servers of an inventory; each field is a piece of host data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    env_file: str = Field(min_length=1, description="the private env file, see `make init-env`")
+    runtime: ServerRuntime = Field(description="systemd (no Docker needed) or docker")
+    data_dir: str = Field(
+        "/var/lib/tigerbeetle",
+        pattern=r"^(/[A-Za-z0-9._-]+)+$",
+        description="an absolute path of letters, digits, '.', '_' and '-'",
+    )
+    clients: tuple[IPv4Network, ...] = Field(
+        (), description="networks such as 10.0.9.0/24, or addresses such as 10.0.9.7/32"
+    )
+    reach: Reach = Field("auto", description="auto, direct or tunnel")
+    image_from: ImageFrom = Field("ship", description="ship or build")
+    check_clock: bool = Field(True, description="True, or False where no time service can run")
+    development: bool = Field(False, description="False, or True for a rehearsal")
+
+
+class Server(BaseModel):
+    """How one replica's server is reached: OpenSSH's words. Empty means SSH's own default."""
+
+    model_config = ConfigDict(frozen=True)
+
+    replica: int
+    hostname: str = Field(alias="ssh_hostname")
+    user: str = Field("", alias="ssh_user")
+    port: int = Field(22, alias="ssh_port")
+    key: str = Field("", alias="ssh_key")
+    known_hosts: str = Field("", alias="ssh_known_hosts_file")
+    sudo: bool = Field(False, alias="_sudo")
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Server:
+        """The server that a pyinfra host's data describes."""
+        return cls.model_validate({k: v for k, v in data.items() if v is not None})
+
+
+def on_servers(
+    name: str,
+    *,
+    ssh_hosts: Sequence[str] = (),
+    ssh_user: str = "root",
+    ssh_port: int = 22,
+    ssh_key: str = "",
+    ssh_known_hosts_file: str = "",
+    **settings: Any,
+) -> list[tuple[str, dict[str, Any]]]:
+    """The hosts of an inventory file for servers: one pyinfra host per replica, in replica order.
+
+    ``ssh_hosts`` are their SSH names; without them, the replicas' own addresses. Validates
+    everything first: bad input ends the program with exit code 2.
+    """
+    try:
+        valid = _settings(settings)
+        cluster = load(valid)
+        hosts = tuple(ssh_hosts) or tuple(str(r.ip) for r in cluster.replicas)
+        check_hosts(hosts, cluster, is_development=valid.development)
+    except ConfigError as error:
+        config.fail(error)
+    common = {
+        "deployment": name,
+        "engine": "emulator" if _is_emulator(valid, cluster) else "tigerbeetle",
+        "bootstrap": False,  # only ever set on the command line, for one deployment
+        **valid.model_dump(mode="json"),
+        "ssh_user": ssh_user,
+        "ssh_port": ssh_port,
+        "_sudo": ssh_user != "root",
+    }
+    if ssh_key:
+        common["ssh_key"] = str(Path(ssh_key).expanduser())
+    if ssh_known_hosts_file:
+        common["ssh_known_hosts_file"] = str(Path(ssh_known_hosts_file).expanduser())
+    return [
+        (replica.name, {**common, "replica": replica.index, "ssh_hostname": host})
+        for replica, host in zip(cluster.replicas, hosts, strict=True)
+    ]
+
+
+def settings_of(data: Mapping[str, Any]) -> Settings:
+    """The settings in a pyinfra host's data. Raises ConfigError."""
+    return _settings({k: data[k] for k in Settings.model_fields if data.get(k) is not None})
+
+
+def env_path(settings: Settings) -> Path:
+    """The env file's path; a relative one is inside the repository."""
+    return REPOSITORY / Path(settings.env_file).expanduser()
+
+
+def load(settings: Settings) -> Cluster:
+    """The Cluster in the inventory's private env file. Raises ConfigError."""
+    path = env_path(settings)
+    if path.is_file() and not settings.development:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigError(
+                config.shown(path),
+                expected="a file that only its owner can read (mode 600)",
+                found=f"mode {mode:o}",
+                fix=f"chmod 600 {config.shown(path)}",
+            )
+    place = partial(rules.check_servers, is_development=settings.development)
+    return config.load(path, check_place=place)
+
+
+def check_hosts(hosts: Sequence[str], cluster: Cluster, *, is_development: bool) -> None:
+    """One SSH host per replica, each another machine outside development. Raises ConfigError."""
+    if len(hosts) != len(cluster.replicas):
+        raise ConfigError(
+            "ssh_hosts",
+            expected=f"{len(cluster.replicas)} hosts, one per replica, in replica order",
+            found=len(hosts),
+            fix="name each replica's server once",
+        )
+    repeated = sorted({host for host in hosts if hosts.count(host) > 1})
+    if repeated and not is_development:
+        raise ConfigError(
+            "ssh_hosts",
+            expected="a server of its own for each replica: one failure must not take two",
+            found=f"{repeated[0]} for {hosts.count(repeated[0])} replicas",
+            fix="name another server, or set development=True for a rehearsal",
+        )
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    """Let pydantic validate, and say what it says in our one line. Raises ConfigError."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as failure:
+        error = failure.errors()[0]
+        key = str(error["loc"][0])
+        field = Settings.model_fields.get(key)
+        known = ", ".join(Settings.model_fields)
+        raise ConfigError(
+            key,
+            expected=str(field.description) if field else f"a known setting ({known})",
+            found="nothing" if error["type"] == "missing" else json.dumps(error["input"]),
+            fix="correct it in the inventory; inventories/production.example.py explains each",
+        ) from None
+
+
+def _is_emulator(settings: Settings, cluster: Cluster) -> bool:
+    """Only an image can be the emulator's: as a unit, the server is always TigerBeetle's."""
+    return settings.runtime == "docker" and cluster.is_emulator_image

@@ -1,0 +1,42 @@
+"""Servers of your own: one replica on each, over SSH. Copy this to inventories/production.py.
+
+    make init-env HOSTS="10.0.0.11 10.0.0.12 10.0.0.13"     # addresses, cluster id, token: private
+    cp inventories/production.example.py inventories/production.py
+    make up INVENTORY=inventories/production.py BOOTSTRAP=yes   # BOOTSTRAP only for the first time
+
+Neither the copy nor the env file is ever committed. Three servers survive the loss of one; six the
+loss of two: name six addresses in HOSTS. docs/servers.md goes through a first deployment.
+"""
+
+from cluster.servers import on_servers
+
+hosts = on_servers(
+    "production",
+    # The replicas' addresses, in order, with cluster id, token, release and sizes.
+    env_file="env/production.env",
+    # "systemd": the server as a hardened unit, without Docker; what TigerBeetle recommends.
+    # "docker": a hardened container with the host's network, from our image.
+    runtime="systemd",
+    # SSH: names in replica order, if they are not the replicas' own addresses.
+    # ssh_hosts=("db0.example.com", "db1.example.com", "db2.example.com"),
+    # A user other than root needs sudo without a password.
+    ssh_user="root",
+    ssh_port=22,
+    # ssh_key="~/.ssh/id_ed25519",
+    # ssh_known_hosts_file="~/.ssh/known_hosts",
+    # Where each server keeps its data file: a disk of its own, not shared with another replica.
+    data_dir="/var/lib/tigerbeetle",
+    # Who may reach the replicas' ports, beside the replicas: a firewall keeps all others out.
+    # Without any, no firewall is set up. TigerBeetle has no authentication: name as few as you can.
+    clients=("10.0.9.0/24",),
+    # How this machine reaches the ports, for status, verify and load: "direct" as a listed client,
+    # "tunnel" through SSH, "auto" direct if one of this machine's addresses is a client's.
+    reach="auto",
+    # runtime "docker": "ship" the image from here (docker save and load: no registry is needed), or
+    # "build" it on each server, whose engine pulls the base, by its digest once that is recorded.
+    image_from="ship",
+    # False only where no time service can run. Replicas need clocks that agree.
+    check_clock=True,
+    # True for a rehearsal: allows cluster id 0, the published token, two replicas on one machine.
+    development=False,
+)
