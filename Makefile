@@ -47,6 +47,11 @@ down: $(INSTALLED) ## Stop the cluster; its data stays
 	@$(PYTHON) -m cluster.inventory
 	@$(PYINFRA) $(INVENTORY) tasks.replica.stop
 
+.PHONY: restart
+restart: $(INSTALLED) ## Restart one replica after the other, the primary last, while the cluster goes on
+	@$(PYTHON) -m cluster.inventory
+	@$(PYINFRA) $(INVENTORY) tasks.replica.restart
+
 .PHONY: status
 status: $(INSTALLED) ## Show each replica, and whether the cluster commits; WATCH=yes goes on, JSON=yes is for programs
 	@$(PYTHON) -m cluster.status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)

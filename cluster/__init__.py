@@ -9,5 +9,6 @@ Layers, lowest first; no module imports upward:
 - ``log_lines``   what the lines of a log mean; ``watch`` follows them
 - ``canary``      one commit and one read through the official client
 - ``inventory``   a pyinfra inventory read as a ``Deployment``
+- ``rollout``     one replica after the other, gated, whatever is done to each
 - ``health``, ``status``, ``pin``  the commands behind the Makefile
 """

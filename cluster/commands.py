@@ -103,12 +103,7 @@ def down_volumes(cluster: Cluster, options: argparse.Namespace) -> None:
 
 def restart(cluster: Cluster, options: argparse.Namespace) -> None:
     """Restart one replica at a time; the cluster goes on committing."""
-    engine.info()
-    if len(containers.of_replicas(cluster)) < len(cluster.replicas):
-        raise engine.EngineError(
-            "restart: expected every replica to have a container, found fewer. "
-            "Fix: make compose-tb-up"
-        )
+    compose.refuse_incomplete(cluster)
     compose.restart(cluster)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping
 
-from cluster import containers, diagnoses, engine, health, image, inventory, volumes
+from cluster import containers, diagnoses, engine, health, image, inventory, rollout, volumes
 from cluster.config import Cluster
 from cluster.containers import Container
 from cluster.engine import EngineError
@@ -57,19 +57,8 @@ def start(cluster: Cluster) -> None:
     """
     stale = stale_replicas(cluster)
     running = {i for i, c in containers.of_replicas(cluster).items() if c.pid}
-    stopped, outdated = stale - running, stale & running
-    if stopped:
-        _up(stopped)
-    if not outdated:
-        return
-    if stopped:
-        await_commit(cluster)
-    if not health.probe(deployment(cluster)).commits:
-        _up(outdated)  # nothing is lost by restarting all of a cluster that serves nobody
-        return
-    for index in sorted(outdated):
-        _up({index})
-        await_commit(cluster)
+    act = _actions(cluster, _up)
+    rollout.renew("new settings", stale - running, stale & running, act)
 
 
 def stale_replicas(cluster: Cluster) -> set[int]:
@@ -87,10 +76,12 @@ def stale_replicas(cluster: Cluster) -> set[int]:
 
 
 def restart(cluster: Cluster) -> None:
-    """Restart one replica at a time, the next only when the cluster commits again."""
-    for replica in cluster.replicas:
-        _show(engine.compose("restart", f"tigerbeetle-{replica.index}"))
-        await_commit(cluster)
+    """Restart one replica at a time, the next only when the cluster commits again.
+
+    Raises EngineError when Docker refuses, Unhealthy when the cluster cannot spare a replica.
+    """
+    act = _actions(cluster, lambda index: _show(engine.compose("restart", f"tigerbeetle-{index}")))
+    rollout.roll("restart", {replica.index for replica in cluster.replicas}, act)
 
 
 def stop(*, with_volumes: bool = False) -> None:
@@ -113,6 +104,17 @@ def await_commit(
         raise health.Unhealthy(f"{known}\n{unhealthy}") if known else unhealthy from None
 
 
+def refuse_incomplete(cluster: Cluster) -> None:
+    """Raises EngineError when a replica has no container: there is nothing to restart."""
+    engine.info()
+    found = len(containers.of_replicas(cluster))
+    if found < len(cluster.replicas):
+        raise EngineError(
+            f"restart: expected every replica to have a container, found {found} of "
+            f"{len(cluster.replicas)}. Fix: make compose-tb-up"
+        )
+
+
 def refuse_while_in_use(cluster: Cluster) -> None:
     """Raises EngineError when a replica runs, or a one-off container, such as another format."""
     running = [c.name for c in containers.of_replicas(cluster).values() if c.state != "exited"]
@@ -124,9 +126,15 @@ def refuse_while_in_use(cluster: Cluster) -> None:
         )
 
 
-def _up(indexes: set[int]) -> None:
-    services = [f"tigerbeetle-{index}" for index in sorted(indexes)]
-    _show(engine.compose("up", "--detach", "--no-deps", "--no-build", *services))
+def _actions(cluster: Cluster, step: Callable[[int], None]) -> rollout.Actions:
+    return rollout.of_deployment(
+        deployment(cluster), step, settle=lambda index: await_commit(cluster)
+    )
+
+
+def _up(index: int) -> None:
+    service = f"tigerbeetle-{index}"
+    _show(engine.compose("up", "--detach", "--no-deps", "--no-build", service))
 
 
 def _is_as_configured(

@@ -52,6 +52,15 @@ def wait_until_committing() -> None:
     python.call(name="Wait until the cluster commits", function=_await_commit, cluster=cluster)
 
 
+@deploy("Restart the replicas in turn")
+def restart() -> None:
+    """Restart one replica at a time, the primary last, the next only when the cluster commits."""
+    with guarded():
+        cluster = config.load()
+        compose.refuse_incomplete(cluster)
+    python.call(name="Restart each replica", function=_restart, cluster=cluster)
+
+
 @deploy("Stop the replicas")
 def stop() -> None:
     """Stop and remove the containers; the volumes stay. Nothing to do when there are none."""
@@ -72,6 +81,11 @@ def _format(cluster: config.Cluster) -> None:
 def _start(cluster: config.Cluster) -> None:
     with guarded():
         compose.start(cluster)
+
+
+def _restart(cluster: config.Cluster) -> None:
+    with guarded():
+        compose.restart(cluster)
 
 
 def _await_commit(cluster: config.Cluster) -> None:

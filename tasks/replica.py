@@ -9,9 +9,10 @@ from typing import Any
 
 from pyinfra import host, logger
 from pyinfra.api import deploy
+from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, python, server
 
-from cluster import binary, config, health, processes
+from cluster import binary, config, health, processes, rollout
 from cluster.inventory import REPOSITORY, Deployment
 from monitoring import planned
 from tasks import compose
@@ -42,11 +43,31 @@ def start() -> None:
         _shell("Start the supervisor and its replicas", unset + _supervisord(deployment))
         return
     if written.will_change:
-        _restart_in_turn(deployment)
+        python.call(
+            name="Give each replica its new settings", function=_renew, deployment=deployment
+        )
+        return
     for index, process in states.items():
         if not process.pid:
             program = processes.program_name(index)
             _shell(f"Start replica {index}", _supervisorctl(deployment, "start", program))
+
+
+@deploy("Restart the replicas in turn")
+def restart() -> None:
+    """Restart one replica at a time, the primary last, the next only when the cluster commits."""
+    deployment = deployment_here()
+    if deployment.runtime == "compose":
+        compose.restart()
+        return
+    states = processes.states(deployment) or {}
+    if len(states) < len(deployment.cluster.replicas):
+        raise DeployError(
+            f"restart: expected every replica under its supervisor, found {len(states)} of "
+            f"{len(deployment.cluster.replicas)}. Fix: make up INVENTORY="
+            f"inventories/{deployment.name}.py"
+        )
+    python.call(name="Restart each replica", function=_restart, deployment=deployment)
 
 
 @deploy("Wait until the cluster commits")
@@ -88,23 +109,45 @@ def stop() -> None:
     )
 
 
-def _restart_in_turn(deployment: Deployment) -> None:
-    """Give each replica its new settings, the next only when the cluster commits with it."""
-    for replica in deployment.cluster.replicas:
-        _shell(
-            f"Restart replica {replica.index} with its new settings",
-            _supervisorctl(deployment, "update", processes.program_name(replica.index)),
-        )
-        python.call(
-            name=f"Wait until the cluster commits with replica {replica.index}",
-            function=_await_commit,
-            deployment=deployment,
-        )
+def _renew(deployment: Deployment) -> None:
+    """``update`` stops, forgets and starts a program whose settings have changed."""
+    states = processes.states(deployment) or {}
+    running = {index for index, process in states.items() if process.pid}
+
+    def step(index: int) -> None:
+        _control(deployment, "update", index)
+        if (processes.states(deployment) or {})[index].state in ("FATAL", "EXITED", "STOPPED"):
+            _control(deployment, "start", index)  # `update` leaves alone what is as configured
+
+    with guarded():
+        act = rollout.of_deployment(deployment, step, tell=_tell)
+        rollout.renew("new settings", states.keys() - running, running, act)
+
+
+def _restart(deployment: Deployment) -> None:
+    def step(index: int) -> None:
+        _control(deployment, "restart", index)
+
+    with guarded():
+        act = rollout.of_deployment(deployment, step, tell=_tell)
+        rollout.roll("restart", {r.index for r in deployment.cluster.replicas}, act)
+
+
+def _control(deployment: Deployment, action: str, index: int) -> None:
+    """Have supervisor do it now: the order is only known while the deploy runs."""
+    command = _supervisorctl(deployment, action, processes.program_name(index))
+    done, output = host.run_shell_command(command)
+    if not done:
+        raise DeployError(f"replica {index}: `{command}` failed: {output.output}")
+
+
+def _tell(said: str) -> None:
+    logger.info(f"    {said}")
 
 
 def _await_commit(deployment: Deployment) -> None:
     with guarded():
-        health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
+        health.wait(deployment, on_progress=_tell)
     _announce(deployment, is_planned=False)
 
 

@@ -83,6 +83,10 @@ class Sandbox:
         """``pyinfra --yes INVENTORY ARGUMENTS``."""
         return self.run("pyinfra", "--yes", self.inventory, *arguments, timeout_s=DEPLOY_TIMEOUT_S)
 
+    def supervise(self, *action: str) -> None:
+        """``supervisorctl ACTION``, behind the project's back; what it ends with is not checked."""
+        self.run("supervisorctl", "-c", str(self.state_dir / "supervisord.conf"), *action)
+
     def pids(self) -> list[int]:
         """The replicas' process ids, from their pid files."""
         files = sorted(self.state_dir.glob("replica-*/replica.pid"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import psutil
@@ -45,10 +46,10 @@ def test_a_changed_setting_restarts_every_replica_and_nothing_else_does(
     done = deployed.up()
     assert done.returncode == 0, done.stderr[-4000:]
     assert set(deployed.pids()).isdisjoint(before)
-    steps = [line for line in done.stderr.splitlines() if "Starting operation: Start" in line]
-    for index in range(3):  # each restart is followed by its own wait
-        restart = next(i for i, line in enumerate(steps) if f"Restart replica {index}" in line)
-        assert f"commits with replica {index}" in steps[restart + 1]
+    told = [line for line in done.stderr.splitlines() if "new settings: replica" in line]
+    steps = [re.sub(r".*replica (\d) (\(|is back).*", r"\1 \2", line) for line in told]
+    assert sorted(steps[::2]) == ["0 (", "1 (", "2 ("]
+    assert steps[1::2] == [step.replace("(", "is back") for step in steps[::2]]
 
 
 def test_a_dry_run_of_a_new_cluster_makes_nothing(emulator: Sandbox) -> None:
