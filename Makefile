@@ -47,6 +47,10 @@ down: $(INSTALLED) ## Stop the cluster; its data stays
 	@$(PYTHON) -m cluster.inventory
 	@$(PYINFRA) $(INVENTORY) tasks.replica.stop
 
+.PHONY: init-env
+init-env: $(INSTALLED) ## Write a private env file with a cluster id and token of its own: HOSTS="10.0.0.11 ..." PORT= OUT=
+	@$(PYTHON) -m cluster.env_file $(if $(OUT),--out $(OUT)) $(if $(PORT),--port $(PORT)) $(HOSTS)
+
 .PHONY: restart
 restart: $(INSTALLED) ## Restart one replica after the other, the primary last, while the cluster goes on
 	@$(PYTHON) -m cluster.inventory

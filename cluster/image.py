@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from cluster import config, engine, release
+from cluster import config, engine
 from cluster.config import Cluster
+from cluster.env_file import record
 from cluster.inventory import Engine
 
 DOCKERFILE = engine.REPOSITORY / "files" / "tigerbeetle" / "Dockerfile"
@@ -116,7 +117,7 @@ def pin(cluster: Cluster, env_file: Path) -> str:
             f"{base(cluster)} built or loaded here, which has no digest. Fix: docker rmi "
             f"{base(cluster)}, then again, over a connection you trust"
         )
-    release.record(env_file, f"{config.PREFIX}IMAGE_DIGEST", digest)
+    record(env_file, f"{config.PREFIX}IMAGE_DIGEST", digest)
     return digest
 
 

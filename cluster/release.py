@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import http.client
 import platform
-import re
 import sys
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from cluster import binary, config
 from cluster.config import Cluster
+from cluster.env_file import record
 
 _TIMEOUT_S = 60
 _CHUNK_BYTES = 1024**2
@@ -92,21 +92,6 @@ def install(body: bytes, target: Path) -> None:
     partial.write_bytes(program)
     partial.chmod(0o755)
     partial.replace(target)
-
-
-def record(env_file: Path, variable: str, value: str) -> None:
-    """Set one variable in the env file, keeping every other byte. It must be there already."""
-    text = env_file.read_text(encoding="utf-8")
-    line = re.compile(rf"^{re.escape(variable)}=.*$", re.MULTILINE)
-    changed, count = line.subn(f"{variable}={value}", text)
-    if count != 1:
-        raise ReleaseError(
-            f"{env_file}: expected one line {variable}=, found {count}. "
-            "Fix: restore the line, empty"
-        )
-    partial = env_file.with_suffix(".partial")
-    partial.write_text(changed, encoding="utf-8")
-    partial.replace(env_file)
 
 
 def download(cluster: Cluster) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import binary, config, release
+from cluster import binary, config
 from cluster.config import ENV_FILE, PREFIX
 from tests.web import serving
 
@@ -139,10 +139,3 @@ def test_no_checksum_or_digest_was_made_up() -> None:
     committed = config.read(ENV_FILE, {})
     for variable in ("SHA256_X86_64", "SHA256_AARCH64", "IMAGE_DIGEST"):
         assert committed[f"{PREFIX}{variable}"] == ""
-
-
-def test_the_env_file_must_have_the_line_to_record(tmp_path: Path) -> None:
-    file = tmp_path / "x.env"
-    file.write_text("A=1\n")
-    with pytest.raises(release.ReleaseError, match="expected one line B=, found 0"):
-        release.record(file, "B", "2")
