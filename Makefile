@@ -183,6 +183,10 @@ report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the newe
 capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS=
 	@$(PYTHON) -m loadtests.capacity $(if $(P99_MS),--p99-ms $(P99_MS)) $(if $(USERS),--users $(USERS)) $(LOAD)
 
+.PHONY: workload
+workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operation recorded, then judge the history
+	@run=$$($(PYTHON) -m loadtests.workload --run-time $(DURATION)) && $(PYTHON) -m loadtests.checker --run $$run
+
 .PHONY: load-compare
 load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=
 	@$(PYTHON) -m loadtests.compare $(A) $(B)

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from . import aegis
 from .addresses import Address, AddressError, parse
-from .faults import Faults
+from .faults import LIES, Faults
 from .inspect_file import superblock_lines
 from .journal import DataFileError, FileJournal, Identity, format_file
 from .log import to_stderr
@@ -137,6 +137,10 @@ def add_fault_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--fault-evict", type=float, default=0.0, metavar="RATE")
     group.add_argument("--fault-stop-every", type=float, default=0.0, metavar="SECONDS")
     group.add_argument("--fault-stop-for", type=float, default=1.0, metavar="SECONDS")
+    for lie in LIES:
+        group.add_argument(
+            f"--fault-{lie.replace('_', '-')}", type=float, default=0.0, metavar="RATE"
+        )
 
 
 def command_format(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+LIES = ("lose_commits", "double_transfers", "stale_reads")
+
 
 @dataclass
 class Faults:
@@ -21,16 +23,25 @@ class Faults:
     evict: float = 0.0  # a request is not executed, its client is evicted
     stop_every: float = 0.0  # after this long all connections and listeners are closed ...
     stop_for: float = 1.0  # ... and come back after this long
+    # What a ledger must never do, to check those who check it: see `lies`.
+    lose_commits: float = 0.0  # transfers are acknowledged, and not created
+    double_transfers: float = 0.0  # created transfers move their amount twice
+    stale_reads: float = 0.0  # a lookup of accounts is answered as the first time it was asked
     _random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("drop_replies", "refuse", "evict"):
+        for name in ("drop_replies", "refuse", "evict", *LIES):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a rate 0..1, found {getattr(self, name)}")
         for name in ("latency", "latency_jitter", "stop_every", "stop_for"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected seconds >= 0, found {getattr(self, name)}")
         self._random = random.Random(self.seed)  # noqa: S311 reproducible, not secret
+
+    @property
+    def are_lies(self) -> bool:
+        """Whether any of the wrong answers is on."""
+        return bool(self.lose_commits or self.double_transfers or self.stale_reads)
 
     def strikes(self, rate: float) -> bool:
         """Whether a fault of this rate happens now."""

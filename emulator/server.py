@@ -11,6 +11,7 @@ from .addresses import Address, listen
 from .aegis import Buffer
 from .connection import Connection
 from .faults import Faults
+from .lies import Liar
 from .log import Log, silent
 from .loop import Loop
 from .replica import Message, Replica
@@ -71,6 +72,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop`. Raises DataFileError when the journal fails."""
+        self.replica.execute = Liar(self.replica.ledger, self.faults).execute
         self._loop.after(PULSE_INTERVAL, self._tick)
         if self.faults.stop_every:
             self._loop.after(self.faults.stop_every, self._fault_stop)

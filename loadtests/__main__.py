@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from rich.table import Table
 
 from loadtests import gate, report, runs
 from loadtests.audit import CONNECT_TIMEOUT_S, audit
+from loadtests.options import seconds
 from loadtests.result import Audit, Result, read_result
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
@@ -141,14 +141,6 @@ def _spread(values: list[float]) -> str:
 
 def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def seconds(text: str) -> int:
-    """A duration as locust takes it: 20, 20s, 5m, 1h. Raises ValueError."""
-    found = re.fullmatch(r"(\d+)([smh]?)", text.strip())
-    if found is None:
-        raise ValueError(f"expected a duration such as 20s or 5m, found {text!r}")
-    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from loadtests.bank import HOLD_TIMEOUT_S
@@ -73,3 +74,11 @@ def _add(
     parser.add_argument(
         f"--{name}", help=text, default=default, type=convert, env_var=environment, **more
     )
+
+
+def seconds(text: str) -> int:
+    """A duration as locust takes it: 20, 20s, 5m, 1h. Raises ValueError."""
+    found = re.fullmatch(r"(\d+)([smh]?)", text.strip())
+    if found is None:
+        raise ValueError(f"expected a duration such as 20s or 5m, found {text!r}")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]

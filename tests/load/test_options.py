@@ -84,13 +84,13 @@ def test_an_inventory_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -
     ("text", "expected"), [("20", 20), ("20s", 20), ("5m", 300), ("1h", 3600), (" 7 ", 7)]
 )
 def test_a_duration_is_read_as_locust_reads_it(text: str, expected: int) -> None:
-    assert program.seconds(text) == expected
+    assert options.seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "s", "5 minutes", "-3", "1.5", "1d"])
 def test_a_duration_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration such as 20s or 5m"):
-        program.seconds(text)
+        options.seconds(text)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,278 @@
+"""A load whose every operation is recorded: ``python -m loadtests.workload --run-time 20s``.
+
+Some workers act on a few shared wallets, each with a client of its own, and write down what they
+asked and what came back: ``history.jsonl``. For the checker, not for figures: small requests, one
+at a time for each worker. A request without an answer within the deadline has an unknown outcome;
+its client is thrown away, and a new one sends the same ids again. At the end, when every hold has
+timed out, everything is read once more. SIGTERM ends a run early, and in order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from dataclasses import dataclass, replace
+from itertools import count
+
+import gevent
+import numpy as np
+import tigerbeetle as tb
+
+from loadtests import records, runs, target
+from loadtests.bridge import PACKET_ERRORS, BridgeError, NativeClient, Reply, Unanswered
+from loadtests.gate import EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
+from loadtests.history import CREATED, EXISTS, Operation, Outcome, Writer
+from loadtests.options import seconds
+from loadtests.packing import pack_accounts, pack_transfers, unpack_accounts, unpack_transfers
+from loadtests.result import Target
+from loadtests.scenario import HOLD_TIMEOUT_S, Request, Scenario, World
+
+WORKERS = 6  # of the 64 sessions a cluster keeps: room for the clients that are thrown away
+DEADLINE_S = 6.0
+#: A new client's first request waits for its session, too: a second, when all is well.
+CONNECT_S = 3.0
+#: Between two operations of a worker: the checker and a reader of the history have their limits.
+PAUSE_S = 0.01
+#: How long the cluster may take to answer at the start and at the end.
+PATIENCE_S = 60.0
+#: Expiries are carried out a little after they are due.
+EXPIRY_SLACK_S = 3.0
+_BATCH = 2000
+
+_OPERATIONS = {
+    "create_accounts": tb.Operation.CREATE_ACCOUNTS,
+    "create_transfers": tb.Operation.CREATE_TRANSFERS,
+    "lookup_accounts": tb.Operation.LOOKUP_ACCOUNTS,
+    "lookup_transfers": tb.Operation.LOOKUP_TRANSFERS,
+    "query_transfers": tb.Operation.QUERY_TRANSFERS,
+}
+_STATUSES = {
+    "create_accounts": {int(s): s.name.lower() for s in tb.CreateAccountStatus},
+    "create_transfers": {int(s): s.name.lower() for s in tb.CreateTransferStatus},
+}
+
+
+@dataclass
+class Recording:
+    """What all workers share."""
+
+    cluster_id: int
+    addresses: str
+    world: World
+    writer: Writer
+
+    def __post_init__(self) -> None:
+        self.number = count(1).__next__
+        self.sent: dict[int, None] = {}  # transfer ids, in order
+        self.last_hold = 0.0
+        self.acknowledged = 0
+
+
+class Caller:
+    """One worker's client: asks, waits within the deadline, records."""
+
+    def __init__(self, recording: Recording, worker: int, deadline_s: float) -> None:
+        self.recording, self.worker, self.deadline_s = recording, worker, deadline_s
+        self.session = 0
+        self._client: NativeClient | None = None
+
+    def ask(self, request: Request, *, final: bool = False, body: bytes = b"") -> Operation:
+        """Send one request, and record it with its outcome. ``body`` is a query's, packed.
+
+        Raises BridgeError when the cluster refuses to serve.
+        """
+        recording = self.recording
+        operation = Operation(
+            number=recording.number(), worker=self.worker, session=self.session, kind=request.kind,
+            action=request.action, invoked=time.monotonic_ns(), ids=request.ids,
+            transfers=request.transfers, accounts=request.accounts, final=final,
+        )  # fmt: skip
+        recording.sent |= dict.fromkeys(one.id for one in request.transfers)
+        if any(one.timeout for one in request.transfers):
+            recording.last_hold = time.monotonic()
+        operation = self._outcome(operation, body or _packed(request))
+        recording.writer.add(operation)
+        recording.acknowledged += operation.statuses.count(CREATED)
+        return operation
+
+    def _outcome(self, operation: Operation, body: bytes) -> Operation:
+        deadline_s = self.deadline_s
+        if self._client is None:
+            self._client = NativeClient(self.recording.cluster_id, self.recording.addresses)
+            deadline_s += CONNECT_S
+        try:
+            reply = self._client.call(_OPERATIONS[operation.kind], body, deadline_s)
+        except Unanswered:
+            self.close()
+            return operation
+        completed = time.monotonic_ns()
+        if reply.status != tb.PacketStatus.OK:
+            # Evicted, or shut down: whether the cluster has executed it is not said.
+            self.close()
+            if reply.status in (3, 4):
+                raise BridgeError(PACKET_ERRORS[reply.status])
+            return operation
+        return answered(replace(operation, completed=completed), reply)
+
+    def close(self) -> None:
+        """Throw the client away; the next request makes a new one."""
+        client, self._client = self._client, None
+        self.session += 1
+        if client:
+            gevent.spawn(client.close)  # bounded, but it may take as long as the bound
+
+
+def answered(operation: Operation, reply: Reply) -> Operation:
+    """The operation with what its reply says."""
+    if operation.is_create:
+        results = np.frombuffer(reply.body, records.RESULT)
+        names = _STATUSES[operation.kind]
+        statuses = tuple(names[code] for code in results["status"].tolist())
+        outcome: Outcome = "ok" if set(statuses) <= {CREATED, EXISTS} else "rejected"
+        return replace(
+            operation, outcome=outcome, timestamp=reply.timestamp, statuses=statuses,
+            timestamps=tuple(results["timestamp"].tolist()),
+        )  # fmt: skip
+    operation = replace(operation, outcome="ok", timestamp=reply.timestamp)
+    if operation.kind == "lookup_accounts":
+        return replace(operation, found_accounts=unpack_accounts(reply.body))
+    return replace(operation, found_transfers=unpack_transfers(reply.body))
+
+
+def _packed(request: Request) -> bytes:
+    if request.kind == "create_accounts":
+        return pack_accounts(request.accounts).tobytes()
+    if request.kind == "create_transfers":
+        return pack_transfers(request.transfers).tobytes()
+    return b"".join(one.to_bytes(16, "little") for one in request.ids)
+
+
+class Workload:
+    """Set up, act until told to stop, settle, read everything."""
+
+    def __init__(self, recording: Recording, workers: int, deadline_s: float, seed: int) -> None:
+        self.recording = recording
+        self.stopping = gevent.event.Event()
+        self._head = Caller(recording, workers, PATIENCE_S)
+        self._callers = [Caller(recording, worker, deadline_s) for worker in range(workers)]
+        self._scenarios = [Scenario(recording.world, worker, seed) for worker in range(workers)]
+
+    def run(self, seconds: float) -> bool:
+        """The whole run; False when the cluster did not answer to the end."""
+        setup = Request("create_accounts", "setup", accounts=self.recording.world.accounts())
+        if self._head.ask(setup).outcome == "unknown":
+            return False
+        _say("started")
+        acting = [gevent.spawn(self._act, caller) for caller in self._callers]
+        self.stopping.wait(seconds)
+        self.stopping.set()
+        gevent.joinall(acting, raise_error=True)
+        _say(f"settling: {self.recording.acknowledged:,} transfers acknowledged")
+        return self._finish()
+
+    def _act(self, caller: Caller) -> None:
+        scenario = self._scenarios[caller.worker]
+        while not self.stopping.is_set():
+            request = scenario.next()
+            while True:
+                operation = caller.ask(request)
+                if operation.outcome != "unknown" or self.stopping.is_set():
+                    break
+                if not request.transfers:
+                    break
+            scenario.learn(request, operation.statuses)
+            gevent.sleep(PAUSE_S)
+        caller.close()
+
+    def _finish(self) -> bool:
+        """The final reads, when nothing is pending any more."""
+        begun = time.monotonic()
+        expires = self.recording.last_hold + HOLD_TIMEOUT_S + EXPIRY_SLACK_S
+        accounts = tuple(one.id for one in self.recording.world.accounts())
+        balances = Request("lookup_accounts", "all accounts", ids=accounts)
+        while True:
+            found = self._head.ask(balances)
+            if found.outcome == "unknown":
+                return False
+            pending = any(one.debits_pending for one in found.found_accounts)
+            is_quiet = time.monotonic() > begun + EXPIRY_SLACK_S
+            if (is_quiet and not pending) or time.monotonic() > max(expires, begun) + PATIENCE_S:
+                break
+            gevent.sleep(0.5)
+        asked = [*self._queries(), *self._lookups(), self._head.ask(balances, final=True)]
+        self._head.close()
+        return all(operation.outcome == "ok" for operation in asked)
+
+    def _lookups(self) -> list[Operation]:
+        ids = tuple(self.recording.sent)
+        parts = (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+        return [
+            self._head.ask(Request("lookup_transfers", "all transfers", ids=part), final=True)
+            for part in parts
+        ]
+
+    def _queries(self) -> list[Operation]:
+        """Whatever carries the run's tag, sent or not, page by page."""
+        query = np.zeros(1, records.QUERY_FILTER)
+        query["user_data_64"], query["limit"] = self.recording.world.tag, _BATCH
+        request, pages = Request("query_transfers", "all of the run"), []
+        while True:
+            page = self._head.ask(request, final=True, body=query.tobytes())
+            pages.append(page)
+            if len(page.found_transfers) < _BATCH:
+                return pages
+            query["timestamp_min"] = page.found_transfers[-1].timestamp + 1
+
+
+def _say(text: str) -> None:
+    print(f"workload: {text}", file=sys.stderr, flush=True)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.workload", description=__doc__)
+    parser.add_argument("--run-time", type=seconds, default=20, help="the workers act: 20s, 5m")
+    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--deadline-s", type=float, default=DEADLINE_S)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--run-id", help="default: from the time")
+    parser.add_argument("--cluster-id")
+    parser.add_argument("--addresses", help="instead of the cluster that INVENTORY names")
+    options = parser.parse_args(arguments)
+    if not 1 <= options.workers <= 16:
+        parser.error(f"--workers: expected 1 to 16, found {options.workers}")
+    if options.run_time < 1 or options.deadline_s <= 0:
+        parser.error("--run-time, --deadline-s: expected more than 0")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program. Exit codes: 0 recorded to the end, 2 wrong usage, 4 the cluster went away."""
+    options = parse(arguments)
+    tag = runs.new_tag()
+    try:
+        goal: Target = target.resolve(
+            cluster_id=options.cluster_id, addresses=options.addresses, engine=None
+        )
+    except Exception as error:  # ConfigError or ValueError, both of one line
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    run = runs.directory() / (options.run_id or runs.name_of(tag))
+    recording = Recording(int(goal.cluster_id), goal.addresses, World(tag), Writer(run))
+    workload = Workload(recording, options.workers, options.deadline_s, options.seed)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, workload.stopping.set)
+    try:
+        is_whole = workload.run(options.run_time)
+    except BridgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    recording.writer.close()
+    print(run)
+    return EXIT_PASSED if is_whole else EXIT_UNKNOWN
+
+
+if __name__ == "__main__":
+    sys.exit(main())

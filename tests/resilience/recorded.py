@@ -1,0 +1,88 @@
+"""Runs of the recorded workload, as a program of its own, and what the checker says of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.inventory import REPOSITORY
+from loadtests import history
+from loadtests.checker import check
+from loadtests.history import History
+from loadtests.proof import verdict_of
+from loadtests.result import Check
+
+#: From SIGTERM to the end: holds time out, then everything is read.
+SETTLE_TIMEOUT_S = 120
+
+
+@dataclass
+class Recorded:
+    """A finished run."""
+
+    run: Path
+    exit_code: int
+    history: History
+    checks: list[Check]
+
+    @property
+    def verdict(self) -> str:
+        return verdict_of(self.checks)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        return {c.name: c.detail for c in self.checks if c.verdict != "passed"}
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(o.statuses.count("created") for o in self.history.operations)
+
+
+class Workload:
+    """The running program. ``finish`` ends it, unless it has ended by itself."""
+
+    def __init__(self, addresses: str, cluster_id: int, runs: Path, **options: float) -> None:
+        self._runs = runs
+        self.run = runs / f"run-{len(list(runs.glob('run-*')))}"
+        more = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "loadtests.workload", f"--addresses={addresses}",
+                f"--cluster-id={cluster_id}", f"--run-id={self.run.name}", *more,
+            ],
+            cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(runs)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stderr
+        said = self._process.stderr.readline()
+        assert "started" in said, said + self._process.stderr.read()
+
+    def finish(self) -> Recorded:
+        """Tell it to stop, wait for the final reads, check."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, timeout_s: float = SETTLE_TIMEOUT_S) -> Recorded:
+        """Wait for its end, check."""
+        _, said = self._process.communicate(timeout=timeout_s)
+        assert self._process.returncode in (0, 4), said
+        return self.read()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def read(self) -> Recorded:
+        """What it has written so far, checked."""
+        whole = history.read(self.run)
+        return Recorded(self.run, self._process.returncode, whole, check(whole))
+
+    def close(self) -> None:
+        """End it, if something went wrong before ``finish``."""
+        if self._process.poll() is None:
+            self.kill()

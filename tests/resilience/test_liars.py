@@ -1,0 +1,58 @@
+"""The whole chain against the emulator: honest ones pass under faults, liars are convicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import emulator
+from emulator.faults import Faults
+from tests.resilience.recorded import Recorded, Workload
+
+
+def recorded(faults: Faults, runs: Path, **options: float) -> Recorded:
+    with emulator.run(cluster=7, faults=faults) as cluster:
+        workload = Workload(cluster.address, 7, runs, **options)
+        try:
+            return workload.wait()
+        finally:
+            workload.close()
+
+
+def test_an_honest_emulator_that_comes_and_goes_is_passed(tmp_path: Path) -> None:
+    faults = Faults(drop_replies=0.03, stop_every=2.0, stop_for=0.3, latency_jitter=0.01)
+    found = recorded(faults, tmp_path, run_time=5, deadline_s=0.25)
+    assert found.failed == {}
+    assert found.exit_code == 0
+    assert found.acknowledged > 100
+    unknown = [o for o in found.history.operations if o.outcome == "unknown"]
+    assert len(unknown) > 5  # else nothing was resolved
+
+
+@pytest.mark.parametrize(
+    ("lie", "rate", "convicted_by"),
+    [
+        ("lose_commits", 0.05, {"acknowledged", "answers", "reads"}),
+        ("double_transfers", 0.05, {"balances", "reads"}),
+        ("stale_reads", 0.5, {"reads", "posted never decreases"}),
+    ],
+)
+def test_an_emulator_that_lies_is_convicted(
+    lie: str, rate: float, convicted_by: set[str], tmp_path: Path
+) -> None:
+    found = recorded(Faults(**{lie: rate}), tmp_path, run_time=3)  # type: ignore[arg-type]
+    assert found.verdict == "failed"
+    assert convicted_by <= found.failed.keys(), found.failed
+
+
+def test_a_cluster_that_went_away_leaves_a_history_that_is_never_passed(tmp_path: Path) -> None:
+    with emulator.run(cluster=7) as cluster:
+        workload = Workload(cluster.address, 7, tmp_path, run_time=2, deadline_s=0.5)
+        try:
+            workload.kill()
+            found = workload.read()
+        finally:
+            workload.close()
+    assert found.verdict == "unknown"
+    assert "cut off" in found.failed["history complete"]
