@@ -128,6 +128,20 @@ compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's co
 doctor: $(INSTALLED) ## Say what is wrong with the cluster in Docker, why, and what to do
 	@$(PYTHON) -m cluster.doctor
 
+### Backup and repair
+
+.PHONY: backup
+backup: $(INSTALLED) ## Back up all data files of one moment; a short stop of all replicas. KEEP= (7) BACKUP_DIR= (backups/)
+	@$(PYTHON) -m cluster.backup $(if $(KEEP),--keep $(KEEP))
+
+.PHONY: backup-verify
+backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the newest)
+	@$(PYTHON) -m cluster.backup_verify $(if $(FROM),--from $(FROM))
+
+.PHONY: restore
+restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes)
+	@$(PYTHON) -m cluster.restore --from "$(FROM)"
+
 ### Monitoring: needs LU_CFG_TIGERBEETLE_STATSD
 
 .PHONY: monitor-up

@@ -32,6 +32,10 @@ class Control(Protocol):
     def start(self) -> str:
         """Start the replica; it listens only later: ``health.wait`` waits for that."""
 
+    @property
+    def prepare(self) -> str:
+        """Make the place where the data file belongs; nothing to do when it is there."""
+
     def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
         """Run the server's program on files beside the data file; ``network`` to reach its peers.
 
@@ -84,6 +88,11 @@ class _Process:
     def start(self) -> str:
         return self._supervisorctl("start")
 
+    @property
+    def prepare(self) -> str:
+        directory = processes.files_of(self.deployment, self.index).directory
+        return f"umask 077; mkdir -p {shlex.quote(str(directory))}"
+
     def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
         return shlex.join([*binary.command(self.deployment), *arguments])
 
@@ -116,6 +125,14 @@ class _Container:
     @property
     def start(self) -> str:
         return shlex.join(["docker", "start", self._name])
+
+    @property
+    def prepare(self) -> str:
+        # Compose makes network and volume, so that they carry its labels.
+        service = f"tigerbeetle-{self.index}"
+        return engine.shell(
+            engine.compose("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint=true", service)
+        )
 
     def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
         return shlex.join(

@@ -14,10 +14,10 @@ from typing import Literal
 
 from cluster.config import Cluster
 
-#: A field on which at least three of the four copies of the superblock agree.
-_FIELD = re.compile(
-    r"^(?:\|\|\|.|\|\|.\||\|.\|\||.\|\|\|) (\S+?)=(\S+)$", re.MULTILINE
-)  # fmt: skip
+#: At least three of the four copies of the superblock agree.
+_AGREED = r"^(?:\|\|\|.|\|\|.\||\|.\|\||.\|\|\|) "
+_FIELD = re.compile(_AGREED + r"(\S+?)=(\S+)$", re.MULTILINE)
+_CHECKPOINT_OP = re.compile(_AGREED + r"vsr_state\.checkpoint\.header=.*? \.op=(\d+)", re.MULTILINE)
 _MEMBER = "vsr_state.members[{}]"
 
 Plan = Literal["format", "keep"]
@@ -38,6 +38,15 @@ class Identity:
 
     def __str__(self) -> str:
         return f"cluster {self.cluster_id}, replica {self.replica} of {self.replica_count}"
+
+
+@dataclass(frozen=True)
+class Superblock:
+    """What a data file's superblock says of it, and how far it had come when it was written."""
+
+    identity: Identity
+    op_checkpoint: int
+    commit_max: int
 
 
 def file_name(cluster_id: int, replica: int) -> str:
@@ -68,6 +77,18 @@ def parse_superblock(output: str) -> Identity:
             "Fix: restore this file's replica from its peers (docs: a damaged data file); "
             "do not format over it"
         ) from None
+
+
+def parse_progress(output: str) -> Superblock:
+    """Identity and progress in what ``tigerbeetle inspect superblock`` prints.
+
+    The emulator's has no progress: its numbers are 0. Raises DataFileError as parse_superblock.
+    """
+    checkpoint = _CHECKPOINT_OP.search(output)
+    commit_max = dict(_FIELD.findall(output)).get("vsr_state.commit_max", "0")
+    return Superblock(
+        parse_superblock(output), int(checkpoint[1]) if checkpoint else 0, int(commit_max)
+    )
 
 
 def decide(

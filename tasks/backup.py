@@ -1,0 +1,143 @@
+"""Backups: every replica stopped together, packed, started again; and put back, all or none.
+
+The phases of `make backup` and `make restore`, which decide what comes next (`cluster.backup`,
+`cluster.restore`). ``backup_set`` in the host data is the set's directory on this machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pyinfra import host, logger
+from pyinfra.api import deploy
+from pyinfra.operations import python, server
+
+from cluster import backup_set, control, health, packing
+from cluster.inventory import Deployment
+from monitoring import planned
+from tasks._host import deployment_here, guarded
+
+#: pyinfra's own bound for one operation: packing takes as long as the disk does.
+_LONG_S = 6 * 3600
+
+
+@deploy("Back up the replicas")
+def take() -> None:
+    """Stop all, pack each data file, start all: the time between is the backup's downtime."""
+    deployment, directory = deployment_here(), _set_directory()
+    controls = _controls(deployment)
+    for index, each in controls.items():
+        _shell(f"Check the room for replica {index}'s file", packing.require_room(each, directory))
+    _call("Note when they stop", _note_stop)
+    _shell("Stop the replicas", packing.together([each.stop for each in controls.values()]))
+    with guarded():
+        packed = [packing.pack(each, directory / f"replica-{i}") for i, each in controls.items()]
+    _shell("Pack the data files", packing.together(packed))
+    _start(deployment)
+    _call("Wait until the cluster commits", _await_commit)
+
+
+@deploy("Pack a stopped cluster's data files")
+def pack() -> None:
+    """The same for a cluster that is down, and stays down."""
+    deployment, directory = deployment_here(), _set_directory()
+    for index, each in _controls(deployment).items():
+        _shell(f"Check the room for replica {index}'s file", packing.require_room(each, directory))
+    with guarded():
+        packed = [
+            packing.pack(each, directory / f"replica-{index}")
+            for index, each in _controls(deployment).items()
+        ]
+    _shell("Pack the data files", packing.together(packed))
+
+
+@deploy("Start the replicas again")
+def start_again() -> None:
+    """After a backup that has failed. Starting what runs is no error."""
+    _start(deployment_here())
+    _call("Wait until the cluster commits", _await_commit)
+
+
+@deploy("Unpack a backup")
+def unpack() -> None:
+    """Beside the data files, which stay as they are."""
+    deployment, directory = deployment_here(), _set_directory()
+    files = {file.replica: file for file in backup_set.read(directory).files}
+    controls = _controls(deployment)
+    for index, each in controls.items():
+        _shell(f"Make the place of replica {index}'s data file", each.prepare)
+        _shell(f"Look for an earlier restore of replica {index}", packing.refuse_leftover(each))
+    unpacked = [
+        packing.unpack(each, directory / files[index].name, files[index].data_size)
+        for index, each in controls.items()
+    ]
+    _shell("Unpack the data files", packing.together(unpacked))
+
+
+@deploy("Replace the data files")
+def swap() -> None:
+    """Rename all; the old ones are kept."""
+    for index, each in _controls(deployment_here()).items():
+        _shell(f"Replace replica {index}'s data file", packing.swap(each))
+
+
+@deploy("Put the old data files back")
+def undo() -> None:
+    """As it was before the restore."""
+    for index, each in _controls(deployment_here()).items():
+        _shell(f"Put replica {index}'s data file back", packing.undo(each))
+
+
+@deploy("Drop the replaced data files")
+def accept() -> None:
+    """The cluster commits with the restored ones."""
+    for index, each in _controls(deployment_here()).items():
+        _shell(f"Drop replica {index}'s replaced data file", packing.accept(each))
+
+
+def _start(deployment: Deployment) -> None:
+    controls = _controls(deployment)
+    _shell("Start the replicas", packing.together([each.start for each in controls.values()]))
+
+
+def _controls(deployment: Deployment) -> dict[int, control.Control]:
+    """Of the replicas that this host holds."""
+    here = host.data.get("replica")
+    indexes = [r.index for r in deployment.cluster.replicas] if here is None else [int(here)]
+    return {index: control.of(deployment, index) for index in indexes}
+
+
+def _set_directory() -> Path:
+    return Path(host.data.backup_set)
+
+
+def _note_stop(deployment: Deployment, directory: Path) -> None:
+    (directory / backup_set.STOPPED).write_text(str(time.time()))
+    _announce(deployment, is_planned=True)
+
+
+def _await_commit(deployment: Deployment, directory: Path) -> None:
+    with guarded():
+        health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
+    (directory / backup_set.COMMITTED).write_text(str(time.time()))
+    _announce(deployment, is_planned=False)
+
+
+def _announce(deployment: Deployment, *, is_planned: bool) -> None:
+    """To the alerts: a stop on purpose rouses nobody."""
+    indexes = [r.index for r in deployment.cluster.replicas]
+    planned.announce(deployment.cluster, indexes, is_planned=is_planned)
+
+
+def _call(name: str, function: Callable[[Deployment, Path], None]) -> None:
+    """Once, whatever the number of hosts: it is about the cluster."""
+    python.call(
+        name=name, function=function, deployment=deployment_here(), directory=_set_directory(),
+        _run_once=True,
+    )  # fmt: skip
+
+
+def _shell(name: str, command: str) -> None:
+    server.shell(name=name, commands=[command], _timeout=_LONG_S)

@@ -1,0 +1,112 @@
+"""Backup, restore and backup-verify by the commands a user types, on each engine."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clusters import Sandbox, sandbox
+from tests.operate.ledger import Ledger, acknowledged
+
+pytestmark = pytest.mark.timeout(500)
+ENGINES = [
+    pytest.param("inventories/emulator.py", id="emulator"),
+    pytest.param("inventories/process.py", id="genuine", marks=pytest.mark.genuine),
+]
+
+
+def make(made: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return made.run("make", *arguments, timeout_s=300)
+
+
+def ledger(made: Sandbox) -> Ledger:
+    return Ledger(",".join(f"127.0.0.1:{port}" for port in made.ports))
+
+
+def backup(made: Sandbox, *arguments: str) -> Path:
+    """Take one; its directory."""
+    done = make(made, "backup", *arguments)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return newest(made)
+
+
+def newest(made: Sandbox) -> Path:
+    return sorted(backups(made).glob("*Z"))[-1]
+
+
+def backups(made: Sandbox) -> Path:
+    return Path(made.overrides["BACKUP_DIR"]) / Path(made.inventory).stem
+
+
+def manifest(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("inventory", ENGINES)
+def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the_backup(
+    inventory: str, tmp_path: Path
+) -> None:
+    with sandbox(inventory, BACKUP_DIR=str(tmp_path)) as made:
+        assert made.up().returncode == 0
+        ledger(made).write(1, 5000)
+        before = ledger(made).read(6000)
+        assert len(before["transfers"]) == 5000
+        taken = backup(made)
+        assert make(made, "status").returncode == 0  # it runs again
+        ledger(made).write(5001, 1000)  # what the restore will take back
+        assert ledger(made).read(6000) != before
+
+        refused = make(made, "restore", f"FROM={taken}", "CONFIRM=yes")
+        assert refused.returncode == 2
+        assert "expected a stopped cluster, found a replica that runs" in refused.stderr
+
+        assert made.down().returncode == 0
+        shutil.rmtree(made.state_dir)
+        unconfirmed = make(made, "restore", f"FROM={taken}")
+        assert unconfirmed.returncode == 2
+        assert "CONFIRM: expected yes" in unconfirmed.stderr
+        assert not made.state_dir.exists()
+
+        restored = make(made, "restore", f"FROM={taken}", "CONFIRM=yes")
+        assert restored.returncode == 0, restored.stdout[-3000:] + restored.stderr[-3000:]
+        assert "everything acknowledged after" in restored.stdout
+        assert "Restart every client" in restored.stdout
+        assert ledger(made).read(6000) == before
+        ledger(made).write(5001, 10)  # and it goes on from there
+
+
+@pytest.mark.genuine
+def test_a_backup_under_load_has_every_transfer_acknowledged_before_the_stop(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "acknowledged"
+    with sandbox("inventories/process.py", BACKUP_DIR=str(tmp_path / "backups")) as made:
+        assert made.up().returncode == 0
+        with ledger(made).streaming(1, log):
+            taken = backup(made)
+        streamed = acknowledged(log)
+        verified = make(made, "backup-verify")
+        assert verified.returncode == 0, verified.stdout[-3000:] + verified.stderr[-3000:]
+        assert made.down().returncode == 0
+        restored = make(made, "restore", f"FROM={taken}", "CONFIRM=yes")
+        assert restored.returncode == 0, restored.stdout[-3000:] + restored.stderr[-3000:]
+        found = [t[0] for t in ledger(made).read(streamed[-1][0])["transfers"]]
+    stopped = _longest_gap(streamed)
+    before = [number for number, at in streamed if at <= stopped]
+    after = [number for number, at in streamed if at > stopped]
+    assert before and after, "the load ran before and after the stop"
+    assert found[: len(before)] == before
+    assert len(found) <= len(before) + 1  # one was under way
+
+
+def _longest_gap(streamed: list[tuple[int, float]]) -> float:
+    """When the last transfer before the stop was acknowledged, as the client saw it."""
+    times = [at for _, at in streamed]
+    return max(itertools.pairwise(times), key=lambda pair: pair[1] - pair[0])[0]
