@@ -1,0 +1,56 @@
+"""Who may reach a replica's port on its server, as a table of nftables: text from settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from cluster.config import ConfigError
+from cluster.model import Cluster, Replica
+
+#: The table's name, in the family ``inet``: IPv6 is closed too, as no replica listens there.
+TABLE = "tigerbeetle"
+
+_TEMPLATES = Path(__file__).parent.parent / "files" / "firewall"
+_EVERYBODY = IPv4Network("0.0.0.0/0")
+
+
+def check(cluster: Cluster, clients: Sequence[IPv4Network], ssh_port: int) -> None:
+    """Refuse rules that would shut SSH out, or nobody. Raises ConfigError."""
+    for replica in cluster.replicas:
+        if replica.port == ssh_port:
+            raise ConfigError(
+                "ssh_port",
+                expected="another port than a replica's: the firewall keeps others out of that",
+                found=f"{ssh_port}, also replica {replica.index}'s",
+                fix="correct it, or give the replica another port",
+            )
+    if _EVERYBODY in clients:
+        raise ConfigError(
+            "clients",
+            expected="the networks of your clients: TigerBeetle itself lets everyone move money",
+            found=f"{_EVERYBODY}, everybody",
+            fix="name the networks, or only the addresses, from which clients come",
+        )
+
+
+def rules(cluster: Cluster, replica: Replica, clients: Sequence[IPv4Network]) -> str:
+    """The table for the server that holds ``replica``: what ``nft -f`` loads in one transaction.
+
+    In a rehearsal one server may hold several replicas: all their ports are in the table.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - nftables, not HTML; the values are addresses and numbers
+    )
+    return environment.get_template("firewall.nft.j2").render(
+        table=TABLE,
+        ports=sorted({r.port for r in cluster.replicas if r.ip == replica.ip}),
+        replicas=sorted({r.ip for r in cluster.replicas}),
+        clients=clients,
+    )

@@ -1,0 +1,148 @@
+"""The firewall of a replica's server: replicas and listed clients reach its port, nobody else.
+
+New rules are loaded under a timer that takes them back; only a new SSH connection that gets in
+stops it. Until then nothing on disk has changed, so that a reboot takes them back too.
+"""
+
+from __future__ import annotations
+
+import shlex
+from io import StringIO
+
+from pyinfra import host, logger
+from pyinfra.api import deploy
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import ConnectError, DeployError
+from pyinfra.facts.files import File
+from pyinfra.facts.server import Command, Which
+from pyinfra.operations import apt, files, python, systemd
+
+from cluster import firewall
+from cluster.firewall import TABLE
+from cluster.inventory import REPOSITORY
+from cluster.model import Cluster
+from cluster.servers import Settings
+from tasks._host import deployment_here, guarded
+
+RULES = "/etc/tigerbeetle/firewall.nft"
+UNIT = "tigerbeetle-firewall.service"
+
+#: How long new rules are on trial: longer than to load them and to connect again (pyinfra waits
+#: 10 s for a connection), and the longest that a mistake can last.
+TRIAL_S = 40
+_COMMAND_TIMEOUT_S = 10
+
+_SOURCES = REPOSITORY / "files" / "firewall"
+_NEXT = f"{RULES}.next"
+_ROLLBACK = "tigerbeetle-firewall-rollback"
+_DELETE = f"nft delete table inet {TABLE}"
+#: Source → where it goes: the unit, and what brings the rules back when nftables' own are loaded.
+_UNIT_FILES = {
+    UNIT: f"/etc/systemd/system/{UNIT}",
+    "nftables.conf": "/etc/systemd/system/nftables.service.d/tigerbeetle.conf",
+}
+_UNREACHABLE = (
+    "firewall: expected a new SSH connection to get in under the new rules, found {found}. "
+    f"The server goes back to its former rules within {TRIAL_S} s. "
+    "Fix: look for other rules on the server that go with ours (nft list ruleset), then repeat"
+)
+
+
+@deploy("Check the firewall's settings")
+def check() -> None:
+    """They keep SSH open, and the replica's port from everybody."""
+    cluster, settings = _described()
+    with guarded():
+        firewall.check(cluster, settings.clients, int(host.data.get("ssh_port") or 22))
+
+
+@deploy("Let replicas and listed clients in, and nobody else")
+def apply() -> None:
+    """Load the rules, on trial until SSH has proven to work; then keep them over reboots."""
+    check()
+    if not host.get_fact(Which, command="nft"):
+        apt.packages(name="Install nftables", packages=["nftables"], update=True)
+    wanted = _wanted()
+    if _in_force() == wanted:
+        host.noop("firewall: these rules are loaded already")
+    else:
+        files.put(
+            name="Upload the new rules", src=StringIO(wanted), dest=_NEXT, mode="600",
+            create_remote_dir=True,
+        )  # fmt: skip
+        python.call(name="Load them, and keep them if SSH still gets in", function=_try_and_keep)
+    uploads = [
+        files.put(name=f"Write {path}", src=str(_SOURCES / source), dest=path, mode="644")
+        for source, path in _UNIT_FILES.items()
+    ]
+    systemd.service(
+        name="Load the rules at every boot",
+        service=UNIT,
+        running=True,
+        enabled=True,
+        daemon_reload=any(upload.will_change for upload in uploads),
+    )
+
+
+@deploy("Take the firewall away")
+def remove() -> None:
+    """Leave this server as it was before `apply`: its replica's port is open to everybody."""
+    if host.get_fact(File, path=_UNIT_FILES[UNIT]):
+        systemd.service(name="Unload the rules", service=UNIT, running=False, enabled=False)
+    gone = [
+        files.file(name=f"Remove {path}", path=path, present=False)
+        for path in (*_UNIT_FILES.values(), RULES, _NEXT)
+    ]
+    if any(removal.will_change for removal in gone):
+        systemd.daemon_reload(name="Forget the unit")
+
+
+def _wanted() -> str:
+    """This server's rules, from the inventory."""
+    cluster, settings = _described()
+    return firewall.rules(cluster, cluster.replicas[int(host.data.replica)], settings.clients)
+
+
+def _described() -> tuple[Cluster, Settings]:
+    """The cluster, and what the inventory says of its servers."""
+    deployment = deployment_here()
+    if deployment.settings is None:
+        raise DeployError(
+            "firewall: expected an inventory of servers, found one of this machine, whose replicas "
+            "are reached from here alone. Fix: name another with INVENTORY="
+        )
+    return deployment.cluster, deployment.settings
+
+
+def _in_force() -> str:
+    """The rules that are on disk, if they are loaded; else nothing."""
+    shown = host.get_fact(
+        Command, f"if nft list table inet {TABLE} >/dev/null 2>&1; then cat {RULES}; fi"
+    )
+    return f"{shown}\n" if shown else ""
+
+
+def _try_and_keep() -> None:
+    """Load the uploaded rules for TRIAL_S; keep them when a new connection gets in."""
+    former = f"if [ -e {RULES} ]; then nft -f {RULES}; else {_DELETE}; fi"
+    timer = f"systemd-run --quiet --unit={_ROLLBACK} --on-active={TRIAL_S}"
+    _run(f"systemctl stop {_ROLLBACK}.timer 2>/dev/null; nft -c -f {_NEXT}", "refused")
+    _run(f"{timer} sh -c {shlex.quote(former)}", "no timer")
+    try:
+        # Without an answer, the rules have cut this very connection.
+        _run(f"nft -f {_NEXT}", "refused")
+        host.disconnect()
+        host.connect(reason="to prove that SSH gets in", show_errors=False, raise_exceptions=True)
+        _run(f"mv {_NEXT} {RULES} && systemctl stop {_ROLLBACK}.timer", "no answer")
+    except (ConnectError, TimeoutError, OSError, EOFError) as error:
+        raise DeployError(_UNREACHABLE.format(found=error or "no answer")) from None
+
+
+def _run(command: str, otherwise: str) -> None:
+    """Run a shell line as root. Raises DeployError with what it said, and TimeoutError."""
+    done, output = host.run_shell_command(
+        StringCommand(command), _sudo=bool(host.data.get("_sudo")), _timeout=_COMMAND_TIMEOUT_S
+    )
+    if not done:
+        raise DeployError(f"firewall: expected `{command}` to succeed, found {otherwise}: {output}")
+    logger.debug(output)

@@ -1,0 +1,108 @@
+"""The rules say who gets in; settings that would shut out too many, or nobody, are refused.
+
+Whether the kernel takes the rules, and what they do, is shown on servers: tests/remote.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster import config, firewall
+from cluster.config import ConfigError
+from cluster.model import Cluster
+
+HOSTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
+NETWORK = IPv4Network("10.0.9.0/24")
+
+
+def cluster(*ips: str, port: int = 3000) -> Cluster:
+    """Three servers, each replica on the same port."""
+    given = config.load(environ={})
+    replicas = tuple(
+        replica.model_copy(update={"ip": IPv4Address(ip), "port": port})
+        for replica, ip in zip(given.replicas, ips or HOSTS, strict=True)
+    )
+    return given.model_copy(update={"replicas": replicas})
+
+
+def elements(rules: str, name: str) -> list[str]:
+    """What is in a set of the rules, by reading the text."""
+    found = re.search(rf"set {name} \{{.*?\n  \}}", rules, re.DOTALL)
+    assert found
+    listed = re.search(r"elements = \{ (.*) \}", found[0])
+    return listed[1].split(", ") if listed else []
+
+
+def test_all_replicas_and_the_listed_networks_are_let_in() -> None:
+    made = cluster()
+    rules = firewall.rules(made, made.replicas[0], [NETWORK, IPv4Network("10.0.7.1/32")])
+    assert elements(rules, "replicas") == ["10.0.0.11", "10.0.0.12", "10.0.0.13"]
+    assert elements(rules, "clients") == ["10.0.9.0/24", "10.0.7.1/32"]
+
+
+def test_the_last_word_is_to_drop() -> None:
+    made = cluster()
+    rules = firewall.rules(made, made.replicas[0], [])
+    verdicts = re.findall(r"^    (?!type)[^#\n]*\b(accept|drop)\b", rules, re.M)
+    assert verdicts == ["accept", "accept", "accept", "accept", "accept", "drop"]
+
+
+def test_without_clients_only_replicas_are_let_in() -> None:
+    made = cluster()
+    rules = firewall.rules(made, made.replicas[0], [])
+    assert elements(rules, "clients") == []
+    assert len(elements(rules, "replicas")) == 3
+
+
+def test_only_the_ports_of_this_server_are_guarded() -> None:
+    shared = cluster("10.0.0.11", "10.0.0.11", "10.0.0.12")
+    own_ports = tuple(r.model_copy(update={"port": 3000 + r.index}) for r in shared.replicas)
+    made = shared.model_copy(update={"replicas": own_ports})
+    assert "tcp dport != { 3000, 3001 } accept" in firewall.rules(made, made.replicas[1], [NETWORK])
+    assert "tcp dport != { 3002 } accept" in firewall.rules(made, made.replicas[2], [NETWORK])
+
+
+def test_the_old_table_is_deleted_in_the_same_transaction_and_no_other_is_touched() -> None:
+    made = cluster()
+    rules = firewall.rules(made, made.replicas[0], [NETWORK])
+    lines = [line for line in rules.splitlines() if line and not line.startswith("#")]
+    assert lines[:3] == [
+        "table inet tigerbeetle", "delete table inet tigerbeetle", "table inet tigerbeetle {",
+    ]  # fmt: skip
+    assert "flush" not in rules
+    assert set(re.findall(r"^(?:delete )?table inet (\S+)", rules, re.M)) == {"tigerbeetle"}
+
+
+def test_the_token_and_the_cluster_id_are_not_in_the_rules() -> None:
+    made = cluster().model_copy(update={"token": "secret-token", "id": 2**99 + 1})
+    rules = firewall.rules(made, made.replicas[0], [NETWORK])
+    assert "secret-token" not in rules
+    assert str(2**99 + 1) not in rules
+
+
+@given(st.lists(st.ip_addresses(v=4), max_size=20), st.integers(1, 65535))
+def test_whatever_is_listed_is_let_in_and_nothing_else(ips: list[IPv4Address], port: int) -> None:
+    made = cluster(port=port)
+    listed = [IPv4Network(ip) for ip in ips]
+    rules = firewall.rules(made, made.replicas[0], listed)
+    assert [IPv4Network(text) for text in elements(rules, "clients")] == listed
+    assert f"tcp dport != {{ {port} }} accept" in rules
+
+
+def test_sensible_settings_pass() -> None:
+    firewall.check(cluster(), [NETWORK], ssh_port=22)
+
+
+def test_a_replica_on_the_port_of_ssh_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"ssh_port: expected another port .*found 2222, .*Fix: "):
+        firewall.check(cluster(port=2222), [NETWORK], ssh_port=2222)
+
+
+def test_to_let_everybody_in_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"clients: .*found 0\.0\.0\.0/0, everybody\. Fix: "):
+        firewall.check(cluster(), [NETWORK, IPv4Network("0.0.0.0/0")], ssh_port=22)
