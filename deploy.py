@@ -7,7 +7,8 @@ its work is already done.
 
 from pyinfra import host
 
-from tasks import compose, data_file, docker, image, preflight, replica
+from tasks import compose, data_file, docker, image, preflight, program, replica, servers
+from tasks import host as machine
 
 if host.data.runtime == "process":
     preflight.check_state_directory()
@@ -29,3 +30,25 @@ if host.data.runtime == "compose":
     compose.format_once()
     compose.start()
     compose.wait_until_committing()
+
+if host.data.runtime == "systemd":
+    preflight.check_servers()
+    program.check()
+
+    machine.prepare()
+    program.ship()
+    servers.describe()
+    data_file.format_once_on_servers()
+    servers.start()
+    servers.wait_until_committing()
+
+if host.data.runtime == "docker":
+    preflight.check_servers()
+    image.check_on_servers()
+
+    machine.prepare()
+    servers.describe()
+    image.bring()
+    data_file.format_once_on_servers()
+    servers.start()
+    servers.wait_until_committing()

@@ -2,7 +2,8 @@
 
 Each runtime stops and starts a replica with its own tool, and keeps the data file in a place of its
 own. What a task does with them (back up, restore, recover, restart in turn) is the same everywhere,
-and goes through these commands, locally or over SSH. None asks anything; none needs root.
+and goes through these commands, locally or over SSH. None asks anything. On this machine none needs
+root; on a server all run as root, as pyinfra does there.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cluster import binary, data_file, engine, image, processes, volumes
-from cluster.inventory import Deployment
+from cluster import binary, data_file, engine, image, layout, processes, volumes
+from cluster.inventory import Deployment, Runtime
 
 
 class Control(Protocol):
@@ -48,9 +49,10 @@ class Control(Protocol):
 
 def of(deployment: Deployment, index: int) -> Control:
     """The commands for replica ``index``."""
-    if deployment.runtime == "compose":
-        return _Container(deployment, index)
-    return _Process(deployment, index)
+    kinds: dict[Runtime, type[_Process | _Container | _Unit | _HostContainer]] = {
+        "process": _Process, "compose": _Container, "systemd": _Unit, "docker": _HostContainer,
+    }  # fmt: skip
+    return kinds[deployment.runtime](deployment, index)
 
 
 def unlocked(control: Control, script: str) -> str:
@@ -162,3 +164,71 @@ class _Container:
             "--cap-drop=ALL", "--cap-add=IPC_LOCK", f"--security-opt=seccomp={seccomp}",
             f"--volume={volumes.name(self.index)}:/data",
         ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A systemd unit on a server of its own."""
+
+    deployment: Deployment
+    index: int
+
+    @property
+    def data_file(self) -> str:
+        return layout.data_path(self.deployment, self.index)
+
+    @property
+    def stop(self) -> str:
+        return f"systemctl stop {layout.unit(self.deployment, self.index)}"
+
+    @property
+    def start(self) -> str:
+        return f"systemctl start {layout.unit(self.deployment, self.index)}"
+
+    def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
+        return self._as_owner(layout.PROGRAM_LINK, *arguments)
+
+    def sh(self, script: str) -> str:
+        return self._as_owner("sh", "-c", script)
+
+    def _as_owner(self, *command: str) -> str:
+        return shlex.join(["runuser", "-u", layout.USER, "--", *command])
+
+
+@dataclass(frozen=True)
+class _HostContainer:
+    """The one container on a server of its own; its data file is in a directory of the server."""
+
+    deployment: Deployment
+    index: int
+
+    @property
+    def data_file(self) -> str:
+        return f"/data/{data_file.file_name(self.deployment.cluster.id, self.index)}"
+
+    @property
+    def stop(self) -> str:
+        name = shlex.quote(self.deployment.cluster.replicas[self.index].name)
+        return f'test -z "$(docker ps --quiet --filter name=^/{name}$)" || docker stop {name}'
+
+    @property
+    def start(self) -> str:
+        return shlex.join(["docker", "start", self.deployment.cluster.replicas[self.index].name])
+
+    def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
+        return self._helper("/tigerbeetle", *arguments, network=network)
+
+    def sh(self, script: str) -> str:
+        return self._helper("sh", "-c", script)
+
+    def _helper(self, program: str, *arguments: str, network: bool = False) -> str:
+        """A container confined as the replica's own."""
+        cluster = self.deployment.cluster
+        seccomp = "unconfined" if cluster.seccomp == "unconfined" else layout.seccomp_file()
+        return shlex.join(
+            ["docker", "run", "--rm", "--interactive", f"--network={'host' if network else 'none'}",
+             "--read-only", "--cap-drop=ALL", "--cap-add=IPC_LOCK",
+             f"--security-opt=seccomp={seccomp}",
+             f"--volume={layout.directory(self.deployment, self.index)}:/data",
+             f"--entrypoint={program}", image.name(cluster), *arguments]
+        )  # fmt: skip

@@ -8,7 +8,7 @@ would make it forget what it acknowledged: that is what ``tigerbeetle recover`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,14 +92,20 @@ def parse_progress(output: str) -> Superblock:
 
 
 def decide(
-    identities: Mapping[int, Identity | None], cluster: Cluster, *, is_bootstrapping: bool
+    identities: Mapping[int, Identity | None],
+    cluster: Cluster,
+    *,
+    is_bootstrapping: bool,
+    is_asked_for: bool = True,
+    answering: Collection[int] = (),
 ) -> Plan:
     """``format`` for a cluster that never existed, ``keep`` for one that is whole.
 
     ``identities`` has one entry per replica index, None where there is no file.
     ``is_bootstrapping`` says that an earlier format was interrupted: no replica has ever been
-    started, so what is missing may still be formatted. Raises DataFileError for a foreign file,
-    and for a file lost among others.
+    started, so what is missing may still be formatted. ``is_asked_for`` says that a new cluster
+    is meant, ``answering`` which replicas' ports are open. Raises DataFileError for a foreign file,
+    for a file lost among others, and for a format that was not asked for or while one answers.
     """
     for index, found in identities.items():
         if found is not None:
@@ -108,13 +114,30 @@ def decide(
     if not missing:
         return "keep"
     if is_bootstrapping or len(missing) == len(identities):
+        _refuse_format(cluster, is_asked_for or is_bootstrapping, answering)
         return "format"
     lost = ", ".join(map(str, missing))
     raise DataFileError(
         f"replica {lost}: expected a data file, since the other replicas have theirs, found none. "
-        "Fix: bring the file back, or `recover` the replica in the living cluster; formatting it "
-        "would make it forget transfers it has acknowledged"
+        f"Fix: bring the file back, or `make recover REPLICA={missing[0]}` in the living cluster; "
+        "formatting it would make it forget transfers it has acknowledged"
     )
+
+
+def _refuse_format(cluster: Cluster, is_asked_for: bool, answering: Collection[int]) -> None:
+    if answering:
+        which = ", ".join(map(str, sorted(answering)))
+        raise DataFileError(
+            f"replica {which}: expected no replica to answer while data files are missing, found "
+            "its port open. Fix: a cluster lives there: bring its data files or mounts back, or "
+            "choose other addresses for a new one"
+        )
+    if not is_asked_for:
+        raise DataFileError(
+            f"cluster {cluster.id}: expected its data files, found none on any server. Fix: mount "
+            "their disks if there were some; if this cluster has never existed, repeat with "
+            "BOOTSTRAP=yes (pyinfra: --data bootstrap=yes)"
+        )
 
 
 def refuse_others(replica: int, expected: str, found: Iterable[str]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import shutil
 from pathlib import Path
 
 from cluster import config, engine
 from cluster.config import Cluster
 from cluster.env_file import record
-from cluster.inventory import Engine
+from cluster.inventory import Deployment, Engine
 
 DOCKERFILE = engine.REPOSITORY / "files" / "tigerbeetle" / "Dockerfile"
 INPUTS_LABEL = "wallet-service.inputs"
@@ -119,6 +121,49 @@ def pin(cluster: Cluster, env_file: Path) -> str:
         )
     record(env_file, f"{config.PREFIX}IMAGE_DIGEST", digest)
     return digest
+
+
+def check_shippable(cluster: Cluster) -> None:
+    """Our image is here, from what is configured now. Raises EngineError."""
+    if not is_current(cluster):
+        raise engine.EngineError(
+            f"{name(cluster)}: expected it here, to be shipped, built from what is configured; "
+            'found none, or another. Fix: make compose-tb-build, or image_from="build"'
+        )
+
+
+def identity(deployment: Deployment) -> str:
+    """What the image on a server is known by: the id of the one here, or what it is built from.
+
+    Raises EngineError when it is to be shipped and is not here.
+    """
+    cluster = deployment.cluster
+    if deployment.settings and deployment.settings.image_from == "build":
+        # The base's own id is known there alone; its name has the digest, once recorded.
+        return inputs(cluster, base_id="")
+    found = id_of(name(cluster))
+    if found is None:
+        raise engine.EngineError(f"{name(cluster)}: expected the image here, found none")
+    return found
+
+
+def packed(cluster: Cluster, directory: Path) -> Path:
+    """Our image as a compressed archive for ``docker load``, made anew. Raises EngineError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    archive, partial = directory / "image.tar.gz", directory / "image.tar"
+    engine.stdout(["docker", "save", f"--output={partial}", name(cluster)], PULL_TIMEOUT_S)
+    with partial.open("rb") as plain, gzip.open(archive, "wb", compresslevel=1) as small:
+        shutil.copyfileobj(plain, small)
+    partial.unlink()
+    return archive
+
+
+def build_command(cluster: Cluster, made_of: str, directory: str) -> str:
+    """The shell line that builds our image on a server; its engine pulls the base."""
+    return engine.shell(
+        ["docker", "build", f"--tag={name(cluster)}", f"--build-arg=BASE={base(cluster)}",
+         f"--build-arg=RELEASE={cluster.release}", f"--build-arg=INPUTS={made_of}", directory]
+    )  # fmt: skip
 
 
 def repository_digest(cluster: Cluster) -> str:

@@ -31,7 +31,7 @@ ON_SERVERS: tuple[Runtime, ...] = ("systemd", "docker")
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
 HOST_DATA = (
-    "deployment", "engine", "runtime", "bootstrap", *Settings.model_fields,
+    "deployment", "bootstrap", *Settings.model_fields,
     *(f.alias or name for name, f in Server.model_fields.items()),
 )  # fmt: skip
 
@@ -108,7 +108,7 @@ def _of_servers(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
     servers.check_hosts([s.hostname for s in found], cluster, is_development=settings.development)
     return Deployment(
         name=hosts[0]["deployment"],
-        engine=hosts[0]["engine"],
+        engine=settings.engine,
         runtime=settings.runtime,
         cluster=cluster,
         state_dir=_state_dir(cluster, hosts[0]["deployment"]),

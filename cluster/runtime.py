@@ -1,7 +1,7 @@
 """What every way to run replicas answers: ``of(deployment)`` is the module that knows.
 
 A runtime is a module: ``cluster.processes`` (supervised processes on this machine) and
-``cluster.containers`` (Compose on this machine).
+``cluster.containers`` (Compose on this machine), and ``cluster.units`` (over SSH).
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Runtime(Protocol):
 
 def of(deployment: Deployment) -> Runtime:
     """The runtime of a deployment."""
-    from cluster import containers, processes  # here: they import this module's words
+    from cluster import containers, processes, units  # here: they import this module's words
 
-    modules: dict[str, Runtime] = {"process": processes, "compose": containers}
+    modules: dict[str, Runtime] = {
+        "process": processes, "compose": containers, "systemd": units, "docker": units,
+    }  # fmt: skip
     return modules[deployment.runtime]

@@ -31,6 +31,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    engine: Literal["tigerbeetle", "emulator"] = Field(
+        "tigerbeetle", description="tigerbeetle, or emulator: one node without replication"
+    )
     env_file: str = Field(min_length=1, description="the private env file, see `make init-env`")
     runtime: ServerRuntime = Field(description="systemd (no Docker needed) or docker")
     data_dir: str = Field(
@@ -90,7 +93,6 @@ def on_servers(
         config.fail(error)
     common = {
         "deployment": name,
-        "engine": "emulator" if _is_emulator(valid, cluster) else "tigerbeetle",
         "bootstrap": False,  # only ever set on the command line, for one deployment
         **valid.model_dump(mode="json"),
         "ssh_user": ssh_user,
@@ -167,8 +169,3 @@ def _settings(values: Mapping[str, Any]) -> Settings:
             found="nothing" if error["type"] == "missing" else json.dumps(error["input"]),
             fix="correct it in the inventory; inventories/production.example.py explains each",
         ) from None
-
-
-def _is_emulator(settings: Settings, cluster: Cluster) -> bool:
-    """Only an image can be the emulator's: as a unit, the server is always TigerBeetle's."""
-    return settings.runtime == "docker" and cluster.is_emulator_image

@@ -17,6 +17,8 @@ hosts = on_servers(
     # "systemd": the server as a hardened unit, without Docker; what TigerBeetle recommends.
     # "docker": a hardened container with the host's network, from our image.
     runtime="systemd",
+    # "emulator" only to rehearse a deployment: one node without replication.
+    engine="tigerbeetle",
     # SSH: names in replica order, if they are not the replicas' own addresses.
     # ssh_hosts=("db0.example.com", "db1.example.com", "db2.example.com"),
     # A user other than root needs sudo without a password.

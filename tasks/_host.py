@@ -15,6 +15,7 @@ from cluster.engine import EngineError
 from cluster.health import Unhealthy
 from cluster.inventory import HOST_DATA, Deployment, of_hosts
 from cluster.readiness import NotReady
+from cluster.ssh import SshError
 
 
 def deployment_here() -> Deployment:
@@ -30,6 +31,11 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except (
-        BinaryError, ConfigError, DataFileError, EngineError, NotReady, Unhealthy
+        BinaryError, ConfigError, DataFileError, EngineError, NotReady, SshError, Unhealthy
     ) as error:  # fmt: skip
         raise DeployError(str(error)) from None
+
+
+def is_yes(key: str) -> bool:
+    """A piece of host data that the command line may set: ``--data KEY=yes``."""
+    return str(host.data.get(key, "")).lower() in ("yes", "true", "1")

@@ -10,7 +10,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
-from cluster import binary, processes
+from cluster import binary, control, layout, processes
 from cluster.data_file import (
     DataFileError,
     Identity,
@@ -20,7 +20,8 @@ from cluster.data_file import (
     refuse_others,
 )
 from cluster.inventory import Deployment
-from tasks._host import deployment_here, guarded
+from tasks._host import deployment_here, guarded, is_yes
+from tasks._servers import observed, plan_of_all, replica_index
 
 #: `inspect` reads 96 KiB; it may hang on a damaged file, so it is never let run without a bound.
 _INSPECT_TIMEOUT_S = 30
@@ -46,6 +47,24 @@ def format_once() -> None:
             server.shell(
                 name=f"Format replica {index}'s data file",
                 commands=_format_commands(deployment, command, index, path.data),
+            )
+    files.file(name="Note that every replica has its data file", path=marker, present=False)
+
+
+@deploy("Format the data files of a new cluster")
+def format_once_on_servers() -> None:
+    """As ``format_once``, for one replica on each server; decided from what all of them hold."""
+    deployment, index = deployment_here(), replica_index()
+    seen = observed(deployment)[index]
+    with guarded():
+        what = plan_of_all(deployment, is_asked_for=is_yes("bootstrap"))
+    marker = layout.bootstrap_marker(deployment, index)
+    if what == "format":
+        files.file(name="Note that no replica has started yet", path=marker, mode="600")
+        if not seen.data_files:
+            server.shell(
+                name="Format the replica's data file",
+                commands=_format_commands_on_server(deployment, index),
             )
     files.file(name="Note that every replica has its data file", path=marker, present=False)
 
@@ -101,4 +120,20 @@ def _format_commands(
         # -T, -n: a plain rename that never replaces a data file.
         f"mv -n -T {shlex.quote(str(partial))} {shlex.quote(str(path))}",
         f"test ! -e {shlex.quote(str(partial))}",
+    ]
+
+
+def _format_commands_on_server(deployment: Deployment, index: int) -> list[str]:
+    """To ``.partial``, then renamed, as the file's owner, with the runtime's own program."""
+    replica = control.of(deployment, index)
+    path = shlex.quote(replica.data_file)
+    formatting = replica.tigerbeetle(
+        "format", f"--cluster={deployment.cluster.id}", f"--replica={index}",
+        f"--replica-count={len(deployment.cluster.replicas)}", f"{replica.data_file}.partial",
+    )  # fmt: skip
+    rename = f"test ! -e {path} && mv -T {path}.partial {path} && sync {path}"
+    return [
+        replica.sh(f"rm -f {path}.partial"),  # left by a format that was interrupted
+        formatting,
+        replica.sh(rename),
     ]

@@ -11,7 +11,7 @@ from pyinfra.facts.server import LinuxDistribution, LinuxDistributionDict, Which
 from pyinfra.operations import apt, files
 
 from cluster import engine, readiness
-from tasks._host import guarded
+from tasks._host import guarded, is_yes
 
 #: Debian and Ubuntu release → the packages that bring engine, client, Compose v2 and buildx.
 PACKAGES = {
@@ -44,7 +44,7 @@ def check_engine() -> None:
 @deploy("Install Docker when asked to")
 def install_if_asked() -> None:
     """For `pyinfra --data install_docker=yes ...`; otherwise nothing is installed."""
-    if str(host.data.get("install_docker", "")).lower() in ("yes", "true", "1"):
+    if is_yes("install_docker"):
         install()
 
 

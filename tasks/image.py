@@ -1,13 +1,21 @@
-"""The image of the replicas: built when its inputs have changed."""
+"""The image of the replicas: built when its inputs have changed; on servers, shipped or built."""
 
 from __future__ import annotations
 
-from pyinfra import host
-from pyinfra.api import deploy
-from pyinfra.operations import python
+import shlex
+from pathlib import Path
 
-from cluster import compose, config, image
-from tasks._host import guarded
+from gevent.lock import BoundedSemaphore
+from pyinfra import host
+from pyinfra.api import FactBase, deploy
+from pyinfra.operations import files, python, server
+
+from cluster import compose, config, image, layout
+from cluster.inventory import Deployment
+from tasks._host import deployment_here, guarded
+
+_archives: list[Path] = []
+_packing = BoundedSemaphore()
 
 
 @deploy("Build the image")
@@ -19,6 +27,73 @@ def build() -> None:
             host.noop(f"{image.name(cluster)} is up to date")
             return
     python.call(name=f"Build {image.name(cluster)}", function=_build, cluster=cluster)
+
+
+@deploy("Check the image")
+def check_on_servers() -> None:
+    """To be shipped, it is here, and built from what is configured."""
+    deployment = deployment_here()
+    if deployment.settings and deployment.settings.image_from == "ship":
+        with guarded():
+            image.check_shippable(deployment.cluster)
+
+
+@deploy("Bring the image")
+def bring() -> None:
+    """Have our image on the server: shipped from here, or built there from the same inputs."""
+    deployment = deployment_here()
+    cluster = deployment.cluster
+    with guarded():
+        wanted = image.identity(deployment)
+    label = image.INPUTS_LABEL
+    found = host.get_fact(ImageOnServer, image=image.name(cluster), label=label)
+    if wanted in found:
+        host.noop(f"{image.name(cluster)} is there")
+        return
+    directory = f"{layout.ETC}/image"
+    files.directory(name="Have a directory for the image", path=directory, mode="700")
+    if deployment.settings and deployment.settings.image_from == "ship":
+        archive = f"{directory}/image.tar.gz"
+        packed = _packed(deployment)
+        files.put(name=f"Ship {image.name(cluster)}", src=str(packed), dest=archive, mode="600")
+        server.shell(
+            name=f"Load {image.name(cluster)}",
+            commands=[f"docker load --input {archive}", f"rm {archive}"],
+        )
+        return
+    files.put(
+        name="Put the Dockerfile there",
+        src=str(image.DOCKERFILE),
+        dest=f"{directory}/Dockerfile",
+        mode="644",
+    )
+    server.shell(
+        name=f"Build {image.name(cluster)}",
+        commands=[image.build_command(cluster, wanted, directory)],
+        _timeout=image.PULL_TIMEOUT_S,
+    )
+
+
+class ImageOnServer(FactBase[str]):
+    """Id and label of an image on the host, in one line; empty without one."""
+
+    def command(self, image: str, label: str) -> str:
+        """``docker image inspect`` of it."""
+        form = '{{.Id}} {{index .Config.Labels "%s"}}' % label  # noqa: UP031 - braces
+        return f"docker image inspect --format {shlex.quote(form)} {image} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> str:
+        """No image."""
+        return ""
+
+
+def _packed(deployment: Deployment) -> Path:
+    """Packed once for all servers, whose tasks come here at the same time."""
+    with _packing, guarded():
+        if not _archives:
+            _archives.append(image.packed(deployment.cluster, deployment.state_dir))
+    return _archives[0]
 
 
 def _build(cluster: config.Cluster) -> None:

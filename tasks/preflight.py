@@ -9,11 +9,12 @@ import psutil
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 
-from cluster import binary, config, processes
+from cluster import binary, config, fitness, processes
 from cluster.inventory import Deployment
 from cluster.runtime import ReplicaProcess
 from tasks import data_file
-from tasks._host import deployment_here, guarded
+from tasks._host import deployment_here, guarded, is_yes
+from tasks._servers import is_first_host, observed, plan_of_all, replica_index
 
 #: A formatted, still empty data file is 1.063 GiB, all of it allocated; leave room to grow.
 DATA_FILE_BYTES = 1_280 * 1024**2
@@ -78,6 +79,18 @@ def check_ports() -> None:
                 f"found {holder} listening. Fix: stop it, or change the port here and in "
                 f"{config.PREFIX}ADDRESSES"
             )
+
+
+@deploy("Check the servers")
+def check_servers() -> None:
+    """Each by itself, all together, and what their data files allow; nothing is changed yet."""
+    deployment = deployment_here()
+    with guarded():
+        seen = observed(deployment)
+        fitness.check_server(deployment, replica_index(), seen[replica_index()])
+        if is_first_host():
+            fitness.check_together(deployment, seen)
+            plan_of_all(deployment, is_asked_for=is_yes("bootstrap"))
 
 
 @deploy("Check the room in memory and on disk")

@@ -15,7 +15,7 @@ from pyinfra.operations import files, python, server
 from cluster import binary, config, health, processes, rollout
 from cluster.inventory import REPOSITORY, Deployment
 from monitoring import planned
-from tasks import compose
+from tasks import compose, servers
 from tasks._host import deployment_here, guarded
 
 _TEMPLATE = REPOSITORY / "files" / "tigerbeetle" / "supervisord.conf.j2"
@@ -60,6 +60,9 @@ def restart() -> None:
     if deployment.runtime == "compose":
         compose.restart()
         return
+    if deployment.servers:
+        servers.restart()
+        return
     states = processes.states(deployment) or {}
     if len(states) < len(deployment.cluster.replicas):
         raise DeployError(
@@ -86,6 +89,9 @@ def stop() -> None:
     deployment = deployment_here()
     if deployment.runtime == "compose":
         compose.stop()
+        return
+    if deployment.servers:
+        servers.stop()
         return
     for index, pid in processes.orphans(deployment).items():
         _shell(f"Stop replica {index}, left by a dead supervisor", f"kill {pid}")

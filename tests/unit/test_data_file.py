@@ -78,7 +78,7 @@ def test_only_none_or_all_of_the_files_are_a_cluster(present: tuple[bool, ...]) 
     elif not any(present):
         assert decide(found, CLUSTER, is_bootstrapping=False) == "format"
     else:
-        with pytest.raises(DataFileError, match="`recover`"):
+        with pytest.raises(DataFileError, match="make recover REPLICA="):
             decide(found, CLUSTER, is_bootstrapping=False)
 
 

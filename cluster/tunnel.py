@@ -1,0 +1,110 @@
+"""How this machine reaches replicas on servers: directly, or through SSH.
+
+A firewall lets only replicas and listed clients in. The machine from which one deploys need not be
+a client: its SSH connections are enough to carry a status, a verification, or a load.
+"""
+
+from __future__ import annotations
+
+import atexit
+import socket
+import subprocess
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+
+from cluster import ssh
+from cluster.config import Replica
+from cluster.inventory import Deployment
+from cluster.servers import Server
+from cluster.waiting import Expired, wait_until
+
+OPEN_TIMEOUT_S = 15.0
+
+
+def reached(deployment: Deployment) -> Deployment:
+    """The deployment with addresses that work from here, until this program ends.
+
+    The same one where replicas are on this machine, or it is a listed client. Raises SshError.
+    """
+    if not deployment.servers or not is_needed(deployment):
+        return deployment
+    replicas = []
+    for replica, server in zip(deployment.cluster.replicas, deployment.servers, strict=True):
+        port = _open(server, replica)
+        at = {"ip": IPv4Address("127.0.0.1"), "port": port}
+        replicas.append(replica.model_copy(update=at))
+    cluster = deployment.cluster.model_copy(
+        update={"replicas": tuple(replicas), "subnet": IPv4Network("127.0.0.0/8")}
+    )
+    return deployment.model_copy(update={"cluster": cluster})
+
+
+def is_needed(deployment: Deployment) -> bool:
+    """What ``reach`` says; "auto": unless an address of this machine is a client's."""
+    settings = deployment.settings
+    if settings is None or settings.reach == "direct":
+        return False
+    if settings.reach == "tunnel":
+        return True
+    return not is_client(_own_addresses(deployment), settings.clients)
+
+
+def is_client(own: Iterable[IPv4Address], clients: Iterable[IPv4Network]) -> bool:
+    """True when one of these addresses is inside one of these networks."""
+    networks = list(clients)
+    return any(address in network for address in own for network in networks)
+
+
+def _own_addresses(deployment: Deployment) -> set[IPv4Address]:
+    """The addresses with which this machine would talk to the replicas. Sends nothing."""
+    found = set()
+    for replica in deployment.cluster.replicas:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((str(replica.ip), replica.port))
+            except OSError:
+                continue  # no route: SSH may know a way
+            found.add(IPv4Address(probe.getsockname()[0]))
+    return found
+
+
+def _open(server: Server, replica: Replica) -> int:
+    """The port of 127.0.0.1 that now leads to the replica. Raises SshError."""
+    port = _free_port()
+    forward = f"127.0.0.1:{port}:{replica.address}"
+    # `cat` ends with our end of its input: a tunnel never outlives the program that opened it.
+    process = subprocess.Popen(
+        [*ssh.command(server, "-o", "ExitOnForwardFailure=yes", "-L", forward), "cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    atexit.register(_close, process)
+
+    def is_open() -> tuple[bool, str]:
+        if process.poll() is not None:
+            _, said = process.communicate()
+            raise ssh.SshError(f"{server.hostname}: expected a tunnel, found: {_last(said)}")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0, "no port yet"
+
+    try:
+        wait_until(is_open, what=f"a tunnel to {server.hostname}", timeout_s=OPEN_TIMEOUT_S)
+    except Expired as expired:
+        _close(process)
+        raise ssh.SshError(str(expired)) from None
+    return port
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
+
+
+def _last(said: bytes) -> str:
+    return (said.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,57 @@
+"""A server of its own, made ready for a replica: user, directories, kernel setting, journal."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from pyinfra.api import deploy
+from pyinfra.operations import files, server
+
+from cluster import layout
+from tasks._host import deployment_here
+from tasks._servers import replica_index
+
+_SYSCTL = """\
+# TigerBeetle does all of its disk and network through io_uring. Written by pyinfra.
+kernel.io_uring_disabled = 0
+"""
+_JOURNAL = """\
+# The replica's log: kept across restarts of the server, and never larger than this. Written by
+# pyinfra.
+[Journal]
+Storage=persistent
+SystemMaxUse=256M
+"""
+
+
+@deploy("Prepare the server")
+def prepare() -> None:
+    """User, directories, kernel setting, and, for a unit, a journal of its own with a limit."""
+    deployment = deployment_here()
+    server.group(name=f"Have the group {layout.USER}", group=layout.USER, gid=layout.UID)
+    server.user(  # noqa: S604 - `shell` is who may log in: nobody
+        name=f"Have the user {layout.USER}",
+        user=layout.USER,
+        uid=layout.UID,
+        group=layout.USER,
+        home=layout.data_dir(deployment),
+        shell="/usr/sbin/nologin",
+        create_home=False,
+    )
+    files.directory(name="Have the data directory", path=layout.data_dir(deployment), mode="755")
+    files.directory(
+        name="Keep the replica's directory private",
+        path=layout.directory(deployment, replica_index()),
+        user=layout.USER,
+        group=layout.USER,
+        mode="700",
+    )
+    files.directory(name="Have the configuration directory", path=layout.ETC, mode="755")
+    # The check has seen that it is 0 now; this keeps it so.
+    _written("Keep io_uring enabled", _SYSCTL, layout.SYSCTL_CONFIG)
+    if deployment.runtime == "systemd":
+        _written("Limit the replica's journal", _JOURNAL, layout.JOURNAL_CONFIG)
+
+
+def _written(name: str, text: str, path: str) -> None:
+    files.put(name=name, src=StringIO(text), dest=path, mode="644")
