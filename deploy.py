@@ -7,7 +7,7 @@ its work is already done.
 
 from pyinfra import host
 
-from tasks import compose, data_file, docker, image, preflight, program, replica, servers
+from tasks import compose, data_file, docker, firewall, image, preflight, program, replica, servers
 from tasks import host as machine
 
 if host.data.runtime == "process":
@@ -36,6 +36,7 @@ if host.data.runtime == "systemd":
     program.check()
 
     machine.prepare()
+    firewall.apply()
     program.ship()
     servers.describe()
     data_file.format_once_on_servers()
@@ -47,6 +48,7 @@ if host.data.runtime == "docker":
     image.check_on_servers()
 
     machine.prepare()
+    firewall.apply()
     servers.describe()
     image.bring()
     data_file.format_once_on_servers()

@@ -185,6 +185,11 @@ class _Unit:
     def start(self) -> str:
         return f"systemctl start {layout.unit(self.deployment, self.index)}"
 
+    @property
+    def prepare(self) -> str:
+        path = shlex.quote(layout.directory(self.deployment, self.index))
+        return f"install -d -m 0700 -o {layout.UID} -g {layout.UID} {path}"
+
     def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
         return self._as_owner(layout.PROGRAM_LINK, *arguments)
 
@@ -214,6 +219,11 @@ class _HostContainer:
     @property
     def start(self) -> str:
         return shlex.join(["docker", "start", self.deployment.cluster.replicas[self.index].name])
+
+    @property
+    def prepare(self) -> str:
+        path = shlex.quote(layout.directory(self.deployment, self.index))
+        return f"install -d -m 0700 -o {layout.UID} -g {layout.UID} {path}"
 
     def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
         return self._helper("/tigerbeetle", *arguments, network=network)
