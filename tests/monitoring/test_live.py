@@ -13,7 +13,7 @@ import pytest
 from monitoring import planned, stack
 from tests.clusters import Sandbox, free_ports, sandbox
 from tests.monitoring.drill import Monitoring, until
-from tests.monitoring.test_collector import DATAGRAMS, in_datagrams
+from tests.monitoring.receivers import DATAGRAMS, in_datagrams
 from tests.monitoring.test_dashboards import QUERIES
 
 pytestmark = pytest.mark.skipif(
