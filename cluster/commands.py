@@ -36,7 +36,7 @@ def init(cluster: Cluster, options: argparse.Namespace) -> None:
     _confirm_loss(cluster)
     build(cluster, options)
     readiness.check_memlock(cluster)
-    compose.stop(with_volumes=True)
+    compose.stop(cluster, with_volumes=True)
     format_files(cluster, options)
     up(cluster, options)
     print(f"init to first commit: {time.monotonic() - begun:.1f} s")
@@ -91,14 +91,14 @@ def up(cluster: Cluster, options: argparse.Namespace) -> None:
 def down(cluster: Cluster, options: argparse.Namespace) -> None:
     """Stop and remove the containers; the data stays."""
     engine.info()
-    compose.stop()
+    compose.stop(cluster)
 
 
 def down_volumes(cluster: Cluster, options: argparse.Namespace) -> None:
     """Stop the cluster and remove its data."""
     engine.info()
     _confirm_loss(cluster)
-    compose.stop(with_volumes=True)
+    compose.stop(cluster, with_volumes=True)
 
 
 def restart(cluster: Cluster, options: argparse.Namespace) -> None:

@@ -9,7 +9,17 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping
 
-from cluster import containers, diagnoses, engine, health, image, inventory, rollout, volumes
+from cluster import (
+    containers,
+    diagnoses,
+    engine,
+    health,
+    image,
+    inventory,
+    planned_stop,
+    rollout,
+    volumes,
+)
 from cluster.config import Cluster
 from cluster.containers import Container
 from cluster.engine import EngineError
@@ -84,8 +94,13 @@ def restart(cluster: Cluster) -> None:
     rollout.roll("restart", {replica.index for replica in cluster.replicas}, act)
 
 
-def stop(*, with_volumes: bool = False) -> None:
-    """Stop and remove the containers and their network; the volumes only when asked to."""
+def stop(cluster: Cluster, *, with_volumes: bool = False) -> None:
+    """Stop and remove the containers and their network; the volumes only when asked to.
+
+    The alerts are told first: whoever stops all of them means it.
+    """
+    if containers.of_replicas(cluster):  # else there is no network either to tell them through
+        planned_stop.announce_all(cluster, is_planned=True)
     options = ["--volumes"] if with_volumes else []
     _show(engine.compose("down", "--remove-orphans", *options))
 
@@ -95,13 +110,14 @@ def await_commit(
 ) -> None:
     """Return when all replicas are normal and a transfer was committed. Raises Unhealthy.
 
-    A known cause is named first, before what was last seen.
+    A known cause is named first, before what was last seen. A planned stop ends here.
     """
     try:
         health.wait(deployment(cluster), on_progress=on_progress)
     except health.Unhealthy as unhealthy:
         known = diagnoses.of_text(str(unhealthy))
         raise health.Unhealthy(f"{known}\n{unhealthy}") if known else unhealthy from None
+    planned_stop.announce_all(cluster, is_planned=False)
 
 
 def refuse_incomplete(cluster: Cluster) -> None:

@@ -38,6 +38,11 @@ def project(environ: Mapping[str, str] = os.environ) -> str:
     return environ.get("COMPOSE_PROJECT_NAME") or "wallet-service"
 
 
+def network(environ: Mapping[str, str] = os.environ) -> str:
+    """The replicas' network, as Compose calls it."""
+    return f"{project(environ)}_tigerbeetle-net"
+
+
 def compose(*arguments: str) -> list[str]:
     """The argument list of a ``docker compose`` command on our file."""
     return [
@@ -141,3 +146,12 @@ def model() -> dict[str, Any]:
     """The Compose file with every value filled in. Raises EngineError."""
     found: dict[str, Any] = json_of(compose("config", "--format", "json"))
     return found
+
+
+def check_network() -> None:
+    """The replicas' network is there, as it is while they run. Raises EngineError."""
+    if run(["docker", "network", "inspect", network()]).returncode != 0:
+        raise EngineError(
+            f"network {network()}: expected it to be there, found none. "
+            "Fix: start the replicas first, make up INVENTORY=inventories/local.py"
+        )

@@ -118,7 +118,7 @@ def check_ports(cluster: Cluster) -> None:
 
 def check_subnet(cluster: Cluster) -> None:
     """No other network, of Docker or of this machine, overlaps with ours."""
-    own = f"{engine.project()}_tigerbeetle-net"
+    own = engine.network()
     for name, subnet in (*_docker_networks(), *_host_networks()):
         if name != own and subnet.overlaps(cluster.subnet):
             raise NotReady(

@@ -1,37 +1,13 @@
-"""Tell the alerts that replicas stop on purpose, or no longer do.
-
-Sent where the replicas send their metrics, as a gauge of our own, ``tb.planned_stop``: so it
-reaches ``statsd_exporter`` and our collector alike. It ends by itself after an hour
-(``naming.PLANNED_TTL_S``): an alarm is never off for good.
-"""
+"""``make planned-stop``: tell the alerts that replicas stop on purpose, or no longer do."""
 
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
-from collections.abc import Sequence
 
 from cluster import inventory
-from cluster.config import Cluster, ConfigError, fail
-
-
-def lines(cluster_id: int, replicas: Sequence[int], *, is_planned: bool) -> bytes:
-    """The datagram."""
-    return b"".join(
-        b"tb.planned_stop:%d|g|#cluster:%032x,replica:%d\n" % (is_planned, cluster_id, index)
-        for index in replicas
-    )
-
-
-def announce(cluster: Cluster, replicas: Sequence[int], *, is_planned: bool) -> bool:
-    """Send it, if the replicas' metrics go anywhere at all; whether they do."""
-    if not cluster.statsd:
-        return False
-    host, _, port = cluster.statsd.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(lines(cluster.id, replicas, is_planned=is_planned), (host, int(port)))
-    return True
+from cluster.config import ConfigError, fail
+from cluster.planned_stop import announce
 
 
 def main() -> int:
@@ -51,11 +27,18 @@ def main() -> int:
             )
         )  # fmt: skip
     chosen = indexes if options.replica is None else [options.replica]
-    if not announce(cluster, chosen, is_planned=options.state == "stop"):
+    if not cluster.statsd:
         fail(
             ConfigError(
                 "LU_CFG_TIGERBEETLE_STATSD", expected="IP:PORT of the collector",
                 found="nothing", fix="set it, then `make up` and `make monitor-up`",
+            )
+        )  # fmt: skip
+    if not announce(cluster, chosen, is_planned=options.state == "stop"):
+        fail(
+            ConfigError(
+                "LU_CFG_TIGERBEETLE_STATSD", expected="an address that this machine has a route to",
+                found=cluster.statsd, fix="correct it, or start the cluster whose network it is in",
             )
         )  # fmt: skip
     return 0

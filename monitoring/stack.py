@@ -13,10 +13,11 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from cluster.config import PREFIX, ConfigError
+from cluster.config import PREFIX, Cluster, ConfigError
 from cluster.inventory import REPOSITORY, Deployment
 
 FILES = REPOSITORY / "files" / "monitoring"
@@ -87,6 +88,19 @@ def check_statsd(deployment: Deployment) -> tuple[str, int]:
             fix=f"set it to {example}, then `make up` (one replica restarts at a time)",
         )
     return host, int(port)
+
+
+def check_inside(cluster: Cluster) -> None:
+    """In Docker, the StatsD address is one that the exporter can be given. Raises ConfigError."""
+    host = IPv4Address(cluster.statsd.rpartition(":")[0])
+    taken = {cluster.subnet.network_address + 1, *(r.ip for r in cluster.replicas)}
+    if host not in cluster.subnet or host in taken:
+        raise ConfigError(
+            f"{PREFIX}STATSD",
+            expected=f"a free address of {cluster.subnet}, for the exporter",
+            found="the gateway's or a replica's" if host in taken else host,
+            fix="choose another one there, then `make up` (one replica restarts at a time)",
+        )
 
 
 def find(name: str) -> str | None:

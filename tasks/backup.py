@@ -14,9 +14,8 @@ from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.operations import python, server
 
-from cluster import backup_set, control, health, packing
+from cluster import backup_set, control, health, packing, planned_stop
 from cluster.inventory import Deployment
-from monitoring import planned
 from tasks._host import deployment_here, guarded
 
 #: pyinfra's own bound for one operation: packing takes as long as the disk does.
@@ -115,20 +114,14 @@ def _set_directory() -> Path:
 
 def _note_stop(deployment: Deployment, directory: Path) -> None:
     (directory / backup_set.STOPPED).write_text(str(time.time()))
-    _announce(deployment, is_planned=True)
+    planned_stop.announce_all(deployment.cluster, is_planned=True)
 
 
 def _await_commit(deployment: Deployment, directory: Path) -> None:
     with guarded():
         health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
     (directory / backup_set.COMMITTED).write_text(str(time.time()))
-    _announce(deployment, is_planned=False)
-
-
-def _announce(deployment: Deployment, *, is_planned: bool) -> None:
-    """To the alerts: a stop on purpose rouses nobody."""
-    indexes = [r.index for r in deployment.cluster.replicas]
-    planned.announce(deployment.cluster, indexes, is_planned=is_planned)
+    planned_stop.announce_all(deployment.cluster, is_planned=False)
 
 
 def _call(name: str, function: Callable[[Deployment, Path], None]) -> None:

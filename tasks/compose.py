@@ -66,10 +66,11 @@ def stop() -> None:
     """Stop and remove the containers; the volumes stay. Nothing to do when there are none."""
     with guarded():
         engine.info()
-        if not containers.of_replicas(config.load()):
+        cluster = config.load()
+        if not containers.of_replicas(cluster):
             host.noop("no replica has a container")
             return
-    python.call(name="Stop the replicas", function=_stop)
+    python.call(name="Stop the replicas", function=_stop, cluster=cluster)
 
 
 def _format(cluster: config.Cluster) -> None:
@@ -93,6 +94,6 @@ def _await_commit(cluster: config.Cluster) -> None:
         compose.await_commit(cluster, on_progress=lambda seen: logger.info(f"    {seen}"))
 
 
-def _stop() -> None:
+def _stop(cluster: config.Cluster) -> None:
     with guarded():
-        compose.stop()
+        compose.stop(cluster)

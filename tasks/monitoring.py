@@ -15,7 +15,7 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, server
 
-from cluster import engine
+from cluster import config, engine
 from cluster.inventory import REPOSITORY, Deployment
 from monitoring import stack
 from tasks._host import deployment_here, guarded
@@ -35,6 +35,8 @@ def check() -> None:
     if deployment.runtime == "compose":
         with guarded():
             engine.check_versions()
+            stack.check_inside(config.load())
+            engine.check_network()
         return
     if stack.find("prometheus") is None:
         raise DeployError(
@@ -112,11 +114,13 @@ def _start_containers(deployment: Deployment) -> None:
         "host": "node-exporter:9100", "process": "process-exporter:9256",
     }  # fmt: skip
     with guarded():
-        from cluster import config
-
         inside = {r.index: str(r.ip) for r in config.load().replicas}
-    _write_prometheus(deployment, addresses, inside)
+    changed = _write_prometheus(deployment, addresses, inside)
     _shell("Start the containers", _compose(deployment, "up", "--detach", "--wait"))
+    if changed:  # a mounted file that was replaced is only seen from a new start on
+        _shell(
+            "Let Prometheus read its configuration", _compose(deployment, "restart", "prometheus")
+        )
 
 
 def _write_prometheus(
@@ -153,14 +157,16 @@ def _tool(program: str, deployment: Deployment, *action: str) -> str:
 def _compose(deployment: Deployment, *action: str) -> str:
     statsd_ip, statsd_port = stack.check_statsd(deployment)
     command = [
-        "docker", "compose", "--file", str(COMPOSE_FILE), "--profile", "monitoring", *action,
+        "docker", "compose", "--project-name", f"{engine.project()}-monitoring",
+        "--file", str(COMPOSE_FILE), "--profile", "monitoring", *action,
     ]  # fmt: skip
     return engine.shell(
         command,
         MONITORING_DIRECTORY=str(stack.directory(deployment)),
         MONITORING_STATSD_IP=statsd_ip,
         MONITORING_STATSD_PORT=str(statsd_port),
-        MONITORING_NETWORK=f"{engine.project()}_tigerbeetle-net",
+        MONITORING_NETWORK=engine.network(),
+        MONITORING_PROMETHEUS_PORT=str(stack.ports().prometheus),
     )
 
 

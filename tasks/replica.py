@@ -12,9 +12,8 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, python, server
 
-from cluster import binary, config, health, processes, rollout
+from cluster import binary, config, health, planned_stop, processes, rollout
 from cluster.inventory import REPOSITORY, Deployment
-from monitoring import planned
 from tasks import compose, servers
 from tasks._host import deployment_here, guarded
 
@@ -101,8 +100,8 @@ def stop() -> None:
     if deployment.cluster.statsd:
         python.call(
             name="Tell the alerts that it is planned",
-            function=_announce,
-            deployment=deployment,
+            function=planned_stop.announce_all,
+            cluster=deployment.cluster,
             is_planned=True,
         )
     _shell("Stop the replicas", _supervisorctl(deployment, "stop", "all"))
@@ -154,13 +153,7 @@ def _tell(said: str) -> None:
 def _await_commit(deployment: Deployment) -> None:
     with guarded():
         health.wait(deployment, on_progress=_tell)
-    _announce(deployment, is_planned=False)
-
-
-def _announce(deployment: Deployment, is_planned: bool) -> None:
-    """To the alerts, if metrics go anywhere: a stop on purpose rouses nobody."""
-    indexes = [r.index for r in deployment.cluster.replicas]
-    planned.announce(deployment.cluster, indexes, is_planned=is_planned)
+    planned_stop.announce_all(deployment.cluster, is_planned=False)
 
 
 def _shell(name: str, command: str, **arguments: Any) -> None:

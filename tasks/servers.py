@@ -12,9 +12,19 @@ from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.operations import files, python, server, systemd
 
-from cluster import control, description, fitness, health, image, layout, program, rollout, tunnel
+from cluster import (
+    control,
+    description,
+    fitness,
+    health,
+    image,
+    layout,
+    planned_stop,
+    program,
+    rollout,
+    tunnel,
+)
 from cluster.inventory import REPOSITORY, Deployment
-from monitoring import planned
 from tasks._host import deployment_here, guarded
 from tasks._servers import observed, replica_index, run
 
@@ -105,8 +115,8 @@ def stop() -> None:
     if deployment.cluster.statsd:
         python.call(
             name="Tell the alerts that it is planned",
-            function=_announce,
-            deployment=deployment,
+            function=planned_stop.announce_all,
+            cluster=deployment.cluster,
             is_planned=True,
             _run_once=True,
         )
@@ -161,13 +171,7 @@ def _renew_command(deployment: Deployment, index: int) -> str:
 def _await_commit(deployment: Deployment) -> None:
     with guarded():
         health.wait(tunnel.reached(deployment), on_progress=_tell)
-    _announce(deployment, is_planned=False)
-
-
-def _announce(deployment: Deployment, is_planned: bool) -> None:
-    """To the alerts, if metrics go anywhere: a stop on purpose rouses nobody."""
-    indexes = [r.index for r in deployment.cluster.replicas]
-    planned.announce(deployment.cluster, indexes, is_planned=is_planned)
+    planned_stop.announce_all(deployment.cluster, is_planned=False)
 
 
 def _tell(said: str) -> None:

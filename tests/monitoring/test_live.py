@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from monitoring import planned, stack
+from cluster import planned_stop
+from monitoring import stack
 from tests.clusters import Sandbox, free_ports, sandbox
 from tests.monitoring.drill import Monitoring, until
 from tests.monitoring.receivers import DATAGRAMS, in_datagrams
@@ -109,7 +110,7 @@ def test_a_second_start_changes_nothing(live: Live) -> None:
 def test_make_down_is_a_planned_stop_which_can_be_taken_back(live: Live) -> None:
     assert live.sandbox.down().returncode == 0
     until(lambda: live.values("tb:replica:planned_stop") == ["1"] * 3, "three planned stops", 30)
-    assert planned.announce(live.sandbox.deployment.cluster, [0, 1, 2], is_planned=False)
+    assert planned_stop.announce(live.sandbox.deployment.cluster, [0, 1, 2], is_planned=False)
     until(lambda: live.values("tb:replica:planned_stop") == [], "their end", 30)
 
 

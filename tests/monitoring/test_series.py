@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cluster.planned_stop import lines
 from monitoring.naming import GAUGE_TTL_S, PLANNED_TTL_S
-from monitoring.planned import lines
 from monitoring.series import Series
 
 TAGS = b"|#cluster:c,replica:0\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from cluster import config
+from cluster import config, planned_stop
 from cluster.config import ConfigError
 from cluster.inventory import REPOSITORY, Deployment, Engine, Runtime
-from monitoring import planned, stack
+from monitoring import stack
 from tests.clusters import Sandbox
 from tests.monitoring import documents
 from tests.monitoring.test_rules import promtool, run_promtool
@@ -99,6 +99,17 @@ def test_an_address_that_they_reach_is_taken(
     assert stack.check_statsd(deployment(statsd, runtime=runtime)) == expected
 
 
+@pytest.mark.parametrize("ip", ["172.20.0.1", "172.20.0.11", "172.20.1.20", "10.0.0.1"])
+def test_an_address_that_the_exporter_cannot_have_is_refused(ip: str) -> None:
+    cluster = config.load(environ={f"{config.PREFIX}STATSD": f"{ip}:8125"})
+    with pytest.raises(ConfigError, match=r"STATSD: expected a free address of 172\.20\.0\.0/24"):
+        stack.check_inside(cluster)
+
+
+def test_a_free_address_of_the_subnet_is_taken() -> None:
+    stack.check_inside(config.load(environ={f"{config.PREFIX}STATSD": "172.20.0.20:8125"}))
+
+
 def test_the_ports_are_the_usual_ones_unless_all_five_are_given() -> None:
     assert stack.ports({}) == stack.Ports(9090, 9102, 9115, 9100, 9256)
     assert stack.ports({stack.PORTS_VARIABLE: "1,2,3,4,5"}) == stack.Ports(1, 2, 3, 4, 5)
@@ -135,7 +146,7 @@ def test_a_planned_stop_of_a_replica_that_is_none_is_refused(tmp_path: Path) -> 
 
 
 def test_a_planned_stop_is_announced_in_tigerbeetle_s_own_form() -> None:
-    assert planned.lines(0xAB, [0, 2], is_planned=True) == (
+    assert planned_stop.lines(0xAB, [0, 2], is_planned=True) == (
         b"tb.planned_stop:1|g|#cluster:000000000000000000000000000000ab,replica:0\n"
         b"tb.planned_stop:1|g|#cluster:000000000000000000000000000000ab,replica:2\n"
     )
