@@ -142,6 +142,10 @@ backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluste
 restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes)
 	@$(PYTHON) -m cluster.restore --from "$(FROM)"
 
+.PHONY: recover
+recover: $(INSTALLED) ## Make the lost data file of REPLICA= again, from the others, while the cluster goes on
+	@$(PYTHON) -m cluster.recover --replica "$(REPLICA)"
+
 ### Monitoring: needs LU_CFG_TIGERBEETLE_STATSD
 
 .PHONY: monitor-up

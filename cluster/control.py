@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cluster import binary, data_file, engine, image, layout, processes, volumes
+from cluster import binary, config, data_file, engine, image, layout, processes, volumes
 from cluster.inventory import Deployment, Runtime
 
 
@@ -24,6 +24,10 @@ class Control(Protocol):
     @property
     def data_file(self) -> str:
         """The data file's path, as the programs in ``tigerbeetle`` and ``sh`` see it."""
+
+    @property
+    def addresses(self) -> str:
+        """All replicas' addresses, as they reach one another."""
 
     @property
     def stop(self) -> str:
@@ -81,6 +85,10 @@ class _Process:
         return str(processes.files_of(self.deployment, self.index).data)
 
     @property
+    def addresses(self) -> str:
+        return self.deployment.cluster.addresses
+
+    @property
     def stop(self) -> str:
         # Without a supervisor nothing runs; supervisorctl would call that a failure.
         control = shlex.quote(str(processes.socket_path(self.deployment)))
@@ -120,13 +128,19 @@ class _Container:
         return f"/data/{data_file.file_name(self.deployment.cluster.id, self.index)}"
 
     @property
+    def addresses(self) -> str:
+        return config.load().addresses  # not as published on this machine
+
+    @property
     def stop(self) -> str:
         name = shlex.quote(self._name)
         return f'test -z "$(docker ps --quiet --filter name=^/{name}$)" || docker stop {name}'
 
     @property
     def start(self) -> str:
-        return shlex.join(["docker", "start", self._name])
+        # As `docker start`, and also where somebody has removed the container.
+        options = ("--detach", "--no-deps", "--no-build", "--no-recreate")
+        return engine.shell(engine.compose("up", *options, f"tigerbeetle-{self.index}"))
 
     @property
     def prepare(self) -> str:
@@ -137,9 +151,8 @@ class _Container:
         )
 
     def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
-        return shlex.join(
-            [*self._helper(network), "--entrypoint=/tigerbeetle", self._image, *arguments]
-        )
+        # The image's own entry: its tini passes on the signal of a `timeout` outside.
+        return shlex.join([*self._helper(network), self._image, *arguments])
 
     def sh(self, script: str) -> str:
         return shlex.join([*self._helper(), "--entrypoint=sh", self._image, "-c", script])
@@ -178,6 +191,10 @@ class _Unit:
         return layout.data_path(self.deployment, self.index)
 
     @property
+    def addresses(self) -> str:
+        return self.deployment.cluster.addresses
+
+    @property
     def stop(self) -> str:
         return f"systemctl stop {layout.unit(self.deployment, self.index)}"
 
@@ -210,6 +227,10 @@ class _HostContainer:
     @property
     def data_file(self) -> str:
         return f"/data/{data_file.file_name(self.deployment.cluster.id, self.index)}"
+
+    @property
+    def addresses(self) -> str:
+        return self.deployment.cluster.addresses
 
     @property
     def stop(self) -> str:

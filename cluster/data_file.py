@@ -47,6 +47,7 @@ class Superblock:
     identity: Identity
     op_checkpoint: int
     commit_max: int
+    is_syncing: bool = False  # it copies the others' state; until then it cannot serve
 
 
 def file_name(cluster_id: int, replica: int) -> str:
@@ -85,9 +86,12 @@ def parse_progress(output: str) -> Superblock:
     The emulator's has no progress: its numbers are 0. Raises DataFileError as parse_superblock.
     """
     checkpoint = _CHECKPOINT_OP.search(output)
-    commit_max = dict(_FIELD.findall(output)).get("vsr_state.commit_max", "0")
+    fields = dict(_FIELD.findall(output))
     return Superblock(
-        parse_superblock(output), int(checkpoint[1]) if checkpoint else 0, int(commit_max)
+        identity=parse_superblock(output),
+        op_checkpoint=int(checkpoint[1]) if checkpoint else 0,
+        commit_max=int(fields.get("vsr_state.commit_max", 0)),
+        is_syncing=int(fields.get("vsr_state.sync_op_max", 0)) > 0,
     )
 
 

@@ -37,11 +37,11 @@ def run(
     command = [
         sys.executable, "-m", "pyinfra", "--yes", "--fail-percent=0", *given, inventory, task,
     ]  # fmt: skip
-    output = subprocess.PIPE if quiet else None
+    stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if quiet else (None, None)
     try:
         done = subprocess.run(
             command, cwd=REPOSITORY, env=environ, stdin=subprocess.DEVNULL, text=True,
-            errors="replace", stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT_S,
+            errors="replace", stdout=stdout, stderr=stderr, timeout=TIMEOUT_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise PhaseFailed(f"{task}: no end within {TIMEOUT_S:g} s") from None

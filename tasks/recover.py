@@ -1,0 +1,156 @@
+"""Recovering one replica's data file from the others, on the host that has lost it.
+
+The phases of `make recover`, which has seen to it that the others are well (`cluster.recover`).
+``recover_replica`` in the host data is the replica's index.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from datetime import UTC, datetime
+
+from pyinfra import host, logger
+from pyinfra.api import deploy
+from pyinfra.api.exceptions import DeployError
+from pyinfra.operations import python, server
+
+from cluster import control, health, waiting
+from cluster.control import Control
+from cluster.data_file import DataFileError, Superblock, parse_progress
+from cluster.inventory import Deployment
+from tasks._host import deployment_here, guarded
+
+#: 1.5 to 1.7 s were measured; without a view change it would wait for ever.
+_RECOVER_TIMEOUT_S = 120
+#: It copies the whole state: minutes for gigabytes, an hour for what a slow link takes.
+_CATCH_UP_TIMEOUT_S = 3600.0
+_POLL_S = 1.0
+
+
+@deploy("Check that the data file is lost")
+def check() -> None:
+    """Refuse where one is there that can be read: its replica repairs itself with it."""
+    if _is_here():
+        python.call(name="Look at the data file", function=_check, replica=_control())
+
+
+@deploy("Recover the data file")
+def recover() -> None:
+    """Make it from the others as ``.partial``, rename it, start the replica, watch it catch up."""
+    if not _is_here():
+        host.noop("another host's replica")
+        return
+    deployment, replica, index = deployment_here(), _control(), _index()
+    data, partial = replica.data_file, f"{replica.data_file}.partial"
+    aside = f"{data}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    with guarded():
+        recovering = replica.tigerbeetle(
+            "recover",
+            f"--cluster={deployment.cluster.id}",
+            f"--addresses={replica.addresses}",
+            f"--replica={index}",
+            f"--replica-count={len(deployment.cluster.replicas)}",
+            partial,
+            network=True,
+        )
+    _shell(f"Stop replica {index}, if it keeps starting", replica.stop)
+    _shell("Make the place of the data file", replica.prepare)
+    _shell("Remove what an interrupted recovery has left", replica.sh(f"rm -f {_q(partial)}"))
+    _shell("Recover the data file from the others", f"timeout {_RECOVER_TIMEOUT_S} {recovering}")
+    _shell(
+        "Put it in its place; a damaged one is kept",
+        replica.sh(
+            f"set -eu; if test -e {_q(data)}; then mv {_q(data)} {_q(aside)}; fi\n"
+            f"mv {_q(partial)} {_q(data)}; sync"
+        ),
+    )
+    _shell(f"Start replica {index}", replica.start)
+    python.call(
+        name=f"Wait until replica {index} has caught up",
+        function=_catch_up,
+        deployment=deployment,
+        replica=replica,
+        index=index,
+    )
+
+
+def _check(replica: Control) -> None:
+    data = replica.data_file
+    if not _ask(replica.sh(f"test -e {_q(data)}"))[0]:
+        return
+    try:
+        found = _superblock(replica)
+    except DataFileError as error:
+        if os.environ.get("CONFIRM") == "yes":
+            logger.info(f"    damaged, and will be kept beside the new one: {data}")
+            return
+        raise DeployError(
+            f"{data}: {error} CONFIRM: expected yes, to recover it and keep the damaged file "
+            "beside it, found nothing"
+        ) from None
+    raise DeployError(
+        f"{data}: expected no data file, or a damaged one, found that of {found.identity}. "
+        "Fix: start the replica with it: it repairs itself from the others (make up). If it "
+        "cannot run with it, move the file away, and recover then"
+    )
+
+
+def _catch_up(deployment: Deployment, replica: Control, index: int) -> None:
+    """It is normal, its state is copied, and the cluster commits with it."""
+    begun = time.monotonic()
+
+    def observe() -> tuple[bool, str]:
+        state = health.of_replicas(deployment)[index]
+        try:
+            found = _superblock(replica)
+        except DataFileError:  # read while it was written
+            return False, f"{state}"
+        seen = f"{state}, checkpoint {found.op_checkpoint}"
+        if found.is_syncing:
+            return False, f"{seen}, copying the others' state"
+        return state.is_normal, seen
+
+    with guarded():
+        try:
+            waiting.wait_until(
+                observe, what=f"replica {index} to catch up", timeout_s=_CATCH_UP_TIMEOUT_S,
+                interval_s=_POLL_S, on_progress=lambda seen: logger.info(f"    {seen}"),
+            )  # fmt: skip
+        except waiting.Expired as expired:
+            raise health.Unhealthy(str(expired)) from None
+        health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
+    logger.info(f"    replica {index} has caught up, {time.monotonic() - begun:.1f} s after start")
+
+
+def _superblock(replica: Control) -> Superblock:
+    return parse_progress(_ask(replica.tigerbeetle("inspect", "superblock", replica.data_file))[1])
+
+
+def _ask(command: str) -> tuple[bool, str]:
+    """Whether a command succeeds on this host, and all that it says."""
+    sudo = bool(host.data.get("_sudo"))
+    done, output = host.run_shell_command(command, _sudo=sudo, _timeout=60)
+    return done, output.output
+
+
+def _index() -> int:
+    return int(host.data.recover_replica)
+
+
+def _is_here() -> bool:
+    here = host.data.get("replica")
+    return here is None or int(here) == _index()
+
+
+def _control() -> Control:
+    return control.of(deployment_here(), _index())
+
+
+def _shell(name: str, command: str) -> None:
+    server.shell(name=name, commands=[command])
+
+
+def _q(path: str) -> str:
+    return shlex.quote(path)

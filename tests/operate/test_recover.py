@@ -1,0 +1,83 @@
+"""A lost data file is recovered in the living cluster, and only when that is safe."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster import control, health
+from cluster.waiting import wait_until
+from tests.clusters import Sandbox, sandbox
+from tests.operate.ledger import Ledger, acknowledged
+
+pytestmark = [pytest.mark.genuine, pytest.mark.timeout(500)]
+
+
+def recover(made: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return made.run("make", "recover", *arguments, timeout_s=300)
+
+
+def refused(made: Sandbox, *arguments: str) -> str:
+    """The error of a recovery that must not begin."""
+    done = recover(made, *arguments)
+    assert done.returncode == 2, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Starting operation: Recover the data file" not in done.stderr
+    return done.stderr
+
+
+def stop(made: Sandbox, index: int) -> None:
+    subprocess.run(["sh", "-c", control.of(made.deployment, index).stop], check=True)
+
+
+def start(made: Sandbox, index: int) -> None:
+    subprocess.run(["sh", "-c", control.of(made.deployment, index).start], check=True)
+
+
+def _normal(made: Sandbox, index: int) -> tuple[bool, str]:
+    found = health.of_replicas(made.deployment)[index]
+    return found.is_normal, str(found)
+
+
+def test_a_lost_file_is_recovered_under_load_and_nothing_acknowledged_is_lost(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "acknowledged"
+    with sandbox("inventories/process.py") as made:
+        assert made.up().returncode == 0
+        ledger = Ledger(made.deployment.cluster.addresses)
+        assert "found it running as pid" in refused(made, "REPLICA=1")
+        with ledger.streaming(1, log):
+            stop(made, 1)
+            readable = refused(made, "REPLICA=1")
+            assert "expected no data file, or a damaged one" in readable
+            made.data_file(1).unlink()
+            stop(made, 0)
+            assert "expected all replicas but 1 to be normal, found replica 0" in refused(
+                made, "REPLICA=1"
+            )
+            assert not made.data_file(1).exists()
+            start(made, 0)
+            wait_until(
+                lambda: _normal(made, 0), what="replica 0 to be back", timeout_s=120, interval_s=1
+            )
+            before = len(acknowledged(log))
+            done = recover(made, "REPLICA=1")
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+            assert "replica 1 has caught up" in done.stderr
+            stop(made, 2)  # from here on nothing commits without the recovered replica
+            ledger.read(1)
+        streamed = acknowledged(log)
+        assert len(streamed) > before, "the load went on during the recovery"
+        found = [t[0] for t in ledger.read(streamed[-1][0])["transfers"]]
+        assert found == [number for number, _ in streamed]
+
+        with made.data_file(2).open("r+b") as file:
+            file.write(bytes(4 * 24 * 1024))  # all copies of the superblock
+        assert "CONFIRM: expected yes" in refused(made, "REPLICA=2")
+        done = recover(made, "REPLICA=2", "CONFIRM=yes")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        (kept,) = made.data_file(2).parent.glob("*.damaged-*")
+        assert kept.read_bytes()[: 24 * 1024] == bytes(24 * 1024)
+        assert made.run("python", "-m", "cluster.status").returncode == 0

@@ -1,0 +1,301 @@
+"""The manifest binds a set: nothing missing, damaged, foreign, newer or mixed passes for whole."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import backup_set, config, packing, totals
+from cluster.backup_set import BackupError, Damaged, Manifest, PackedFile
+from cluster.control import of
+from cluster.data_file import Identity, Superblock
+from cluster.inventory import Deployment
+from cluster.totals import LedgerTotals, Totals
+
+CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
+
+
+def made_set(directory: Path, contents: str = "abc", **changes: Any) -> Path:
+    """A whole set of three little files."""
+    directory.mkdir(parents=True)
+    files = []
+    for index, content in enumerate(contents):
+        path = directory / f"replica-{index}.gz"
+        path.write_text(content)
+        superblock = Superblock(Identity(CLUSTER.id, index, 3, "0.17.9"), 0, 0)
+        files.append(backup_set.packed_file(path, superblock, 1))
+    fields: dict[str, Any] = {
+        "name": directory.name, "deployment": "process", "engine": "tigerbeetle",
+        "cluster_id": str(CLUSTER.id), "replica_count": 3, "release": "0.17.9",
+        "taken_at": datetime.now(UTC), "stopped_s": 6.0, "before": None, "after": None,
+        "files": files,
+    }  # fmt: skip
+    manifest = Manifest(**(fields | changes))
+    (directory / backup_set.MANIFEST).write_text(manifest.model_dump_json())
+    return directory
+
+
+def test_a_whole_set_passes(tmp_path: Path) -> None:
+    made = made_set(tmp_path / "20261124T000000Z")
+    manifest = backup_set.read(made)
+    backup_set.refuse_foreign(manifest, CLUSTER, "tigerbeetle")
+    backup_set.check_files(made, manifest)
+
+
+def flip_a_byte(made: Path) -> None:
+    (made / "replica-1.gz").write_text("B")
+
+
+def remove_a_file(made: Path) -> None:
+    (made / "replica-2.gz").unlink()
+
+
+def swap_two_files(made: Path) -> None:
+    (made / "replica-0.gz").rename(made / "aside")
+    (made / "replica-1.gz").rename(made / "replica-0.gz")
+    (made / "aside").rename(made / "replica-1.gz")
+
+
+def mix_in_another_sets_file(made: Path) -> None:
+    other = made_set(made.parent / "20261124T000001Z", "xyz")
+    (other / "replica-2.gz").replace(made / "replica-2.gz")
+
+
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, remove_a_file, swap_two_files, mix_in_another_sets_file]
+)
+def test_a_set_that_is_not_what_was_written_is_refused_whole(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    made = made_set(tmp_path / "20261124T000000Z")
+    damage(made)
+    with pytest.raises(Damaged, match=r"replica-\d\.gz: expected"):
+        backup_set.check_files(made, backup_set.read(made))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cluster_id": "7"}, "found one of cluster 7"),
+        ({"engine": "emulator"}, "found one of emulator"),
+        ({"release": "0.18.0"}, "no release reads a newer one's files"),
+        ({"release": "0.17.10"}, "no release reads a newer one's files"),
+    ],
+)
+def test_a_foreign_or_newer_set_is_refused(
+    tmp_path: Path, changes: dict[str, str], said: str
+) -> None:
+    manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z", **changes))
+    with pytest.raises(BackupError, match=said):
+        backup_set.refuse_foreign(manifest, CLUSTER, "tigerbeetle")
+
+
+def test_an_older_releases_set_is_not_refused(tmp_path: Path) -> None:
+    manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z", release="0.17.8"))
+    backup_set.refuse_foreign(manifest, CLUSTER, "tigerbeetle")
+
+
+@pytest.mark.parametrize("contents", ["ab", ""])
+def test_a_part_of_a_set_is_no_backup(tmp_path: Path, contents: str) -> None:
+    made = made_set(tmp_path / "20261124T000000Z", contents)
+    with pytest.raises(BackupError, match="a part of one restores nothing"):
+        backup_set.read(made)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', "not JSON"])
+def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / backup_set.MANIFEST).write_text(text)
+    with pytest.raises(BackupError, match="expected the manifest of a backup") as refused:
+        backup_set.read(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_directory_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="expected a backup, a directory with manifest"):
+        backup_set.read(tmp_path)
+
+
+def test_a_file_that_leads_out_of_its_directory_is_refused(tmp_path: Path) -> None:
+    made = made_set(tmp_path / "20261124T000000Z")
+    path = made / backup_set.MANIFEST
+    path.write_text(path.read_text().replace("replica-0.gz", "../replica-0.gz"))
+    with pytest.raises(BackupError, match="expected the manifest of a backup"):
+        backup_set.read(made)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Superblock(Identity(CLUSTER.id, 1, 3, "0.17.9"), 0, 0),
+        Superblock(Identity(7, 0, 3, "0.17.9"), 0, 0),
+        Superblock(Identity(CLUSTER.id, 0, 6, "0.17.9"), 0, 0),
+        Superblock(Identity(CLUSTER.id, 0, 3, "0.17.9"), 960, 0),
+    ],
+)
+def test_an_unpacked_file_that_is_not_the_manifests_is_refused(
+    tmp_path: Path, found: Superblock
+) -> None:
+    manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z"))
+    first: PackedFile = manifest.files[0]
+    backup_set.identify(manifest, first, Superblock(Identity(CLUSTER.id, 0, 3, "0.17.9"), 0, 0))
+    with pytest.raises(Damaged, match=r"replica-0\.gz: expected cluster"):
+        backup_set.identify(manifest, first, found)
+
+
+def test_only_the_oldest_sets_of_this_cluster_are_let_go(tmp_path: Path) -> None:
+    for minute in range(4):
+        made_set(tmp_path / f"20261124T00{minute:02}00Z")
+    made_set(tmp_path / "20260101T000000Z", cluster_id="7")
+    (tmp_path / "20250101T000000Z").mkdir()  # not whole
+    (tmp_path / "20250101T000000Z" / backup_set.MANIFEST).write_text("{}")
+    (tmp_path / "my own copy").mkdir()
+    found = backup_set.expired(tmp_path, CLUSTER.id, keep=3)
+    assert [path.name for path in found] == ["20261124T000000Z"]
+    assert backup_set.expired(tmp_path, CLUSTER.id, keep=4) == []
+
+
+def test_the_newest_set_is_taken_when_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
+    with pytest.raises(BackupError, match="expected a backup under"):
+        backup_set.chosen(None, "process")
+    made_set(tmp_path / "process" / "20261124T000000Z")
+    newest = made_set(tmp_path / "process" / "20261124T000100Z")
+    assert backup_set.chosen(None, "process") == newest
+    assert backup_set.chosen("20261124T000000Z", "process").name == "20261124T000000Z"
+    assert backup_set.chosen(str(tmp_path), "process") == tmp_path
+
+
+def ledgers(**fields: int) -> Totals:
+    return Totals(ledgers={700: LedgerTotals.model_validate({"accounts": 2, **fields})})
+
+
+def test_equal_readings_before_and_after_prove_equality() -> None:
+    read = ledgers(debits_posted=5, credits_posted=5, last_transfer_ns=9)
+    assert totals.outside(read, read, read) == []
+    less = ledgers(debits_posted=4, credits_posted=4, last_transfer_ns=8)
+    assert len(totals.outside(less, read, read)) == 3
+    more = ledgers(debits_posted=6, credits_posted=6, last_transfer_ns=10)
+    assert len(totals.outside(more, read, read)) == 3
+
+
+def test_under_load_what_was_read_before_is_the_least() -> None:
+    floor, ceiling = ledgers(debits_posted=5), ledgers(debits_posted=9)
+    assert totals.outside(ledgers(debits_posted=7), floor, ceiling) == []
+    assert totals.outside(ledgers(debits_posted=4), floor, ceiling)
+    assert totals.outside(ledgers(debits_posted=10), floor, ceiling)
+
+
+def test_a_ledger_that_vanished_or_appeared_is_named() -> None:
+    read = ledgers(debits_posted=5)
+    assert "ledger 700: expected accounts 2, found 0" in totals.outside(Totals(), read, read)
+    assert "ledger 700: expected accounts 0, found 2" in totals.outside(read, Totals(), Totals())
+
+
+@pytest.mark.parametrize("side", ["debits_posted", "credits_posted", "debits_pending"])
+def test_a_ledger_out_of_balance_is_named(side: str) -> None:
+    assert totals.unbalanced(ledgers(**{side: 1}))[0].startswith("ledger 700: expected debits")
+
+
+# The scripts, run by a real shell on little files.
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> tuple[Path, Any]:
+    deployment = Deployment(
+        name="emulator", engine="emulator", runtime="process",
+        cluster=CLUSTER.on_loopback(), state_dir=tmp_path / "it's mine",
+    )  # fmt: skip
+    replica = of(deployment, 0)
+    path = Path(replica.data_file)
+    path.parent.mkdir(parents=True)
+    return path, replica
+
+
+def shell(script: str) -> int:
+    return subprocess.run(["sh", "-c", script], capture_output=True, check=False).returncode
+
+
+def restoring(path: Path) -> Path:
+    return path.with_name(path.name + packing.RESTORING)
+
+
+@pytest.mark.parametrize("suffix", ["zst", "gz"])
+def test_unpacking_gives_every_byte_and_leaves_the_data_file_alone(
+    data: tuple[Path, Any], tmp_path: Path, suffix: str
+) -> None:
+    path, replica = data
+    path.write_text("old")
+    content = b"money" + bytes(3 * 1024**2) + b"more" + bytes(2 * 1024**2)
+    (tmp_path / "raw").write_bytes(content)
+    packed = tmp_path / f"replica-0.{suffix}"
+    packer = {"zst": "zstd -q -c", "gz": "gzip -c"}[suffix]
+    if shell(f"{packer} '{tmp_path}/raw' >'{packed}'") != 0:
+        pytest.skip(f"no {packer.split()[0]}")
+    assert shell(packing.unpack(replica, packed, len(content))) == 0
+    assert restoring(path).read_bytes() == content
+    assert restoring(path).stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == "old"
+    assert shell(packing.unpack(replica, packed, len(content) + 1)) != 0
+
+
+def test_a_swap_can_be_undone_and_accepted(data: tuple[Path, Any]) -> None:
+    path, replica = data
+    path.write_text("old")
+    restoring(path).write_text("new")
+    assert shell(packing.swap(replica)) == 0
+    assert path.read_text() == "new"
+    assert shell(packing.refuse_leftover(replica)) != 0
+    assert shell(packing.undo(replica)) == 0
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    restoring(path).write_text("new")
+    assert shell(packing.swap(replica)) == 0
+    assert shell(packing.accept(replica)) == 0
+    assert path.read_text() == "new"
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_undoing_where_there_was_no_file_leaves_none(data: tuple[Path, Any]) -> None:
+    path, replica = data
+    restoring(path).write_text("new")
+    assert shell(packing.swap(replica)) == 0
+    assert path.read_text() == "new"
+    assert shell(packing.undo(replica)) == 0
+    assert list(path.parent.iterdir()) == []
+
+
+def test_undoing_what_never_began_touches_nothing(data: tuple[Path, Any]) -> None:
+    path, replica = data
+    path.write_text("old")
+    restoring(path).write_text("half")
+    assert shell(packing.undo(replica)) == 0
+    assert path.read_text() == "old"
+    assert not restoring(path).exists()
+
+
+def test_one_failure_fails_all_scripts_that_run_together() -> None:
+    assert shell(packing.together(["true", "true"])) == 0
+    assert shell(packing.together(["exit 3", "true"])) == 1
+    assert shell(packing.together(["true", "sleep 0.1; exit 3"])) == 1
+
+
+def test_a_backup_without_room_is_refused_before_the_stop(
+    data: tuple[Path, Any], tmp_path: Path
+) -> None:
+    path, replica = data
+    with path.open("wb") as file:
+        file.truncate(2**42)  # sparse: it has no blocks
+    done = subprocess.run(
+        ["sh", "-c", packing.require_room(replica, tmp_path / "to")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "BACKUP_DIR: expected 4194304 MiB free in" in done.stderr
+    path.write_text("small")
+    assert shell(packing.require_room(replica, tmp_path / "to")) == 0

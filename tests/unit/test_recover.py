@@ -1,0 +1,81 @@
+"""When recovering a replica's file is safe, and when it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster import config
+from cluster.canary import Canary
+from cluster.config import ConfigError
+from cluster.health import ReplicaHealth
+from cluster.inventory import Deployment
+from cluster.log import ReplicaLog
+from cluster.ping import Pong
+from cluster.recover import Unsafe, chosen, refuse_engine, refuse_unsafe
+
+CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
+COMMITS = Canary(True, "committed and read back")
+
+
+def replica(index: int, process: str = "RUNNING", status: str = "normal") -> ReplicaHealth:
+    running = process == "RUNNING"
+    pong = Pong(replica=index, release="0.17.9", view=0, ms=1.0)
+    return ReplicaHealth(
+        replica=CLUSTER.replicas[index], process=process, pid=7 * running, port_open=running,
+        log=ReplicaLog(status=status), pong=pong if running else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("process", ["DOWN", "FATAL", "BACKOFF", "EXITED", "STOPPED"])
+def test_a_replica_that_is_down_is_recovered_when_all_others_are_well(process: str) -> None:
+    refuse_unsafe([replica(0), replica(1, process), replica(2)], 1, COMMITS)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "canary", "said"),
+    [
+        ([replica(0), replica(1), replica(2)], COMMITS, "expected replica 1 not to run"),
+        ([replica(0), replica(1, "DOWN"), replica(2, "DOWN")], COMMITS, "found replica 2 down"),
+        (
+            [replica(0, status="view_change"), replica(1, "DOWN"), replica(2)],
+            COMMITS,
+            "expected all replicas but 1 to be normal",
+        ),
+        (
+            [replica(0), replica(1, "DOWN"), replica(2)],
+            Canary(False, "no commit within 15 s"),
+            "without replica 1, found: no commit within 15 s",
+        ),
+        ([replica(0), replica(1, "DOWN"), replica(2)], None, "no port answers"),
+    ],
+)
+def test_a_recovery_that_is_unsafe_is_refused(
+    replicas: list[ReplicaHealth], canary: Canary | None, said: str
+) -> None:
+    with pytest.raises(Unsafe, match=said):
+        refuse_unsafe(replicas, 1, canary)
+
+
+def deployment(engine: str = "tigerbeetle", count: int = 3) -> Deployment:
+    cluster = CLUSTER.model_copy(update={"replicas": CLUSTER.replicas[:count]})
+    return Deployment.model_validate(
+        {"name": "process", "engine": engine, "runtime": "process", "cluster": cluster,
+         "state_dir": Path("nowhere")}
+    )  # fmt: skip
+
+
+def test_where_there_is_nobody_to_recover_from_it_is_refused() -> None:
+    refuse_engine(deployment())
+    with pytest.raises(Unsafe, match="found the EMULATOR"):
+        refuse_engine(deployment("emulator"))
+    with pytest.raises(Unsafe, match="found a cluster of one"):
+        refuse_engine(deployment(count=1))
+
+
+@pytest.mark.parametrize("text", ["", "3", "-1", "one", "1 2"])
+def test_a_replica_that_does_not_exist_is_refused(text: str) -> None:
+    assert chosen("2", deployment()) == 2
+    with pytest.raises(ConfigError, match="REPLICA: expected one of 0, 1, 2"):
+        chosen(text, deployment())
