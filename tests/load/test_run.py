@@ -261,7 +261,7 @@ def test_a_wrong_option_is_told_before_anything_is_sent(
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60  # a client of a wrong cluster would wait for ever
     assert not list(program.runs.glob("*/run.json"))
 
 
