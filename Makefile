@@ -56,6 +56,14 @@ restart: $(INSTALLED) ## Restart one replica after the other, the primary last, 
 	@$(PYTHON) -m cluster.inventory
 	@$(PYINFRA) $(INVENTORY) tasks.replica.restart
 
+.PHONY: upgrade
+upgrade: $(INSTALLED) ## Upgrade every replica to release TO=; checks the path, asks first (CONFIRM=yes)
+	@$(PYTHON) -m cluster.upgrade '$(TO)'
+
+.PHONY: migrate
+migrate: $(INSTALLED) ## Move a whole ledger into a new cluster, and prove both equal: FROM= TO= (inventories)
+	@$(PYTHON) -m loadtests.migrate --from '$(FROM)' --to '$(TO)'
+
 .PHONY: status
 status: $(INSTALLED) ## Show each replica, and whether the cluster commits; WATCH=yes goes on, JSON=yes is for programs
 	@$(PYTHON) -m cluster.status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)

@@ -10,5 +10,6 @@ Layers, lowest first; no module imports upward:
 - ``canary``      one commit and one read through the official client
 - ``inventory``   a pyinfra inventory read as a ``Deployment``
 - ``rollout``     one replica after the other, gated, whatever is done to each
+- ``upgrade_path``, ``upgrade``  which releases may follow which, and ``make upgrade``
 - ``health``, ``status``, ``pin``  the commands behind the Makefile
 """

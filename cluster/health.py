@@ -22,6 +22,8 @@ from cluster.runtime import ReplicaProcess
 #: A genuine replica faults in 2.6 GiB before it listens: 1 to 23 s were measured.
 START_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 15.0
+#: Normal replicas may be about to start again together, as a new release: 12 s were measured.
+PROBES = 3
 _CONNECT_TIMEOUT_S = 1.0
 _KEPT_S = 0.1
 #: A backup that hears nothing says so again and again, ever less often: up to 5.6 s apart were
@@ -151,18 +153,25 @@ def wait(
             raise Unhealthy(_with_log_tails(deployment, str(given_up[0]), given_up))
         return all(r.is_normal for r in replicas), ", ".join(map(str, replicas))
 
-    try:
-        waiting.wait_until(
-            observe, what="all replicas to be normal", timeout_s=timeout_s, on_progress=on_progress
-        )
-    except waiting.Expired as expired:
-        late = [r for r in of_replicas(deployment) if not r.is_normal]
-        raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
-    committed = probe(deployment)
-    if not committed.commits:
-        raise Unhealthy(_with_log_tails(deployment, committed.detail, of_replicas(deployment)))
-    on_progress(f"canary committed in {committed.commit_ms:g} ms, read in {committed.read_ms:g} ms")
-    return committed
+    for _ in range(PROBES):
+        try:
+            waiting.wait_until(
+                observe,
+                what="all replicas to be normal",
+                timeout_s=timeout_s,
+                on_progress=on_progress,
+            )
+        except waiting.Expired as expired:
+            late = [r for r in of_replicas(deployment) if not r.is_normal]
+            raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
+        committed = probe(deployment)
+        if committed.commits:
+            on_progress(
+                f"canary committed in {committed.commit_ms:g} ms, read in {committed.read_ms:g} ms"
+            )
+            return committed
+        on_progress(committed.detail)
+    raise Unhealthy(_with_log_tails(deployment, committed.detail, of_replicas(deployment)))
 
 
 def _with_log_tails(deployment: Deployment, reason: str, replicas: list[ReplicaHealth]) -> str:

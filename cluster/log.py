@@ -13,6 +13,7 @@ from datetime import datetime
 #: A start begins a new life: what was said before it no longer holds.
 _START = re.compile(r'info\(io\): opening "')
 _RELEASE = re.compile(r"info\(main\): release=(\d+\.\d+\.\d+)")
+_BUNDLED = re.compile(r"info\(main\): releases_bundled=\{ (.*) \}")
 _LISTENING = re.compile(r": listening on ")
 _TRANSITION = re.compile(
     r"info\(replica\): \d+\w: transition_to_(normal|view_change|recovering_head|recovering)"
@@ -37,6 +38,7 @@ class ReplicaLog:
     heartbeat_lost_at: float | None = None  # seconds since 1970, since the last change of view
     panics: tuple[str, ...] = ()  # over the whole text, not only the last start
     mlock_warnings: tuple[str, ...] = ()
+    bundled: tuple[str, ...] = ()  # the releases that its program can be
 
     @property
     def role(self) -> str:
@@ -58,11 +60,14 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
     view: int | None = None
     lost: float | None = None
     panics, mlock = [], []
+    bundled: tuple[str, ...] = ()
     for line in lines:
         if _START.search(line):
             release, status, view, listening, primary, lost = "", "", None, False, False, None
         elif match := _RELEASE.search(line):
-            release = match[1]
+            release, bundled = match[1], ()
+        elif match := _BUNDLED.search(line):
+            bundled = tuple(match[1].split(", "))
         elif match := _TRANSITION.search(line):
             status, view, primary, lost = match[1], int(match[2]), match[3] == "primary", None
         elif match := _HEARTBEAT_LOST.search(line):
@@ -73,4 +78,6 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
             panics.append(line.strip())
         elif _MLOCK.search(line):
             mlock.append(line.strip())
-    return ReplicaLog(release, status, view, primary, listening, lost, tuple(panics), tuple(mlock))
+    return ReplicaLog(
+        release, status, view, primary, listening, lost, tuple(panics), tuple(mlock), bundled
+    )

@@ -1,0 +1,125 @@
+"""Which upgrades are allowed: from the release that runs to the one that is wanted. Pure.
+
+A release carries the older ones that it can upgrade from inside its own program: a replica starts
+as the release of its data file, and becomes the new one together with all others. So the program
+itself is asked what it can do, and no table of releases is kept but that of the bad ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+#: Releases that TigerBeetle's own CHANGELOG.md advises to skip, and why.
+BAD_RELEASES: Mapping[str, str] = {
+    "0.16.77": "may stop committing (tigerbeetle #3581, #3586): take 0.16.78",
+    "0.17.5": "may crash on upgrade (tigerbeetle #3808): take 0.17.8",
+    "0.17.6": "may crash (tigerbeetle #3802): take 0.17.8",
+    "0.17.7": "may crash (tigerbeetle #3802): take 0.17.8",
+}
+
+_FORM = re.compile(r"\d+\.\d+\.\d+")
+_RELEASE = re.compile(r"^process\.release=(\S+)$", re.MULTILINE)
+_CLIENT_MIN = re.compile(r"^process\.release_client_min=(\S+)$", re.MULTILINE)
+_BUNDLED = re.compile(r"^multiversioning\.releases_bundled=\{ (.*) \}$", re.MULTILINE)
+
+
+class UpgradeError(Exception):
+    """An upgrade that must not be, or cannot; ``str()``: expected, found, fix."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a server program says it can be: its release, those inside it, its oldest client."""
+
+    release: str
+    bundled: tuple[str, ...]
+    client_min: str
+
+
+def parse_offer(output: str) -> Offer:
+    """Read what ``tigerbeetle version --verbose`` prints. Raises UpgradeError."""
+    release, client_min = _RELEASE.search(output), _CLIENT_MIN.search(output)
+    if release is None or client_min is None:
+        last = output.strip().splitlines()[-1:] or ["nothing"]
+        raise UpgradeError(
+            f"the new server: expected what `version --verbose` prints, found {last[0]}. "
+            "Fix: name a genuine tigerbeetle release"
+        )
+    bundled = _BUNDLED.search(output)
+    return Offer(
+        release[1], tuple(_FORM.findall(bundled[1])) if bundled else (release[1],), client_min[1]
+    )
+
+
+def check_step(current: str, target: str) -> None:
+    """The target is a release, newer, and not a bad one. Raises UpgradeError."""
+    if not _FORM.fullmatch(target):
+        raise UpgradeError(
+            f"TO: expected a release such as {current}, found {target!r}. Fix: TO=x.y.z"
+        )
+    if target == current:
+        raise UpgradeError(
+            f"TO: expected a newer release than {current}, found the one that is configured. "
+            "Fix: nothing, if `make status` shows it on every replica"
+        )
+    if triple(target) < triple(current):
+        raise UpgradeError(
+            f"TO: expected a newer release than {current}, found {target}: no release reads a "
+            "newer one's data files. Fix: stay, or restore a backup taken before the upgrade"
+        )
+    if target in BAD_RELEASES:
+        raise UpgradeError(
+            f"TO: expected a release that is not known to be bad, found {target}, which "
+            f"{BAD_RELEASES[target]}. Fix: skip it"
+        )
+
+
+def check_running(running: Mapping[int, str], current: str, target: str) -> None:
+    """Every replica runs the configured release; or already the target, after an interruption.
+
+    Raises UpgradeError.
+    """
+    odd = {index: found for index, found in running.items() if found not in (current, target)}
+    if odd:
+        found = ", ".join(f"replica {index}: {r or 'none'}" for index, r in sorted(odd.items()))
+        raise UpgradeError(
+            f"the cluster: expected release {current} on every replica, as configured, found "
+            f"{found}. Fix: bring all replicas up first (make up), with the release that runs "
+            "in the env file"
+        )
+
+
+def check_offer(offer: Offer, current: str, target: str) -> None:
+    """The new server is the target, and can be the current release too. Raises UpgradeError."""
+    if offer.release != target:
+        raise UpgradeError(
+            f"TO: expected the new server to be {target}, found {offer.release}. "
+            "Fix: bring the release that TO names, or name the one that is here"
+        )
+    if current not in offer.bundled:
+        oldest = min(offer.bundled, key=triple)
+        raise UpgradeError(
+            f"TO: expected {target} to upgrade from {current}, found that it goes back to "
+            f"{oldest} only. Fix: upgrade to a release in between first"
+        )
+
+
+def check_client(client: str, offer: Offer) -> None:
+    """The client of this installation goes on to be served. Raises UpgradeError."""
+    if triple(client) < triple(offer.client_min):
+        raise UpgradeError(
+            f"tigerbeetle client: expected {offer.client_min} or newer, which {offer.release} "
+            f"serves, found {client}. Fix: upgrade the clients that far first"
+        )
+
+
+def remaining(running: Iterable[str], target: str) -> int:
+    """How many replicas do not run the target yet."""
+    return sum(release != target for release in running)
+
+
+def triple(release: str) -> tuple[int, ...]:
+    """A release as numbers, to be compared."""
+    return tuple(int(part) for part in release.split("."))
