@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cluster import config, diagnoses
 from cluster.config import PREFIX
-from cluster.waiting import wait_until
+from tests.docker.patient import findings, until_found, until_well
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
-
-#: Docker restarts a failing replica after 0.1, 0.2, 0.4 ... s; the first health check is at 10 s.
-SHOWS_WITHIN_S = 40
-
-
-def findings(sandbox: DockerSandbox, **environ: str) -> dict[str, str]:
-    """Key → text of what the doctor finds now."""
-    with sandbox.having(**environ):
-        done = sandbox.run("python", "-m", "cluster.doctor", "--json")
-    assert done.returncode in (0, 1), done.stderr
-    found = json.loads(done.stdout)
-    assert (done.returncode == 0) == (not found["findings"] and found["commits"])
-    return {finding["key"]: finding["text"] for finding in found["findings"]}
-
-
-def until_found(sandbox: DockerSandbox, key: str, **environ: str) -> str:
-    """The text of a finding, once it shows."""
-
-    def look() -> tuple[bool, str]:
-        found = findings(sandbox, **environ)
-        return key in found, found.get(key, str(found))
-
-    text = wait_until(look, what=f"the finding {key}", timeout_s=SHOWS_WITHIN_S)
-    assert "Fix: " in text
-    return text
-
-
-def until_well(sandbox: DockerSandbox) -> None:
-    """Wait until the doctor finds nothing: what the test before has broken is whole again."""
-
-    def look() -> tuple[bool, str]:
-        found = findings(sandbox)
-        return not found, str(found)
-
-    wait_until(look, what="the doctor to find nothing", timeout_s=SHOWS_WITHIN_S)
 
 
 @pytest.fixture
@@ -157,6 +125,23 @@ def test_a_paused_replica(healthy: DockerSandbox) -> None:
     assert "docker unpause" in findings(healthy)["paused"]
 
 
+def test_a_replica_whose_process_is_stopped_is_wedged_though_its_check_succeeds(
+    running: DockerSandbox,
+) -> None:
+    tini = running.inspect(1)["State"]["Pid"]
+    server = int(Path(f"/proc/{tini}/task/{tini}/children").read_text().split()[0])
+    os.kill(server, signal.SIGSTOP)
+    try:
+        found = findings(running)
+        assert "its port is open, and it does not answer" in found["wedged"]
+        assert "unhealthy" not in found
+        ip = running.environ[f"{PREFIX}1_IP"]
+        check = docker("exec", running.names[1], "nc", "-zv", ip, str(running.ports[1]))
+        assert check.returncode == 0
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
 def test_a_replica_cut_off_from_its_network(healthy: DockerSandbox) -> None:
     until_well(healthy)  # a container that only just starts is not on its network yet
     network = f"{healthy.project}_tigerbeetle-net"
@@ -176,6 +161,7 @@ def test_an_ip_that_another_container_took(healthy: DockerSandbox) -> None:
     done = healthy.make("compose-tb-up")
     assert done.returncode == 2
     assert "another container holds the replica's IP" in done.stderr
+    assert "make compose-tb-down" in findings(healthy)["ip-taken"]
     assert docker("rm", "--force", thief).returncode == 0
 
 
