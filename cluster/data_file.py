@@ -47,7 +47,6 @@ class Superblock:
     identity: Identity
     op_checkpoint: int
     commit_max: int
-    is_syncing: bool = False  # it copies the others' state; until then it cannot serve
 
 
 def file_name(cluster_id: int, replica: int) -> str:
@@ -91,7 +90,6 @@ def parse_progress(output: str) -> Superblock:
         identity=parse_superblock(output),
         op_checkpoint=int(checkpoint[1]) if checkpoint else 0,
         commit_max=int(fields.get("vsr_state.commit_max", 0)),
-        is_syncing=int(fields.get("vsr_state.sync_op_max", 0)) > 0,
     )
 
 

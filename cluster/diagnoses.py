@@ -69,13 +69,15 @@ KNOWN = (
         "superblock",
         r"superblock (?:not found|quorum lost)|data file inode size was truncated or corrupted",
         "this replica's data file is damaged beyond what it repairs by itself",
-        "keep the others running, and `recover` this replica from them; never format it anew",
+        "keep the others running, and make it again from them: make recover REPLICA=N CONFIRM=yes; "
+        "never format it anew",
     ),
     _known(
         "unformatted",
         r"panic: Path does not exist|error: FileNotFound|expected a data file, found none",
         "there is no data file: the volumes are not formatted",
-        "for a new cluster: make compose-tb-format; for a file that was there before: recover it",
+        "for a new cluster: make compose-tb-format; for a file that was there before: "
+        "make recover REPLICA=N",
     ),
     _known(
         "exchanged-file",

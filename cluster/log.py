@@ -22,8 +22,23 @@ _TRANSITION = re.compile(
 _HEARTBEAT_LOST = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): .*: heartbeat lost "
 )
+#: State sync: the operations it is about, its tables, each one copied, and its end. The superblock
+#: is no use for the end: it is written at the next checkpoint, which an idle cluster never reaches.
+_SYNC_BEGUN = re.compile(r": (?:sync: ops=|state_machine_open_callback: sync_ops=)\d+\.\.(\d+)")
+_SYNC_TABLES = re.compile(r": sync: (\d+) tables ")
+_SYNC_TABLE = re.compile(r": sync_reclaim_tables: table synced or canceled: ")
+_SYNC_ENDED = re.compile(r": sync_enqueue_tables: all tables synced ")
 _PANIC = re.compile(r"\bpanic: ")
 _MLOCK = re.compile(r"warning\(mlock\): ")
+
+
+@dataclass(frozen=True)
+class StateSync:
+    """A replica that is far behind copies the others' state: how far it has come, in tables."""
+
+    is_under_way: bool = False
+    tables: int = 0
+    copied: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class ReplicaLog:
     is_primary: bool = False
     is_listening: bool = False
     heartbeat_lost_at: float | None = None  # seconds since 1970, since the last change of view
+    sync: StateSync = StateSync()
     panics: tuple[str, ...] = ()  # over the whole text, not only the last start
     mlock_warnings: tuple[str, ...] = ()
     bundled: tuple[str, ...] = ()  # the releases that its program can be
@@ -59,11 +75,13 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
     release, status, listening, primary = "", "", False, False
     view: int | None = None
     lost: float | None = None
+    sync = StateSync()
     panics, mlock = [], []
     bundled: tuple[str, ...] = ()
     for line in lines:
         if _START.search(line):
             release, status, view, listening, primary, lost = "", "", None, False, False, None
+            sync = StateSync()
         elif match := _RELEASE.search(line):
             release, bundled = match[1], ()
         elif match := _BUNDLED.search(line):
@@ -74,10 +92,22 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
             lost = datetime.fromisoformat(f"{match[1]}+00:00").timestamp()
         elif _LISTENING.search(line):
             listening = True
+        elif "sync" in line:
+            sync = _sync_after(sync, line)
         elif _PANIC.search(line):
             panics.append(line.strip())
         elif _MLOCK.search(line):
             mlock.append(line.strip())
     return ReplicaLog(
-        release, status, view, primary, listening, lost, tuple(panics), tuple(mlock), bundled
+        release, status, view, primary, listening, lost, sync, tuple(panics), tuple(mlock), bundled
     )
+
+
+def _sync_after(sync: StateSync, line: str) -> StateSync:
+    if match := _SYNC_BEGUN.search(line):
+        return StateSync(is_under_way=int(match[1]) > 0)
+    if match := _SYNC_TABLES.search(line):
+        return replace(sync, tables=int(match[1]))
+    if _SYNC_TABLE.search(line):
+        return replace(sync, copied=sync.copied + 1)
+    return StateSync() if _SYNC_ENDED.search(line) else sync

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.log import parse
+from cluster.log import StateSync, parse
 
 #: Lines of a genuine 0.17.9 replica's log.
 BOOT = """\
@@ -95,3 +95,25 @@ def test_a_new_view_or_a_restart_ends_the_silence() -> None:
     assert parse([*BOOT, *BACKUP, LOST, BACKUP[-1]]).heartbeat_lost_at is None
     assert parse([*BOOT, *BACKUP, LOST, *BOOT]).heartbeat_lost_at is None
     assert parse([*BOOT, *BACKUP, LOST]).after_death().heartbeat_lost_at is None
+
+
+SYNC = """\
+2026-11-24 07:52:12.418Z info(io): opening "0_2.tigerbeetle"...
+2026-11-24 07:52:35.037Z info(replica): 2v: state_machine_open_callback: sync_ops=0..0
+2026-11-24 07:52:35.076Z info(replica): 2n: transition_to_normal_from_view_change_status: view=3..3 backup
+2026-11-24 07:52:35.089Z info(replica): 2n: sync: ops=0..3871/0..3871
+2026-11-24 07:52:35.234Z info(replica): 2n: state_machine_open_callback: sync_ops=0..3871
+2026-11-24 07:52:35.234Z info(replica): 2n: sync: 14 tables (by level: { 14, 0, 0, 0, 0, 0, 0 })
+2026-11-24 07:52:35.295Z info(replica): 2n: sync_reclaim_tables: table synced or canceled: address=34 checksum=7f wrote=2/2
+2026-11-24 07:52:35.295Z info(replica): 2n: sync_reclaim_tables: table synced or canceled: address=4 checksum=aa wrote=2/2
+2026-11-24 07:52:35.533Z info(replica): 2n: sync_enqueue_tables: all tables synced (commit=0..3871/3871)
+""".splitlines()  # noqa: E501 - the lines as 0.17.9 wrote them
+
+
+def test_a_replica_that_copies_the_others_state_says_how_far_it_has_come() -> None:
+    assert not parse(SYNC[:3]).sync.is_under_way  # normal, and it does not know yet
+    assert parse(SYNC[:4]).sync == StateSync(True)
+    assert parse(SYNC[:8]).sync == StateSync(True, tables=14, copied=2)
+    assert parse(SYNC).sync == StateSync()
+    assert not parse([*SYNC[:8], SYNC[0]]).sync.is_under_way  # another life
+    assert parse([*SYNC[:8], SYNC[0], SYNC[4]]).sync.is_under_way  # which goes on with it
