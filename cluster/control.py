@@ -96,7 +96,12 @@ class _Process:
 
     @property
     def start(self) -> str:
-        return self._supervisorctl("start")
+        # A supervisor that is started starts them all; one without its file is given up at once.
+        control = shlex.quote(str(processes.socket_path(self.deployment)))
+        supervisord = self._tool("supervisord")
+        unset = f"env --unset={config.PREFIX}AUTH_TOKEN"
+        running, gone = self._supervisorctl("start"), f"{unset} {supervisord}"
+        return f"if test -S {control}; then {running}; else {gone}; fi"
 
     @property
     def prepare(self) -> str:
@@ -110,10 +115,12 @@ class _Process:
         return shlex.join(["sh", "-c", script])
 
     def _supervisorctl(self, action: str) -> str:
-        program = Path(sys.executable).parent / "supervisorctl"
+        return self._tool("supervisorctl", action, processes.program_name(self.index))
+
+    def _tool(self, program: str, *arguments: str) -> str:
+        path = Path(sys.executable).parent / program
         configuration = processes.config_path(self.deployment)
-        name = processes.program_name(self.index)
-        return shlex.join([str(program), "-c", str(configuration), action, name])
+        return shlex.join([str(path), "-c", str(configuration), *arguments])
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,13 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     """
     refuse_engine(deployment)
     replicas = health.of_replicas(deployment)
+    data = {"recover_replica": str(index)}
+    if not any(r.pid or r.port_open for r in replicas):
+        print(f"the cluster is down: starting the replicas other than {index}", flush=True)
+        phase.run(inventory_file, "tasks.recover.start_others", data=data)
+        replicas = health.of_replicas(deployment)
     canary = health.probe(deployment) if any(r.port_open for r in replicas) else None
     refuse_unsafe(replicas, index, canary)
-    data = {"recover_replica": str(index)}
     try:
         phase.run(inventory_file, "tasks.recover.check", data=data)
     except PhaseFailed:

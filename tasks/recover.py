@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pyinfra import host, logger
@@ -29,6 +30,23 @@ _CATCH_UP_TIMEOUT_S = 3600.0
 _POLL_S = 0.5
 #: A replica is normal for a moment before it knows that it must copy the state: 13 ms were seen.
 _SETTLED_S = 3.0
+
+
+@deploy("Start the other replicas")
+def start_others() -> None:
+    """Of a cluster that is down as a whole: they are what the lost file is made from."""
+    deployment = deployment_here()
+    here = host.data.get("replica")
+    others = [r.index for r in deployment.cluster.replicas if r.index != _index()]
+    for index in others if here is None else {int(here)} & {*others}:
+        _shell(f"Start replica {index}", control.of(deployment, index).start)
+    python.call(
+        name="Wait until the others are normal",
+        function=_await_others,
+        deployment=deployment,
+        others=others,
+        _run_once=True,
+    )
 
 
 @deploy("Check that the data file is lost")
@@ -77,6 +95,25 @@ def recover() -> None:
     )
 
 
+def _await_others(deployment: Deployment, others: list[int]) -> None:
+    def observe() -> tuple[bool, str]:
+        found = [r for r in health.of_replicas(deployment) if r.replica.index in others]
+        return all(r.is_normal for r in found), ", ".join(map(str, found))
+
+    with guarded():
+        _wait(observe, "the other replicas to be normal", health.START_TIMEOUT_S)
+
+
+def _wait(observe: Callable[[], tuple[bool, str]], what: str, timeout_s: float) -> None:
+    """Raises Unhealthy with what was last seen."""
+    try:
+        waiting.wait_until(
+            observe, what=what, timeout_s=timeout_s, interval_s=_POLL_S, on_progress=_tell
+        )
+    except waiting.Expired as expired:
+        raise health.Unhealthy(str(expired)) from None
+
+
 def _check(replica: Control) -> None:
     data = replica.data_file
     if not _ask(replica.sh(f"test -e {_q(data)}"))[0]:
@@ -117,13 +154,7 @@ def _catch_up(deployment: Deployment, index: int) -> None:
         return time.monotonic() - settled_at >= _SETTLED_S, f"{found}"
 
     with guarded():
-        try:
-            waiting.wait_until(
-                observe, what=f"replica {index} to catch up", timeout_s=_CATCH_UP_TIMEOUT_S,
-                interval_s=_POLL_S, on_progress=_tell,
-            )  # fmt: skip
-        except waiting.Expired as expired:
-            raise health.Unhealthy(str(expired)) from None
+        _wait(observe, f"replica {index} to catch up", _CATCH_UP_TIMEOUT_S)
         health.wait(deployment, on_progress=_tell)
     _tell(f"replica {index} has caught up, {time.monotonic() - begun:.1f} s after its start")
 

@@ -1,0 +1,83 @@
+"""A backup every night, by a systemd timer on the machine that operates the cluster.
+
+Typed once, as root: ``pyinfra --data inventory=INVENTORY @local tasks.backup_schedule.install``. A
+backup stops all replicas together, so it is driven from one machine, wherever they run.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import deploy
+from pyinfra.api.exceptions import DeployError
+from pyinfra.operations import files, server
+
+from cluster import backup
+from cluster import inventory as inventories
+from cluster.inventory import REPOSITORY
+from tasks._host import guarded
+
+#: systemd's OnCalendar.
+NIGHTLY = "*-*-* 02:00:00"
+UNITS = Path("/etc/systemd/system")
+_TEMPLATES = REPOSITORY / "files" / "backup"
+_KINDS = ("service", "timer")
+
+
+@deploy("Back up every night")
+def install() -> None:
+    """Write and start the timer; ``--data at=`` (OnCalendar) and ``keep=`` change its settings."""
+    name = _name()
+    written = [
+        files.template(
+            name=f"Write {name}.{kind}",
+            src=str(_TEMPLATES / f"backup.{kind}.j2"),
+            dest=str(UNITS / f"{name}.{kind}"),
+            mode="644",
+            inventory=host.data.inventory,
+            repository=str(REPOSITORY),
+            backup_dir=os.environ.get("BACKUP_DIR", ""),
+            calendar=host.data.get("at") or NIGHTLY,
+            keep=int(host.data.get("keep") or backup.KEEP),
+        )
+        for kind in _KINDS
+    ]
+    if any(each.will_change for each in written):
+        _shell("Let systemd read it", "systemctl daemon-reload")
+        _shell("Start the timer", f"systemctl enable --now {name}.timer")
+
+
+@deploy("No longer back up every night")
+def remove() -> None:
+    """Stop and remove the timer; the backups stay."""
+    name = _name()
+    if not (UNITS / f"{name}.timer").exists():
+        host.noop("no timer is installed")
+        return
+    _shell("Stop the timer", f"systemctl disable --now {name}.timer")
+    for kind in _KINDS:
+        files.file(name=f"Remove {name}.{kind}", path=str(UNITS / f"{name}.{kind}"), present=False)
+
+
+def _name() -> str:
+    """The units' name. Raises DeployError without an inventory that loads, or without systemd."""
+    named = host.data.get("inventory")
+    if not named:
+        raise DeployError(
+            "inventory: expected --data inventory=INVENTORY, found nothing. "
+            "Fix: name the inventory to back up"
+        )
+    with guarded():
+        deployment = inventories.read(named)
+    if not os.access(UNITS, os.W_OK):
+        raise DeployError(
+            f"backup_schedule: expected {UNITS} to be there and writable, found it is not. "
+            "Fix: run it as root where systemd is; elsewhere use cron, see docs/backup.md"
+        )
+    return f"tigerbeetle-backup-{deployment.name}"
+
+
+def _shell(name: str, command: str) -> None:
+    server.shell(name=name, commands=[command])
