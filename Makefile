@@ -38,9 +38,9 @@ test: $(INSTALLED) lint ## Run every test that this machine can run, after the l
 ### Cluster: INVENTORY= says which
 
 .PHONY: up
-up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat
+up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat. BOOTSTRAP=yes makes a new one on servers
 	@$(PYTHON) -m cluster.inventory
-	@$(PYINFRA) $(INVENTORY) deploy.py
+	@$(PYINFRA) $(if $(filter yes,$(BOOTSTRAP)),--data bootstrap=yes) $(INVENTORY) deploy.py
 
 .PHONY: down
 down: $(INSTALLED) ## Stop the cluster; its data stays

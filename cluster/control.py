@@ -246,7 +246,9 @@ class _HostContainer:
 
     @property
     def start(self) -> str:
-        return shlex.join(["docker", "start", self.deployment.cluster.replicas[self.index].name])
+        # As `docker start`, and also where somebody has removed the container.
+        file = layout.compose_file(self.index)
+        return f"docker compose --file {file} up --detach --no-build --no-recreate"
 
     @property
     def prepare(self) -> str:

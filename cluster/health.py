@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from cluster import canary, log, ping, runtime, waiting
+from cluster import canary, log, ping, runtime, tunnel, waiting
 from cluster.canary import Canary
 from cluster.config import Replica
 from cluster.inventory import Deployment
@@ -89,9 +89,10 @@ class ReplicaHealth:
 def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
     """Levels 1 and 2 of each replica, in order."""
     states = runtime.of(deployment).states(deployment) or {}
+    ways = tunnel.reached(deployment).cluster.replicas
 
     def look(replica: Replica) -> ReplicaHealth:
-        return _of_replica(deployment, replica, states)
+        return _of_replica(deployment, replica, ways[replica.index], states)
 
     replicas = deployment.cluster.replicas
     with ThreadPoolExecutor(len(replicas)) as together:  # a silent one takes its whole time
@@ -101,11 +102,12 @@ def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
 
 
 def _of_replica(
-    deployment: Deployment, replica: Replica, states: dict[int, ReplicaProcess]
+    deployment: Deployment, replica: Replica, way: Replica, states: dict[int, ReplicaProcess]
 ) -> ReplicaHealth:
+    """``way`` is the replica where it is reached from here."""
     process = states.get(replica.index, ReplicaProcess("DOWN", 0))
-    port_open = port_answers(replica)
-    pong = ping.ask(replica, deployment.cluster.id) if port_open else None
+    port_open = port_answers(way)
+    pong = ping.ask(way, deployment.cluster.id) if port_open else None
     said = log.parse(runtime.of(deployment).log_lines(deployment, replica.index))
     return ReplicaHealth(
         replica=replica,
@@ -135,7 +137,8 @@ def port_answers(replica: Replica) -> bool:
 
 def probe(deployment: Deployment, timeout_s: float = PROBE_TIMEOUT_S) -> Canary:
     """Level 3: commit once and read back."""
-    return canary.probe(deployment.cluster.addresses, deployment.cluster.id, timeout_s)
+    addresses = tunnel.reached(deployment).cluster.addresses
+    return canary.probe(addresses, deployment.cluster.id, timeout_s)
 
 
 def wait(

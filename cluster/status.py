@@ -116,6 +116,8 @@ def read(deployment: Deployment, *, with_canary: bool = True) -> Status:
             canary = health.probe(deployment) if is_open else Canary(False, "no port answers")
     except (OSError, EngineError) as error:
         return unknown.model_copy(update={"reason": str(error)})
+    if replicas and all(r.process == "UNREACHABLE" and not r.port_open for r in replicas):
+        return unknown.model_copy(update={"reason": "no server can be reached over SSH"})
     verdict, reason = judge(replicas, canary)
     return unknown.model_copy(
         update={

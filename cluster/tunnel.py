@@ -10,6 +10,7 @@ import atexit
 import socket
 import subprocess
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 
 from cluster import ssh
@@ -20,21 +21,27 @@ from cluster.waiting import Expired, wait_until
 
 OPEN_TIMEOUT_S = 15.0
 
+_opened: dict[tuple[Server, str], tuple[subprocess.Popen[bytes], int]] = {}
+
 
 def reached(deployment: Deployment) -> Deployment:
     """The deployment with addresses that work from here, until this program ends.
 
-    The same one where replicas are on this machine, or it is a listed client. Raises SshError.
+    The same one where replicas are on this machine, or it is a listed client. A server that cannot
+    be reached gets a port where nobody listens: the others go on. Safe to repeat.
     """
     if not deployment.servers or not is_needed(deployment):
         return deployment
-    replicas = []
-    for replica, server in zip(deployment.cluster.replicas, deployment.servers, strict=True):
-        port = _open(server, replica)
-        at = {"ip": IPv4Address("127.0.0.1"), "port": port}
-        replicas.append(replica.model_copy(update=at))
+    pairs = zip(deployment.servers, deployment.cluster.replicas, strict=True)
+    with ThreadPoolExecutor(len(deployment.servers)) as together:
+        ports = list(together.map(_port_to, *zip(*pairs, strict=True)))
+    loopback = IPv4Address("127.0.0.1")
+    replicas = tuple(
+        replica.model_copy(update={"ip": loopback, "port": port})
+        for replica, port in zip(deployment.cluster.replicas, ports, strict=True)
+    )
     cluster = deployment.cluster.model_copy(
-        update={"replicas": tuple(replicas), "subnet": IPv4Network("127.0.0.0/8")}
+        update={"replicas": replicas, "subnet": IPv4Network("127.0.0.0/8")}
     )
     return deployment.model_copy(update={"cluster": cluster})
 
@@ -68,8 +75,21 @@ def _own_addresses(deployment: Deployment) -> set[IPv4Address]:
     return found
 
 
-def _open(server: Server, replica: Replica) -> int:
-    """The port of 127.0.0.1 that now leads to the replica. Raises SshError."""
+def _port_to(server: Server, replica: Replica) -> int:
+    """A port of 127.0.0.1 that leads to the replica, or nowhere when its server is out."""
+    process, port = _opened.get((server, replica.address), (None, 0))
+    if process is not None and process.poll() is None:
+        return port
+    try:
+        opened = _open(server, replica)
+    except ssh.SshError:
+        return _free_port()
+    _opened[(server, replica.address)] = opened
+    return opened[1]
+
+
+def _open(server: Server, replica: Replica) -> tuple[subprocess.Popen[bytes], int]:
+    """The tunnel, and its port. Raises SshError."""
     port = _free_port()
     forward = f"127.0.0.1:{port}:{replica.address}"
     # `cat` ends with our end of its input: a tunnel never outlives the program that opened it.
@@ -92,7 +112,7 @@ def _open(server: Server, replica: Replica) -> int:
     except Expired as expired:
         _close(process)
         raise ssh.SshError(str(expired)) from None
-    return port
+    return process, port
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

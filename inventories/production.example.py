@@ -29,7 +29,7 @@ hosts = on_servers(
     # Where each server keeps its data file: a disk of its own, not shared with another replica.
     data_dir="/var/lib/tigerbeetle",
     # Who may reach the replicas' ports, beside the replicas: a firewall keeps all others out.
-    # Without any, no firewall is set up. TigerBeetle has no authentication: name as few as you can.
+    # TigerBeetle has no authentication: name as few as you can.
     clients=("10.0.9.0/24",),
     # How this machine reaches the ports, for status, verify and load: "direct" as a listed client,
     # "tunnel" through SSH, "auto" direct if one of this machine's addresses is a client's.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cluster import inventory
+from cluster import inventory, tunnel
 from loadtests.result import Target
 
 UNKNOWN_RELEASE = "not known"
@@ -23,7 +23,7 @@ def resolve(*, cluster_id: str | None, addresses: str | None, engine: str | None
             "--cluster-id and --engine: expected only together with --addresses, found without. "
             "Fix: add --addresses, or choose the cluster with INVENTORY="
         )
-    deployment = inventory.read(os.environ.get("INVENTORY"))
+    deployment = tunnel.reached(inventory.read(os.environ.get("INVENTORY")))
     return Target(
         deployment=deployment.name,
         engine=deployment.engine,

@@ -22,7 +22,6 @@ from cluster import (
     planned_stop,
     program,
     rollout,
-    tunnel,
 )
 from cluster.inventory import REPOSITORY, Deployment
 from tasks._host import deployment_here, guarded
@@ -143,10 +142,8 @@ def _start(deployment: Deployment, stopped: set[int], stale: set[int]) -> None:
         run(index, _renew_command(deployment, index))
 
     with guarded():
-        reached = tunnel.reached(deployment)
-        rollout.renew(
-            "new settings", stopped, stale, rollout.of_deployment(reached, step, tell=_tell)
-        )
+        act = rollout.of_deployment(deployment, step, tell=_tell)
+        rollout.renew("new settings", stopped, stale, act)
 
 
 def _restart(deployment: Deployment) -> None:
@@ -156,7 +153,7 @@ def _restart(deployment: Deployment) -> None:
 
     with guarded():
         everyone = {replica.index for replica in deployment.cluster.replicas}
-        act = rollout.of_deployment(tunnel.reached(deployment), step, tell=_tell)
+        act = rollout.of_deployment(deployment, step, tell=_tell)
         rollout.roll("restart", everyone, act)
 
 
@@ -170,7 +167,7 @@ def _renew_command(deployment: Deployment, index: int) -> str:
 
 def _await_commit(deployment: Deployment) -> None:
     with guarded():
-        health.wait(tunnel.reached(deployment), on_progress=_tell)
+        health.wait(deployment, on_progress=_tell)
     planned_stop.announce_all(deployment.cluster, is_planned=False)
 
 

@@ -25,7 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """A directory named after a runtime or an engine holds rows for that one alone."""
     found = config.stash[_DEPLOYMENT]
-    others = {*get_args(Runtime), *get_args(Engine)} - {found.runtime, found.engine}
+    others = {*get_args(Runtime), *get_args(Engine), "servers"} - {found.runtime, found.engine}
+    if found.servers:
+        others -= {"servers"}
     return True if collection_path.name in others and collection_path.is_dir() else None
 
 

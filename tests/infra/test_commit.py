@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster import canary
+from cluster import canary, tunnel
 from tests.infra.world import World
 
 COMMIT_BOUND_S = 15
@@ -10,12 +10,12 @@ REFUSAL_BOUND_S = 3
 
 
 def test_a_transfer_is_committed_and_read_back(world: World) -> None:
-    cluster = world.deployment.cluster
+    cluster = tunnel.reached(world.deployment).cluster
     answer = canary.probe(cluster.addresses, cluster.id, COMMIT_BOUND_S)
     assert answer.commits, answer.detail
 
 
 def test_a_client_of_another_cluster_gets_no_answer(world: World) -> None:
-    cluster = world.deployment.cluster
+    cluster = tunnel.reached(world.deployment).cluster
     answer = canary.probe(cluster.addresses, cluster.id + 1, REFUSAL_BOUND_S)
     assert not answer.commits

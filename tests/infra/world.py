@@ -5,14 +5,19 @@ code under test.
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import struct
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import testinfra
+
 from cluster.config import Replica
 from cluster.inventory import Deployment
+from cluster.servers import Server
 
 _LISTEN = "0A"  # include/net/tcp_states.h
 _SOCKET_LINK = re.compile(r"socket:\[(\d+)\]")
@@ -25,6 +30,10 @@ class World:
     host: Any
     deployment: Deployment
 
+    def at(self, replica: Replica) -> Any:
+        """The machine that runs the replica, as testinfra sees it."""
+        return self.host
+
     def log(self, replica: Replica) -> str:
         """The replica's whole log, as far as it is kept."""
         raise NotImplementedError
@@ -35,8 +44,14 @@ class World:
 
     def proc(self, replica: Replica, name: str) -> str:
         """``/proc/<pid>/<name>``, NULs as spaces."""
-        content: bytes = self.host.file(f"/proc/{self.pid(replica)}/{name}").content
+        content: bytes = self.at(replica).file(f"/proc/{self.pid(replica)}/{name}").content
         return content.replace(b"\0", b" ").decode()
+
+    def status(self, replica: Replica, field: str) -> str:
+        """A field of the server's ``/proc/<pid>/status``."""
+        found = re.search(rf"^{field}:\s+(.*)$", self.proc(replica, "status"), re.MULTILINE)
+        assert found, field
+        return found[1]
 
 
 @dataclass(frozen=True)
@@ -80,12 +95,12 @@ class ContainerWorld(World):
 
     def inspect(self, replica: Replica) -> dict[str, Any]:
         """Everything that the engine knows of the replica's container."""
-        found: dict[str, Any] = self.host.docker(replica.name).inspect()
+        found: dict[str, Any] = self.at(replica).docker(replica.name).inspect()
         return found
 
     def log(self, replica: Replica) -> str:
         """The container's whole log, as far as Docker keeps it."""
-        done = self.host.run("docker logs %s 2>&1", replica.name)
+        done = self.at(replica).run("docker logs %s 2>&1", replica.name)
         assert done.rc == 0
         text: str = done.stdout
         return text
@@ -93,17 +108,11 @@ class ContainerWorld(World):
     def pid(self, replica: Replica) -> int:
         """The server's pid on this machine: the container's first process is tini."""
         first = self.inspect(replica)["State"]["Pid"]
-        return int(self.host.check_output("pgrep --parent %s", str(first)))
-
-    def status(self, replica: Replica, field: str) -> str:
-        """A field of the server's ``/proc/<pid>/status``."""
-        found = re.search(rf"^{field}:\s+(.*)$", self.proc(replica, "status"), re.MULTILINE)
-        assert found, field
-        return found[1]
+        return int(self.at(replica).check_output("pgrep --parent %s", str(first)))
 
     def inside(self, replica: Replica, script: str) -> Any:
         """Run a shell line in the replica's container."""
-        return self.host.run("docker exec %s sh -c %s", replica.name, script)
+        return self.at(replica).run("docker exec %s sh -c %s", replica.name, script)
 
     def listening(self, replica: Replica) -> set[tuple[str, int]]:
         """Every TCP address on which the container's network namespace accepts connections.
@@ -119,7 +128,95 @@ class ContainerWorld(World):
         return {(ip, port) for ip, port in found if ip != "127.0.0.11"}
 
 
-WORLDS = {"process": ProcessWorld, "compose": ContainerWorld}
+@dataclass(frozen=True)
+class ServerWorld(World):
+    """Replicas on servers of their own: over SSH, through testinfra's own backend."""
+
+    def at(self, replica: Replica) -> Any:
+        """The replica's server."""
+        return _login(self.deployment.servers[replica.index])
+
+    def directory(self, replica: Replica) -> str:
+        """Where the replica keeps its data file."""
+        assert self.deployment.settings
+        return f"{self.deployment.settings.data_dir}/replica-{replica.index}"
+
+    def data_file(self, replica: Replica) -> Any:
+        """The replica's data file, as testinfra sees it."""
+        name = f"{self.deployment.cluster.id}_{replica.index}.tigerbeetle"
+        return self.at(replica).file(f"{self.directory(replica)}/{name}")
+
+    def listening(self, replica: Replica) -> set[tuple[str, int]]:
+        """Every TCP address on which the replica's process accepts connections."""
+        links = self.at(replica).check_output("ls -l /proc/%s/fd", str(self.pid(replica)))
+        own = set(_SOCKET_LINK.findall(links))
+        found = set()
+        for table in ("net/tcp", "net/tcp6"):
+            for line in self.proc(replica, table).splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN and fields[9] in own:
+                    found.add(_address(fields[1]))
+        return found
+
+
+@dataclass(frozen=True)
+class UnitWorld(ServerWorld):
+    """Replicas that are systemd units."""
+
+    def show(self, replica: Replica, setting: str) -> str:
+        """One property of the unit, as systemd has it."""
+        return str(
+            self.at(replica).check_output(
+                "systemctl show %s.service --value --property=%s", replica.name, setting
+            )
+        )
+
+    def log(self, replica: Replica) -> str:
+        """The unit's whole journal, as far as it is kept."""
+        return str(
+            self.at(replica).check_output(
+                "journalctl --namespace=tigerbeetle --unit=%s --output=cat --no-pager", replica.name
+            )
+        )
+
+    def pid(self, replica: Replica) -> int:
+        """The unit's main process."""
+        return int(self.show(replica, "MainPID"))
+
+
+@dataclass(frozen=True)
+class ServerContainerWorld(ContainerWorld, ServerWorld):
+    """Replicas that are containers on servers: asked there, in the same words."""
+
+    def at(self, replica: Replica) -> Any:
+        """The replica's server."""
+        return ServerWorld.at(self, replica)
+
+    def listening(self, replica: Replica) -> set[tuple[str, int]]:
+        """Of the process alone: the network is the whole server's."""
+        return ServerWorld.listening(self, replica)
+
+
+WORLDS = {
+    "process": ProcessWorld,
+    "compose": ContainerWorld,
+    "systemd": UnitWorld,
+    "docker": ServerContainerWorld,
+}
+
+
+@cache
+def _login(server: Server) -> Any:
+    """testinfra's view of a server, over one SSH connection that it keeps for a minute."""
+    arguments = ["-o BatchMode=yes", "-o StrictHostKeyChecking=accept-new"]
+    if server.known_hosts:
+        arguments.append(f"-o UserKnownHostsFile={shlex.quote(server.known_hosts)}")
+    return testinfra.get_host(
+        f"ssh://{server.user}@{server.hostname}:{server.port}",
+        ssh_identity_file=server.key or None,
+        ssh_extra_args=" ".join(arguments),
+        sudo=server.sudo,
+    )
 
 
 def _address(text: str) -> tuple[str, int]:

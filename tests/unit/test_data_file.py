@@ -121,3 +121,39 @@ def test_a_directory_without_another_data_file_is_fine(found: list[str]) -> None
 def test_a_new_cluster_is_not_made_beside_an_old_one() -> None:
     with pytest.raises(DataFileError, match=r"found 0_0\.tigerbeetle\. Fix: set .*CLUSTER_ID back"):
         refuse_others(0, "7_0.tigerbeetle", ["0_0.tigerbeetle"])
+
+
+@pytest.mark.parametrize("present", list(product([False, True], repeat=3)))
+@pytest.mark.parametrize("is_bootstrapping", [False, True])
+@pytest.mark.parametrize("is_asked_for", [False, True])
+@pytest.mark.parametrize("answering", [(), (1,), (0, 1, 2)])
+def test_a_format_needs_a_word_empty_servers_and_silence(
+    present: tuple[bool, ...],
+    is_bootstrapping: bool,
+    is_asked_for: bool,
+    answering: tuple[int, ...],
+) -> None:
+    def plan() -> str:
+        return decide(
+            {i: own(i) if there else None for i, there in enumerate(present)}, CLUSTER,
+            is_bootstrapping=is_bootstrapping, is_asked_for=is_asked_for, answering=answering,
+        )  # fmt: skip
+
+    may_format = is_bootstrapping or (is_asked_for and not any(present))
+    if all(present):
+        assert plan() == "keep"
+    elif may_format and not answering:
+        assert plan() == "format"
+    else:
+        with pytest.raises(DataFileError):
+            plan()
+
+
+def test_empty_servers_are_not_formatted_without_being_asked_to() -> None:
+    with pytest.raises(DataFileError, match=r"none on any server.*BOOTSTRAP=yes"):
+        decide({0: None, 1: None, 2: None}, CLUSTER, is_bootstrapping=False, is_asked_for=False)
+
+
+def test_nothing_is_formatted_while_a_replica_answers() -> None:
+    with pytest.raises(DataFileError, match="replica 2: expected no replica to answer"):
+        decide({0: None, 1: None, 2: None}, CLUSTER, is_bootstrapping=False, answering=[2])

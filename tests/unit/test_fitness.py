@@ -1,0 +1,221 @@
+"""A server that is not fit is refused with one line, from what it said, before any change."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from cluster import config, fitness, observation, servers
+from cluster.config import Cluster
+from cluster.inventory import Deployment
+from cluster.observation import DataFile, Observation
+from cluster.readiness import NotReady
+from tests.unit.test_servers import HOSTS, env_text
+
+GIB = 1024**3
+FILE = DataFile("7_0.tigerbeetle", 4096, b"")
+
+
+@pytest.fixture(name="cluster")
+def described(tmp_path: Path) -> Cluster:
+    file = tmp_path / "production.env"
+    file.write_text(env_text())
+    return config.load(file, {}, lambda cluster: None)
+
+
+@pytest.fixture
+def deployment(cluster: Cluster, tmp_path: Path) -> Deployment:
+    return Deployment(
+        name="production", engine="tigerbeetle", runtime="systemd", cluster=cluster,
+        state_dir=tmp_path,
+        settings=servers.Settings.model_validate({"env_file": "x", "runtime": "systemd"}),
+    )  # fmt: skip
+
+
+def fit(index: int = 0) -> Observation:
+    """A server as it should be, before its first deployment."""
+    return Observation(
+        kernel="6.1.0-18-amd64", machine="x86_64", memory_bytes=8 * GIB, disk_bytes=100 * GIB,
+        filesystem="ext2/ext3", has_direct_io=True, systemd="252", docker="26.1.5",
+        compose="2.26.1", addresses=frozenset({"127.0.0.1", HOSTS[index]}), is_synchronised=True,
+        peers={f"{host}:3000": "refused" for host in HOSTS if host != HOSTS[index]},
+    )  # fmt: skip
+
+
+def settings(deployment: Deployment, **changes: Any) -> Deployment:
+    assert deployment.settings
+    runtime = changes.get("runtime", deployment.runtime)
+    changed = deployment.settings.model_copy(update=changes)
+    return deployment.model_copy(update={"settings": changed, "runtime": runtime})
+
+
+@pytest.mark.parametrize("runtime", ["systemd", "docker"])
+def test_a_fit_server_passes(deployment: Deployment, runtime: str) -> None:
+    made = settings(deployment, runtime=runtime)
+    for index in range(3):
+        fitness.check_server(made, index, fit(index))
+    fitness.check_together(made, {index: fit(index) for index in range(3)})
+
+
+UNFIT: list[tuple[dict[str, Any], str]] = [
+    ({"kernel": "5.10.0"}, "expected kernel 5.11 or newer, found 5.10.0"),
+    ({"kernel": "4.19.0"}, "expected kernel 5.11 or newer, found 4.19.0"),
+    ({"kernel": ""}, "found none"),
+    ({"io_uring_disabled": "2"}, "expected kernel.io_uring_disabled = 0, found 2"),
+    ({"systemd": ""}, "expected systemd 247 or newer, found none"),
+    ({"systemd": "241"}, "found 241"),
+    ({"machine": "riscv64"}, "found riscv64"),
+    ({"addresses": frozenset({"127.0.0.1"})}, f"expected a server that has {HOSTS[0]}"),
+    ({"addresses": frozenset({HOSTS[1]})}, "which is replica 1's. Fix: put ssh_hosts into"),
+    ({"owner": "postgres"}, "expected uid 10001 to be free, or tigerbeetle's, found postgres's"),
+    ({"listening": frozenset({HOSTS[0]}), "holder": "pid 7 (nc)"}, "found pid 7 (nc) listening"),
+    ({"listening": frozenset({"0.0.0.0"})}, f"expected {HOSTS[0]}:3000 to be free"),
+    ({"listening": frozenset({"::"})}, "found a process listening"),
+    ({"filesystem": "tmpfs"}, "found tmpfs, which is memory"),
+    ({"has_direct_io": False}, "expected direct I/O under /var/lib/tigerbeetle"),
+    ({"disk_bytes": GIB}, "expected 1.25 GiB free"),
+    ({"memory_bytes": 2 * GIB}, "expected 2.6 GiB of memory free"),
+    ({"is_synchronised": False}, "expected a clock that a time service keeps right"),
+    ({"container_pid": 7}, "found the container tigerbeetle-0 running too"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), UNFIT, ids=[str(c) for c, _ in UNFIT])
+def test_an_unfit_server_is_refused(
+    deployment: Deployment, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(NotReady) as refused:
+        fitness.check_server(deployment, 0, replace(fit(), **changes))
+    line = str(refused.value)
+    assert line.startswith("replica 0's server: expected ")
+    assert says in line
+    assert ". Fix: " in line
+    assert "\n" not in line
+
+
+NO_DOCKER: list[tuple[dict[str, Any], str]] = [
+    ({"docker": ""}, "found Docker none"),
+    ({"docker": "19.03.1"}, "found Docker 19.03.1"),
+    ({"compose": ""}, "Compose none"),
+    ({"compose": "1.29.2"}, "Compose 1.29.2"),
+    ({"unit_pid": 7}, "found the unit tigerbeetle-0 running too"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), NO_DOCKER, ids=[s for _, s in NO_DOCKER])
+def test_a_server_unfit_for_docker_is_refused(
+    deployment: Deployment, changes: dict[str, Any], says: str
+) -> None:
+    made = settings(deployment, runtime="docker")
+    with pytest.raises(NotReady, match=says):
+        fitness.check_server(made, 0, replace(fit(), **changes))
+
+
+@pytest.mark.parametrize("changes", [{"docker": ""}, {"compose": ""}])
+def test_units_need_no_docker(deployment: Deployment, changes: dict[str, Any]) -> None:
+    fitness.check_server(deployment, 0, replace(fit(), **changes))
+
+
+def test_a_running_replica_needs_no_more_memory_or_disk_and_may_hold_its_port(
+    deployment: Deployment,
+) -> None:
+    running = replace(
+        fit(), unit_pid=7, memory_bytes=0, disk_bytes=0, data_files=(FILE,),
+        listening=frozenset({HOSTS[0]}), owner="tigerbeetle",
+    )  # fmt: skip
+    fitness.check_server(deployment, 0, running)
+
+
+def test_another_address_s_listener_on_the_same_port_is_no_conflict(deployment: Deployment) -> None:
+    fitness.check_server(deployment, 0, replace(fit(), listening=frozenset({"127.0.0.1"})))
+
+
+def test_a_clock_is_let_be_where_the_inventory_says_so(deployment: Deployment) -> None:
+    made = settings(deployment, check_clock=False)
+    fitness.check_server(made, 0, replace(fit(), is_synchronised=False))
+    seen = {i: replace(fit(i), clock_offset_s=100.0 * i) for i in range(3)}
+    fitness.check_together(made, seen)
+
+
+TOGETHER: list[tuple[Mapping[str, Any], str]] = [
+    ({"addresses": frozenset(HOSTS[:2])}, "found one that is replica 0's too"),
+    ({"peers": {f"{HOSTS[2]}:3000": "silent"}}, f"expected to reach replica 2 at {HOSTS[2]}:3000"),
+    ({"clock_offset_s": 6.0}, "expected a clock within 5 s of replica 0's, found one 6.0 s ahead"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), TOGETHER, ids=[s for _, s in TOGETHER])
+def test_servers_that_do_not_fit_together_are_refused(
+    deployment: Deployment, changes: Mapping[str, Any], says: str
+) -> None:
+    seen = {0: fit(0), 1: replace(fit(1), **changes), 2: fit(2)}
+    with pytest.raises(NotReady, match="replica 1's server: ") as refused:
+        fitness.check_together(deployment, seen)
+    assert says in str(refused.value)
+
+
+def test_a_peer_that_answers_or_refuses_was_reached(deployment: Deployment) -> None:
+    seen = {i: fit(i) for i in range(3)}
+    seen[1] = replace(seen[1], peers={f"{HOSTS[0]}:3000": "open", f"{HOSTS[2]}:3000": "refused"})
+    fitness.check_together(deployment, seen)
+
+
+def test_one_machine_may_have_two_replicas_in_a_rehearsal(deployment: Deployment) -> None:
+    seen = {i: replace(fit(i), addresses=frozenset(HOSTS)) for i in range(3)}
+    fitness.check_together(settings(deployment, development=True), seen)
+
+
+HEAD = bytes(range(256)) * 384
+SAID = f"""\
+kernel 6.1.0-18-amd64
+machine x86_64
+io_uring_disabled 0
+memory_kib 8388608
+systemd 252
+docker
+compose 2.26.1-4
+address 127.0.0.1
+address 10.1.0.11
+filesystem ext2/ext3
+disk_kib 1024
+direct_io yes
+python 3.11.2
+owner tigerbeetle
+bootstrapping yes
+data_file 7_0.tigerbeetle 1141374976 {base64.b64encode(gzip.compress(HEAD)).decode()}
+unit 670
+settings 0123456789abcdef
+container
+listening 0B00010A
+listening 00000000000000000000000001000000
+holder pid 670 (tigerbeetle)
+peer 10.1.0.12:3000 refused
+peer 10.1.0.13:3000 silent
+clock_synchronised yes
+clock 1000.5
+"""
+
+
+def test_what_a_server_says_is_read() -> None:
+    assert observation.parse(SAID.splitlines(), now=1000.0) == Observation(
+        kernel="6.1.0-18-amd64", machine="x86_64", memory_bytes=8 * GIB, disk_bytes=1024**2,
+        filesystem="ext2/ext3", has_direct_io=True, systemd="252", compose="2.26.1-4",
+        python="3.11.2", owner="tigerbeetle", settings="0123456789abcdef",
+        addresses=frozenset({"127.0.0.1", "10.1.0.11"}), unit_pid=670,
+        listening=frozenset({"10.1.0.11", "::1"}), holder="pid 670 (tigerbeetle)",
+        peers=MappingProxyType({"10.1.0.12:3000": "refused", "10.1.0.13:3000": "silent"}),
+        is_bootstrapping=True, data_files=(DataFile("7_0.tigerbeetle", 1141374976, HEAD),),
+        is_synchronised=True, clock_offset_s=0.5,
+    )  # fmt: skip
+
+
+def test_a_server_that_says_nothing_is_fit_for_nothing(deployment: Deployment) -> None:
+    with pytest.raises(NotReady):
+        fitness.check_server(deployment, 0, observation.parse([], now=0.0))

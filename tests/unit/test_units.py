@@ -1,0 +1,180 @@
+"""Replicas on servers: what they are given to run by, and how they are read back. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster import config, control, description, layout, ssh, tunnel, units
+from cluster.inventory import Deployment, Runtime
+from cluster.runtime import ReplicaProcess
+from cluster.servers import Server, Settings
+from tests.unit.test_servers import HOSTS, env_text
+
+
+def deployment(directory: Path, runtime: Runtime = "systemd", **variables: str) -> Deployment:
+    file = directory / "production.env"
+    file.write_text(env_text(changes=variables))
+    return Deployment(
+        name="production", engine="tigerbeetle", runtime=runtime, state_dir=directory,
+        cluster=config.load(file, {}, lambda cluster: None),
+        settings=Settings.model_validate({"env_file": str(file), "runtime": runtime}),
+        servers=tuple(
+            Server.of({"replica": i, "ssh_hostname": host, "ssh_user": "admin", "_sudo": True})
+            for i, host in enumerate(HOSTS)
+        ),
+    )  # fmt: skip
+
+
+UNIT_STATES = [
+    ("loaded active 7 0", ReplicaProcess("RUNNING", 7)),
+    ("loaded activating 0 1", ReplicaProcess("BACKOFF", 0)),
+    ("loaded activating 0 3", ReplicaProcess("FATAL", 0)),
+    ("loaded failed 0 0", ReplicaProcess("FATAL", 0)),
+    ("loaded inactive 0 0", ReplicaProcess("EXITED", 0)),
+    ("not-found inactive 0 0", None),
+]
+
+
+def shown(values: str) -> str:
+    """What `systemctl show` prints for these."""
+    names = ("LoadState", "ActiveState", "MainPID", "NRestarts")
+    return "\n".join(f"{n}={v}" for n, v in zip(names, values.split(), strict=True))
+
+
+def test_no_answer_is_no_unit() -> None:
+    assert units.parse_unit("") is None
+
+
+@pytest.mark.parametrize(("said", "expected"), UNIT_STATES, ids=[s for s, _ in UNIT_STATES])
+def test_a_unit_s_state_is_read(said: str, expected: ReplicaProcess | None) -> None:
+    assert units.parse_unit(shown(said)) == expected
+
+
+CONTAINER_STATES = [
+    ("running 7 0", ReplicaProcess("RUNNING", 7)),
+    ("restarting 0 1", ReplicaProcess("BACKOFF", 0)),
+    ("restarting 0 3", ReplicaProcess("FATAL", 0)),
+    ("exited 0 0", ReplicaProcess("EXITED", 0)),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), CONTAINER_STATES, ids=[s or "none" for s, _ in CONTAINER_STATES]
+)
+def test_a_container_s_state_is_read(said: str, expected: ReplicaProcess | None) -> None:
+    assert units.parse_container(said) == expected
+
+
+def test_the_unit_runs_the_program_it_was_given_on_its_own_file(tmp_path: Path) -> None:
+    made = deployment(tmp_path)
+    text = description.unit(made, 1, "/usr/local/lib/tigerbeetle/x/tigerbeetle")
+    path = layout.data_path(made, 1)
+    addresses = "10.1.0.11:3000,10.1.0.12:3000,10.1.0.13:3000"
+    assert (
+        f"ExecStart=/usr/local/lib/tigerbeetle/x/tigerbeetle start --addresses={addresses} "
+        f"--cache-grid=512MiB {path}\n"
+    ) in text
+    assert "ReadWritePaths=/var/lib/tigerbeetle/replica-1\n" in text
+    assert "a-token-of-its-own" not in text
+
+
+def test_the_compose_file_is_yaml_and_means_the_same(tmp_path: Path) -> None:
+    made = deployment(tmp_path, "docker")
+    service = yaml.safe_load(description.compose(made, 2, "sha256:1"))["services"]["tigerbeetle"]
+    assert service["network_mode"] == "host"
+    assert service["command"][0] == "start"
+    assert service["command"][-1] == f"/data/{made.cluster.id}_2.tigerbeetle"
+    assert service["volumes"] == ["/var/lib/tigerbeetle/replica-2:/data"]
+    assert service["security_opt"] == ["seccomp=/etc/tigerbeetle/seccomp.json"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["cap_add"] == ["IPC_LOCK"]
+    assert service["read_only"] is True
+
+
+def test_equal_settings_have_equal_fingerprints(tmp_path: Path) -> None:
+    first = description.unit(deployment(tmp_path), 0, "/p")
+    assert description.fingerprint(first) == description.fingerprint(
+        description.unit(deployment(tmp_path), 0, "/p")
+    )
+
+
+CHANGES = [{"CACHE_GRID": "64MiB"}, {"STATSD": "10.1.0.9:8125"}, {"MEMORY_LIMIT": "4GiB"}]
+
+
+@pytest.mark.parametrize("changed", CHANGES, ids=[next(iter(c)) for c in CHANGES])
+@pytest.mark.parametrize("runtime", ["systemd", "docker"])
+def test_a_changed_setting_changes_the_fingerprint(
+    tmp_path: Path, runtime: Runtime, changed: dict[str, str]
+) -> None:
+    def mark(made: Deployment) -> str:
+        if runtime == "systemd":
+            return description.fingerprint(description.unit(made, 0, "/p"))
+        return description.fingerprint(description.compose(made, 0, "sha256:1"))
+
+    before = mark(deployment(tmp_path, runtime))
+    assert mark(deployment(tmp_path, runtime, **changed)) != before
+
+
+def test_another_program_or_image_changes_the_fingerprint(tmp_path: Path) -> None:
+    unit, container = deployment(tmp_path), deployment(tmp_path, "docker")
+    assert description.fingerprint(description.unit(unit, 0, "/p")) != description.fingerprint(
+        description.unit(unit, 0, "/q")
+    )
+    assert description.fingerprint(
+        description.compose(container, 0, "sha256:1")
+    ) != description.fingerprint(description.compose(container, 0, "sha256:2"))
+
+
+def test_a_program_s_place_depends_on_its_content(tmp_path: Path) -> None:
+    made = deployment(tmp_path)
+    assert layout.program(made, "a" * 64) != layout.program(made, "b" * 64)
+
+
+def test_who_is_not_root_runs_everything_through_sudo(tmp_path: Path) -> None:
+    server = deployment(tmp_path).servers[0]
+    assert ssh.line(server, "systemctl show 'a b'").startswith("sudo -n sh -c ")
+    assert ssh.line(server.model_copy(update={"sudo": False}), "true") == "true"
+
+
+def test_a_changed_host_key_is_never_accepted(tmp_path: Path) -> None:
+    options = " ".join(ssh.command(deployment(tmp_path).servers[0]))
+    assert "StrictHostKeyChecking=accept-new" in options
+    assert "BatchMode=yes" in options
+    assert options.endswith(" -l admin 10.1.0.11")
+
+
+@pytest.mark.parametrize(
+    ("own", "clients", "expected"),
+    [
+        (["10.1.0.5"], ["10.1.0.0/24"], True),
+        (["10.1.0.5"], ["10.1.0.5/32"], True),
+        (["10.1.0.5"], ["10.2.0.0/24"], False),
+        (["10.1.0.5"], [], False),
+        ([], ["10.1.0.0/24"], False),
+    ],
+)
+def test_a_machine_with_a_client_s_address_is_a_client(
+    own: list[str], clients: list[str], expected: bool
+) -> None:
+    assert tunnel.is_client(map(IPv4Address, own), map(IPv4Network, clients)) is expected
+
+
+@pytest.mark.parametrize(("reach", "expected"), [("direct", False), ("tunnel", True)])
+def test_the_inventory_decides_over_tunnels(tmp_path: Path, reach: str, expected: bool) -> None:
+    made = deployment(tmp_path)
+    assert made.settings
+    changed = made.settings.model_copy(update={"reach": reach})
+    assert tunnel.is_needed(made.model_copy(update={"settings": changed})) is expected
+
+
+@pytest.mark.parametrize("runtime", ["systemd", "docker"])
+def test_every_runtime_of_servers_can_be_controlled(tmp_path: Path, runtime: Runtime) -> None:
+    replica = control.of(deployment(tmp_path, runtime), 1)
+    assert "tigerbeetle-1" in replica.stop
+    assert "tigerbeetle-1" in replica.start or layout.compose_file(1) in replica.start
+    assert "format" in replica.tigerbeetle("format", replica.data_file)
