@@ -34,6 +34,7 @@ if host.data.runtime == "compose":
 if host.data.runtime == "systemd":
     preflight.check_servers()
     program.check()
+    firewall.check()
 
     machine.prepare()
     firewall.apply()
@@ -46,6 +47,7 @@ if host.data.runtime == "systemd":
 if host.data.runtime == "docker":
     preflight.check_servers()
     image.check_on_servers()
+    firewall.check()
 
     machine.prepare()
     firewall.apply()

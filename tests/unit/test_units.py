@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from cluster import config, control, description, layout, ssh, tunnel, units
 from cluster.inventory import Deployment, Runtime

@@ -60,8 +60,9 @@ def test_the_firewall_is_loaded_and_comes_back_at_boot(
     world: ServerWorld, replica: Replica
 ) -> None:
     server = world.at(replica)
-    rules = server.check_output("nft list table inet wallet_service")
-    assert f"dport {replica.port}" in rules
+    rules = server.check_output("nft list table inet tigerbeetle")
+    assert f"tcp dport != {replica.port} accept" in rules
+    assert "drop" in rules
     assert server.service("tigerbeetle-firewall").is_enabled
 
 
