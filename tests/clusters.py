@@ -36,6 +36,8 @@ class Sandbox:
         return (
             os.environ
             | {f"{PREFIX}{i}_PORT": str(port) for i, port in enumerate(self.ports)}
+            | {f"{PREFIX}{i}_IP": f"172.20.0.1{i}" for i in range(len(self.ports))}
+            | {f"{PREFIX}{i}_CONTAINER_NAME": f"tigerbeetle-{i}" for i in range(len(self.ports))}
             | {
                 f"{PREFIX}ADDRESSES": addresses,
                 f"{PREFIX}DATA_DIR": str(self.directory),
@@ -98,11 +100,11 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox(inventory: str, **overrides: str) -> Iterator[Sandbox]:
+def sandbox(inventory: str, replicas: int = 3, /, **overrides: str) -> Iterator[Sandbox]:
     """A sandbox whose replicas are stopped, and whose files are removed, at the end."""
     # A short path: supervisor's socket must fit into 108 bytes.
     with tempfile.TemporaryDirectory(prefix="ws-") as directory:
-        made = Sandbox(inventory, Path(directory), free_ports(3), overrides)
+        made = Sandbox(inventory, Path(directory), free_ports(replicas), overrides)
         try:
             yield made
         finally:
