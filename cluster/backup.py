@@ -18,7 +18,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster import backup_set, config, data_file, health, inventory, phase, runtime, totals
+from cluster import (
+    backup_set,
+    config,
+    data_file,
+    health,
+    inventory,
+    phase,
+    runtime,
+    totals,
+    tunnel,
+)
 from cluster.backup_set import BackupError, Manifest, PackedFile
 from cluster.config import ConfigError
 from cluster.data_file import DataFileError
@@ -180,7 +190,7 @@ def main() -> int:
     parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
     parser.add_argument("--keep", default=str(KEEP), help=f"how many to keep (default {KEEP})")
     options = parser.parse_args()
-    deployment = inventory.read_or_exit(options.inventory)
+    deployment = tunnel.reached_or_exit(options.inventory)
     if not options.keep.isdecimal() or int(options.keep) < 1:
         config.fail(
             ConfigError(

@@ -15,7 +15,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster import backup, backup_set, config, inventory, phase, totals
+from cluster import backup, backup_set, config, inventory, phase, totals, tunnel
 from cluster.backup_set import BackupError, Manifest
 from cluster.engine import EngineError
 from cluster.inventory import Deployment
@@ -126,7 +126,7 @@ def main() -> int:
     parser.add_argument("--from", dest="source", required=True, help="a backup's directory or name")
     parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
     options = parser.parse_args()
-    deployment = inventory.read_or_exit(options.inventory)
+    deployment = tunnel.reached_or_exit(options.inventory)
     file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
     try:
         restore(file, deployment, backup_set.chosen(options.source or None, deployment.name))

@@ -102,11 +102,15 @@ def _scratch(original: Deployment, directory: Path, manifest: Manifest) -> Scrat
 def _environ(cluster: Cluster, directory: Path) -> dict[str, str]:
     """This process's environment, with ports, directory and memory of the scratch's own."""
     ports = _free_ports(len(cluster.replicas))
-    configured = config.load()
-    addresses = [f"{r.ip}:{port}" for r, port in zip(configured.replicas, ports, strict=True)]
+    ips = [f"172.20.0.1{i}" for i in range(len(ports))]  # of containers: processes use loopback
     return os.environ | {
+        **{f"{PREFIX}{i}_CONTAINER_NAME": f"scratch-{i}" for i in range(len(ports))},
+        **{f"{PREFIX}{i}_IP": ip for i, ip in enumerate(ips)},
         **{f"{PREFIX}{i}_PORT": str(port) for i, port in enumerate(ports)},
-        f"{PREFIX}ADDRESSES": ",".join(addresses),
+        f"{PREFIX}ADDRESSES": ",".join(map(":".join, zip(ips, map(str, ports), strict=True))),
+        f"{PREFIX}SUBNET": "172.20.0.0/24",
+        f"{PREFIX}CLUSTER_ID": str(cluster.id),
+        f"{PREFIX}RELEASE": cluster.release,
         f"{PREFIX}DATA_DIR": str(directory),
         f"{PREFIX}CACHE_GRID": _CACHE_GRID,
         f"{PREFIX}STATSD": "",

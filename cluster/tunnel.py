@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 
-from cluster import ssh
+from cluster import config, inventory, ssh
 from cluster.config import Replica
 from cluster.inventory import Deployment
 from cluster.servers import Server
@@ -44,6 +44,14 @@ def reached(deployment: Deployment) -> Deployment:
         update={"replicas": replicas, "subnet": IPv4Network("127.0.0.0/8")}
     )
     return deployment.model_copy(update={"cluster": cluster})
+
+
+def reached_or_exit(inventory_file: str | None = None) -> Deployment:
+    """For programs: the deployment as this machine reaches it, or one line and exit code 2."""
+    try:
+        return reached(inventory.read_or_exit(inventory_file))
+    except ssh.SshError as error:
+        config.fail(error)
 
 
 def is_needed(deployment: Deployment) -> bool:

@@ -6,15 +6,17 @@ The phases of `make backup` and `make restore`, which decide what comes next (`c
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pyinfra import host, logger
 from pyinfra.api import deploy
+from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
-from cluster import backup_set, control, health, packing, planned_stop
+from cluster import backup_set, control, health, packing, planned_stop, tunnel
 from cluster.inventory import Deployment
 from tasks._host import deployment_here, guarded
 
@@ -25,8 +27,8 @@ _LONG_S = 6 * 3600
 @deploy("Back up the replicas")
 def take() -> None:
     """Stop all, pack each data file, start all: the time between is the backup's downtime."""
-    deployment, directory = deployment_here(), _set_directory()
-    controls = _controls(deployment)
+    deployment = deployment_here()
+    directory, controls = _on_host(deployment), _controls(deployment)
     for index, each in controls.items():
         _shell(f"Check the room for replica {index}'s file", packing.require_room(each, directory))
     _call("Note when they stop", _note_stop)
@@ -36,20 +38,20 @@ def take() -> None:
     _shell("Pack the data files", packing.together(packed))
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
+    _bring(deployment)
 
 
 @deploy("Pack a stopped cluster's data files")
 def pack() -> None:
     """The same for a cluster that is down, and stays down."""
-    deployment, directory = deployment_here(), _set_directory()
-    for index, each in _controls(deployment).items():
+    deployment = deployment_here()
+    directory, controls = _on_host(deployment), _controls(deployment)
+    for index, each in controls.items():
         _shell(f"Check the room for replica {index}'s file", packing.require_room(each, directory))
     with guarded():
-        packed = [
-            packing.pack(each, directory / f"replica-{index}")
-            for index, each in _controls(deployment).items()
-        ]
+        packed = [packing.pack(each, directory / f"replica-{i}") for i, each in controls.items()]
     _shell("Pack the data files", packing.together(packed))
+    _bring(deployment)
 
 
 @deploy("Start the replicas again")
@@ -62,17 +64,21 @@ def start_again() -> None:
 @deploy("Unpack a backup")
 def unpack() -> None:
     """Beside the data files, which stay as they are."""
-    deployment, directory = deployment_here(), _set_directory()
-    files = {file.replica: file for file in backup_set.read(directory).files}
-    controls = _controls(deployment)
+    deployment = deployment_here()
+    files = {file.replica: file for file in backup_set.read(_set_directory()).files}
+    directory, controls = _on_host(deployment), _controls(deployment)
     for index, each in controls.items():
         _shell(f"Make the place of replica {index}'s data file", each.prepare)
         _shell(f"Look for an earlier restore of replica {index}", packing.refuse_leftover(each))
+    for index in controls if deployment.servers else ():
+        python.call(name="Send the packed file", function=_send, name_=files[index].name)
     unpacked = [
         packing.unpack(each, directory / files[index].name, files[index].data_size)
         for index, each in controls.items()
     ]
     _shell("Unpack the data files", packing.together(unpacked))
+    if deployment.servers:
+        _shell("Remove the packed file", f"rm -rf {shlex.quote(str(directory))}")
 
 
 @deploy("Replace the data files")
@@ -108,6 +114,39 @@ def _controls(deployment: Deployment) -> dict[int, control.Control]:
     return {index: control.of(deployment, index) for index in indexes}
 
 
+def _on_host(deployment: Deployment) -> Path:
+    """Where this host packs into, or unpacks from: on this machine, the set itself."""
+    if deployment.settings is None:
+        return _set_directory()
+    return Path(deployment.settings.data_dir) / "backup"
+
+
+def _bring(deployment: Deployment) -> None:
+    """From a server to this machine, once the cluster runs again."""
+    if deployment.servers:
+        directory = _on_host(deployment)
+        python.call(name="Bring the packed file", function=_fetch, there=directory)
+        _shell("Remove what was brought", f"rm -rf {shlex.quote(str(directory))}")
+
+
+def _fetch(there: Path) -> None:
+    sudo = bool(host.data.get("_sudo"))
+    done, output = host.run_shell_command(f"ls {shlex.quote(str(there))}", _sudo=sudo)
+    for name in output.stdout.split() if done else []:
+        here = _set_directory() / name
+        if not host.get_file(str(there / name), str(here), _sudo=sudo):
+            raise DeployError(f"{there / name}: expected to bring it here, found it refused")
+        here.chmod(0o600)
+
+
+def _send(name_: str) -> None:
+    sudo = bool(host.data.get("_sudo"))
+    there = _on_host(deployment_here())
+    host.run_shell_command(f"mkdir -p -m 700 {shlex.quote(str(there))}", _sudo=sudo)
+    if not host.put_file(str(_set_directory() / name_), str(there / name_), _sudo=sudo):
+        raise DeployError(f"{there / name_}: expected to send it there, found it refused")
+
+
 def _set_directory() -> Path:
     return Path(host.data.backup_set)
 
@@ -119,7 +158,7 @@ def _note_stop(deployment: Deployment, directory: Path) -> None:
 
 def _await_commit(deployment: Deployment, directory: Path) -> None:
     with guarded():
-        health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
+        health.wait(tunnel.reached(deployment), on_progress=lambda seen: logger.info(f"    {seen}"))
     (directory / backup_set.COMMITTED).write_text(str(time.time()))
     planned_stop.announce_all(deployment.cluster, is_planned=False)
 
