@@ -217,6 +217,15 @@ workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operatio
 load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=
 	@$(PYTHON) -m loadtests.compare $(A) $(B)
 
+### Faults
+
+# The whole catalogue takes long; FAULT= chooses as pytest -k does: FAULT="kill and primary".
+ROUNDS ?= 3
+
+.PHONY: resilience
+resilience: $(INSTALLED) ## Break genuine clusters of its own under load, ROUNDS= times each, and prove that nothing is lost: FAULT=
+	@RESILIENCE_ROUNDS=$(ROUNDS) .venv/bin/pytest tests/resilience $(if $(FAULT),-k '$(FAULT)')
+
 ### Development
 
 .PHONY: differential

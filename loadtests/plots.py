@@ -13,6 +13,8 @@ from html import escape
 WIDTH, HEIGHT = 480, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 12, 26
 
+_DOTS_WIDTH = 720
+
 Points = Sequence[tuple[float, float | None]]
 
 
@@ -103,6 +105,42 @@ def histogram(
             f'text-anchor="{anchor}">{escape(label)} {short(value)} ms</text></g>'
         )
     return _svg("".join(parts), description)
+
+
+def dots(rows: Sequence[tuple[str, Sequence[float]]], unit: str, description: str) -> str:
+    """A row for each label, a dot for each of its values, on one logarithmic axis."""
+    values = [value for _, row in rows for value in row]
+    if not values:
+        return nothing("nothing was measured")
+    scale = _log_scale(values)
+    row_height, left = 24, 230
+    bottom = _TOP + row_height * len(rows)
+
+    def x_of(value: float) -> float:
+        span = math.log10(scale.high) - math.log10(scale.low)
+        share = (math.log10(max(value, scale.low)) - math.log10(scale.low)) / span
+        return left + share * (_DOTS_WIDTH - left - 2 * _RIGHT)
+
+    parts = []
+    for tick in scale.ticks:
+        x = f"{x_of(tick):.1f}"
+        parts.append(
+            f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP}" y2="{bottom}"/>'
+            f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">'
+            f"{short(tick)} {unit}</text>"
+        )
+    for place, (label, row) in enumerate(rows):
+        y = _TOP + row_height * (place + 0.5)
+        parts.append(
+            f'<text class="tick" x="{left - 10}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{escape(label)}</text>"
+        )
+        parts += [
+            f'<circle class="dot c1" cx="{x_of(value):.1f}" cy="{y:.1f}" r="4">'
+            f"<title>{escape(label)}: {value:.2f} {unit}</title></circle>"
+            for value in row
+        ]
+    return _svg("".join(parts), description, _DOTS_WIDTH, bottom + 24)
 
 
 def nothing(why: str) -> str:
@@ -213,8 +251,8 @@ def _path(line: Line, x_top: float, scale: _Scale) -> str:
     return "".join(parts)
 
 
-def _svg(content: str, description: str) -> str:
+def _svg(content: str, description: str, width: float = WIDTH, height: float = HEIGHT) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'
         f"{content}</svg>"
     )

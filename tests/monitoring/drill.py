@@ -21,7 +21,7 @@ from cluster.health import ReplicaHealth
 from cluster.inventory import REPOSITORY
 from monitoring import stack
 from tests.clusters import Sandbox
-from tests.monitoring.links import Links
+from tests.links import Links
 
 LEDGER = 7
 

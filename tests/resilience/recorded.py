@@ -39,7 +39,8 @@ class Recorded:
 
     @property
     def acknowledged(self) -> int:
-        return sum(o.statuses.count("created") for o in self.history.operations)
+        sent = (o for o in self.history.operations if o.kind == "create_transfers")
+        return sum(o.statuses.count("created") for o in sent)
 
 
 class Workload:

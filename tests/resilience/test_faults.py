@@ -1,0 +1,82 @@
+"""Genuine replicas are broken in every way under load, and nothing acknowledged is lost.
+
+``make test`` strikes with a few, once; ``make resilience`` with all, ROUNDS times.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.resilience.conftest import ROUNDS, Ledger
+from tests.resilience.faults import DISK_FULL, FAULTS, UNAVAILABILITY, Fault
+from tests.resilience.processes import ProcessWorld
+from tests.resilience.strikes import judge_minority, judge_unavailability, strike
+from tests.resilience.world import MajorityError
+
+pytestmark = [pytest.mark.genuine, pytest.mark.slow, pytest.mark.timeout(900)]
+
+#: Enough load for several checkpoints of 960 operations.
+CHECKPOINTS_S = 15
+
+LEAN = {
+    "kill the primary", "pause the primary", "cut off the primary", "lost data file, recovered",
+    "damaged wal prepares", "kill all",
+}  # fmt: skip
+
+
+def chosen(faults: list[Fault]) -> list[Fault]:
+    return [fault for fault in faults if ROUNDS or fault.name in LEAN]
+
+
+def test_a_fault_refuses_to_take_more_than_a_minority(processes: ProcessWorld) -> None:
+    with pytest.raises(MajorityError, match="expected at most 1 of 3"), processes.faulty([0, 1]):
+        raise AssertionError("it was let")
+    with (
+        processes.faulty([0]),
+        pytest.raises(MajorityError, match=r"replicas \[0, 2\]"),
+        processes.faulty([2]),
+    ):
+        raise AssertionError("it was let")
+
+
+@pytest.mark.parametrize("fault", chosen(FAULTS), ids=lambda fault: fault.name)
+def test_a_minority_can_be_lost_and_nothing_acknowledged_with_it(
+    processes: ProcessWorld, ledger: Ledger, fault: Fault
+) -> None:
+    recorded, struck = strike(processes, fault, max(1, ROUNDS))
+    ledger.add(recorded, struck)
+    judge_minority(recorded, struck)
+
+
+@pytest.mark.parametrize("fault", chosen(UNAVAILABILITY), ids=lambda fault: fault.name)
+def test_unavailability_acknowledges_nothing_and_loses_nothing(
+    processes: ProcessWorld, ledger: Ledger, fault: Fault
+) -> None:
+    recorded, struck = strike(processes, fault, max(1, ROUNDS))
+    ledger.add(recorded, struck)
+    judge_unavailability(recorded, struck, fault)
+
+
+@pytest.mark.skipif(not ROUNDS, reason="a full disk is part of make resilience")
+def test_a_full_disk_stops_its_replica_and_loses_nothing(
+    processes: ProcessWorld, ledger: Ledger
+) -> None:
+    if processes.disk is None:
+        pytest.skip("no loop device can be mounted here")
+    recorded, struck = strike(processes, DISK_FULL, ROUNDS)
+    ledger.add(recorded, struck)
+    judge_minority(recorded, struck)
+
+
+def test_every_data_file_is_whole_in_the_end(processes: ProcessWorld) -> None:
+    """After some checkpoints more: a replica that was recovered ends its sync with one."""
+    processes.gate()
+    workload = processes.workload(run_time=CHECKPOINTS_S)
+    try:
+        assert workload.wait().failed == {}
+    finally:
+        workload.close()
+    indexes = [replica.index for replica in processes.replicas]
+    processes.stop(*indexes)
+    for index in indexes:
+        processes.integrity(index)
