@@ -10,17 +10,21 @@ Exit codes: 0 caught up, 1 failed (the others were not touched), 2 refused (noth
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
-from cluster import config, health, inventory, phase, tunnel
+from cluster import config, health, inventory, phase, tunnel, waiting
 from cluster.canary import Canary
 from cluster.config import ConfigError
 from cluster.engine import EngineError
 from cluster.health import ReplicaHealth
 from cluster.inventory import Deployment
 from cluster.phase import PhaseFailed
+
+#: A replica that has missed its primary counts as deaf for 12 s (``health.HEARTBEAT_LOST_S``).
+_SETTLE_TIMEOUT_S = 20.0
 
 
 class Unsafe(Exception):  # noqa: N818 - reads as what is wrong
@@ -38,7 +42,7 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     if not any(r.pid or r.port_open for r in replicas):
         print(f"the cluster is down: starting the replicas other than {index}", flush=True)
         phase.run(inventory_file, "tasks.recover.start_others", data=data)
-        replicas = health.of_replicas(deployment)
+    replicas = _settled(deployment, index)
     canary = health.probe(deployment) if any(r.port_open for r in replicas) else None
     refuse_unsafe(replicas, index, canary)
     try:
@@ -46,6 +50,19 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     except PhaseFailed:
         raise Unsafe("recover: refused for the reason above; nothing was touched") from None
     phase.run(inventory_file, "tasks.recover.recover", data=data)
+
+
+def _settled(deployment: Deployment, index: int) -> list[ReplicaHealth]:
+    """The replicas, once the others that run have found one another: a loss costs a view change."""
+
+    def observe() -> tuple[bool, str]:
+        found = health.of_replicas(deployment)
+        others = [r for r in found if r.replica.index != index and r.process == "RUNNING"]
+        return all(r.is_normal for r in others), ", ".join(map(str, found))
+
+    with contextlib.suppress(waiting.Expired):  # the refusal says what was seen last
+        waiting.wait_until(observe, what="the others", timeout_s=_SETTLE_TIMEOUT_S, interval_s=1)
+    return health.of_replicas(deployment)
 
 
 def refuse_engine(deployment: Deployment) -> None:

@@ -82,6 +82,63 @@ def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the
         ledger(made).write(5001, 10)  # and it goes on from there
 
 
+def flip_a_byte(path: Path) -> None:
+    middle = path.stat().st_size // 2
+    content = bytearray(path.read_bytes())
+    content[middle] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_is_no_whole_backup_of_this_cluster_restores_nothing(tmp_path: Path) -> None:
+    with sandbox("inventories/emulator.py", BACKUP_DIR=str(tmp_path)) as made:
+        assert made.up().returncode == 0
+        ledger(made).write(1, 100)
+        first = backup(made)
+        assert [p.stat().st_mode & 0o777 for p in sorted(first.iterdir())] == [0o600] * 4
+        assert first.stat().st_mode & 0o777 == 0o700
+        ledger(made).write(101, 100)
+        second = backup(made, "KEEP=2")
+        assert made.down().returncode == 0
+        there = [made.data_file(i).read_bytes() for i in range(3)]
+
+        (mixed := tmp_path / "mixed").mkdir()
+        shutil.copytree(first, mixed, dirs_exist_ok=True)
+        shutil.copy(next(second.glob("replica-0.*")), mixed)
+        damaged = make(made, "restore", f"FROM={mixed}", "CONFIRM=yes")
+        assert damaged.returncode == 2
+        assert "damaged, or of another backup" in damaged.stderr
+
+        made.overrides["LU_CFG_TIGERBEETLE_CLUSTER_ID"] = "7"
+        foreign = make(made, "restore", f"FROM={first}", "CONFIRM=yes")
+        del made.overrides["LU_CFG_TIGERBEETLE_CLUSTER_ID"]
+        assert foreign.returncode == 2
+        assert "expected a backup of cluster 7" in foreign.stderr
+
+        assert make(made, "backup-verify", f"FROM={second}").returncode == 0
+        flip_a_byte(next(second.glob("replica-0.*")))
+        flipped = make(made, "backup-verify", f"FROM={second}")
+        assert flipped.returncode == 2  # make's own code for a failed command
+        assert "replica-0" in flipped.stderr
+        assert "backup: failed" in flipped.stdout
+        assert [made.data_file(i).read_bytes() for i in range(3)] == there
+
+
+def test_a_restore_that_does_not_commit_puts_everything_back(tmp_path: Path) -> None:
+    with sandbox("inventories/emulator.py", BACKUP_DIR=str(tmp_path)) as made:
+        assert made.up().returncode == 0
+        taken = backup(made)
+        ledger(made).write(1, 100)
+        assert made.down().returncode == 0
+        there = [made.data_file(i).read_bytes() for i in range(3)]
+        made.overrides["LU_CFG_TIGERBEETLE_RELEASE"] = "0.17.10"  # the deploy's checks refuse it
+        done = make(made, "restore", f"FROM={taken}", "CONFIRM=yes")
+        del made.overrides["LU_CFG_TIGERBEETLE_RELEASE"]
+        assert done.returncode == 2  # make's own code for a failed command
+        assert "the data files are as they were" in done.stderr
+        assert [made.data_file(i).read_bytes() for i in range(3)] == there
+        assert len(list(made.data_file(0).parent.glob("*.tigerbeetle*"))) == 1
+
+
 @pytest.mark.genuine
 def test_a_backup_under_load_has_every_transfer_acknowledged_before_the_stop(
     tmp_path: Path,
