@@ -256,19 +256,23 @@ class _HostContainer:
         return f"install -d -m 0700 -o {layout.UID} -g {layout.UID} {path}"
 
     def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
-        return self._helper("/tigerbeetle", *arguments, network=network)
+        # The image's own entry: its tini passes on the signal of a `timeout` outside.
+        return shlex.join([*self._helper(network), self._image, *arguments])
 
     def sh(self, script: str) -> str:
-        return self._helper("sh", "-c", script)
+        return shlex.join([*self._helper(), "--entrypoint=sh", self._image, "-c", script])
 
-    def _helper(self, program: str, *arguments: str, network: bool = False) -> str:
-        """A container confined as the replica's own."""
+    @property
+    def _image(self) -> str:
+        return image.name(self.deployment.cluster)
+
+    def _helper(self, network: bool = False) -> list[str]:
+        """A container confined as the replica's own, with its directory."""
         cluster = self.deployment.cluster
         seccomp = "unconfined" if cluster.seccomp == "unconfined" else layout.seccomp_file()
-        return shlex.join(
-            ["docker", "run", "--rm", "--interactive", f"--network={'host' if network else 'none'}",
-             "--read-only", "--cap-drop=ALL", "--cap-add=IPC_LOCK",
-             f"--security-opt=seccomp={seccomp}",
-             f"--volume={layout.directory(self.deployment, self.index)}:/data",
-             f"--entrypoint={program}", image.name(cluster), *arguments]
-        )  # fmt: skip
+        reach = "host" if network else "none"
+        return [
+            "docker", "run", "--rm", "--interactive", f"--network={reach}", "--read-only",
+            "--cap-drop=ALL", "--cap-add=IPC_LOCK", f"--security-opt=seccomp={seccomp}",
+            f"--volume={layout.directory(self.deployment, self.index)}:/data",
+        ]  # fmt: skip
