@@ -89,7 +89,9 @@ def test_the_compose_file_is_yaml_and_means_the_same(tmp_path: Path) -> None:
     assert service["network_mode"] == "host"
     assert service["command"][0] == "start"
     assert service["command"][-1] == f"/data/{made.cluster.id}_2.tigerbeetle"
-    assert service["volumes"] == ["/var/lib/tigerbeetle/replica-2:/data"]
+    (volume,) = service["volumes"]
+    assert (volume["source"], volume["target"]) == ("/var/lib/tigerbeetle/replica-2", "/data")
+    assert volume["bind"] == {"create_host_path": False}
     assert service["security_opt"] == ["seccomp=/etc/tigerbeetle/seccomp.json"]
     assert service["cap_drop"] == ["ALL"]
     assert service["cap_add"] == ["IPC_LOCK"]
