@@ -33,6 +33,7 @@ EXIT_CODES: dict[Verdict, int] = {"healthy": 0, "degraded": 1, "down": 3, "unkno
 COLOURS: dict[Verdict, str] = {
     "healthy": "green", "degraded": "yellow", "down": "red", "unknown": "magenta",
 }  # fmt: skip
+_WIDTH_OF_PIPE = 120
 SCHEMA_FILE = inventory.REPOSITORY / "docs" / "status.schema.json"
 
 
@@ -149,7 +150,8 @@ def _replica(r: ReplicaHealth) -> ReplicaStatus:
 
 def drawn(status: Status) -> Group:
     """The status as a person reads it."""
-    table = Table(title=f"{status.engine_label} · cluster {status.cluster_id}")
+    title = f"{status.engine_label} · cluster {status.cluster_id}"
+    table = Table(title=title, show_edge=False, pad_edge=False)  # so that 80 columns hold it
     for column in ("replica", "address", "process", "pid", "answers", "role", "view", "release"):
         table.add_column(column, no_wrap=True)
     for r in status.replicas:
@@ -181,7 +183,8 @@ def show(deployment: Deployment, *, as_json: bool, with_canary: bool = True) -> 
     if as_json:
         print(status.model_dump_json(indent=2))
     else:
-        Console().print(drawn(status))
+        # A file or a pipe has no width; nothing is cut there.
+        Console(width=None if sys.stdout.isatty() else _WIDTH_OF_PIPE).print(drawn(status))
     return EXIT_CODES[status.verdict]
 
 

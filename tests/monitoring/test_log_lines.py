@@ -30,6 +30,8 @@ LINES: dict[Kind, list[str]] = {
     "look": [
         STAMP + "warning(new): nobody has described this",
         STAMP + "warning(mlock): Unable to lock pages in memory",
+        STAMP
+        + "error(clock): 1: no agreement on cluster time (partitioned or too many clock faults)",
         STAMP + "warning(replica): 0n: tick_normal_heartbeat_fault: heartbeat lost (i=1)",
         STAMP + "warning(replica): 1n: on_prepare: lagging behind the cluster prepare.op=9",
     ],

@@ -78,7 +78,20 @@ def test_a_wedged_replica_is_shown_to_a_person(deployed: Sandbox) -> None:
     with stopped(deployed.pids()[2]):
         console.print(status.drawn(status.read(deployed.deployment, with_canary=False)))
     (row,) = (line for line in console.export_text().splitlines() if "WEDGED" in line)
-    assert row.split("│")[1].strip() == "2"
+    assert row.split("│")[0].strip() == "2"
+
+
+def test_eighty_columns_hold_the_status_of_a_working_cluster(deployed: Sandbox) -> None:
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(status.drawn(status.read(deployed.deployment, with_canary=False)))
+    assert "…" not in console.export_text()
+
+
+def test_nothing_is_cut_where_no_terminal_is(deployed: Sandbox) -> None:
+    with stopped(deployed.pids()[2]):
+        done = deployed.run("python", "-m", "cluster.status", "--no-canary")
+    assert "WEDGED: silent" in done.stdout
+    assert "…" not in done.stdout
 
 
 def test_a_cluster_that_does_not_commit_is_down(deployed: Sandbox) -> None:
