@@ -12,6 +12,7 @@ import argparse
 import fcntl
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -190,6 +191,7 @@ def main() -> int:
     parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
     parser.add_argument("--keep", default=str(KEEP), help=f"how many to keep (default {KEEP})")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it, too, undoes what was begun
     deployment = tunnel.reached_or_exit(options.inventory)
     if not options.keep.isdecimal() or int(options.keep) < 1:
         config.fail(

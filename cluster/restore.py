@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +127,7 @@ def main() -> int:
     parser.add_argument("--from", dest="source", required=True, help="a backup's directory or name")
     parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it, too, undoes what was begun
     deployment = tunnel.reached_or_exit(options.inventory)
     file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
     try:
