@@ -16,7 +16,8 @@ from loadtests.checker import check
 from loadtests.history import History
 from loadtests.proof import verdict_of
 from tests.resilience.histories import honest
-from tests.resilience.mutations import MUTATIONS, NoPlaceError
+from tests.resilience.mutations import MUTATIONS
+from tests.resilience.places import NoPlaceError
 
 SAMPLES = 12
 SEEDS = st.integers(0, SAMPLES - 1)
