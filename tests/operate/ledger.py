@@ -1,8 +1,8 @@
 """A ledger to operate on, through the official client in a process of its own: written and read.
 
-    python -m tests.operate.ledger ADDRESSES write FIRST COUNT     transfers FIRST, FIRST + 1, ...
-    python -m tests.operate.ledger ADDRESSES read LAST             accounts, and transfers to LAST
-    python -m tests.operate.ledger ADDRESSES stream FIRST          one after the other, until killed
+    python -m tests.operate.ledger ADDRESSES ID write FIRST COUNT  transfers FIRST, ..
+    python -m tests.operate.ledger ADDRESSES ID read LAST  accounts, and transfers to LAST
+    python -m tests.operate.ledger ADDRESSES ID stream FIRST  one after the other, until killed
 
 Transfer N moves N from one of ten accounts to the next. A streamed transfer's line, its id and the
 time of its acknowledgement, is printed only once the server has acknowledged it.
@@ -30,6 +30,7 @@ class Ledger:
     """The ledger at some addresses."""
 
     addresses: str
+    cluster_id: int = 0
 
     def write(self, first: int, count: int) -> None:
         """Returns when all are acknowledged."""
@@ -55,7 +56,14 @@ class Ledger:
                 process.wait()
 
     def _command(self, *words: object) -> list[str]:
-        return [sys.executable, "-m", "tests.operate.ledger", self.addresses, *map(str, words)]
+        return [
+            sys.executable,
+            "-m",
+            "tests.operate.ledger",
+            self.addresses,
+            str(self.cluster_id),
+            *map(str, words),
+        ]
 
     def _ask(self, *words: object) -> Any:
         done = subprocess.run(
@@ -104,8 +112,8 @@ def _read(client: Any, last: int) -> dict[str, Any]:
 def main() -> None:
     import tigerbeetle as tb
 
-    addresses, verb, first, *rest = sys.argv[1:]
-    with tb.ClientSync(cluster_id=0, replica_addresses=addresses) as client:
+    addresses, cluster_id, verb, first, *rest = sys.argv[1:]
+    with tb.ClientSync(cluster_id=int(cluster_id), replica_addresses=addresses) as client:
         if verb == "read":
             print(json.dumps(_read(client, int(first))))
             return
