@@ -6,6 +6,8 @@ Processes are found by who listens on the cluster's ports, so it does not matter
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import gevent
 import psutil
@@ -62,8 +64,9 @@ class Servers:
             listens = connection.status == psutil.CONN_LISTEN and port in self._ports
             if listens and port is not None and connection.pid is not None:
                 by_pid.setdefault(connection.pid, set()).add(self._ports[port])
-        for pid, replicas in by_pid.items():
-            if pid in self._processes:
+        for listener, replicas in by_pid.items():
+            pid = _server_of(listener)
+            if pid is None or pid in self._processes:
                 continue
             name = "+".join(str(index) for index in sorted(replicas))
             try:
@@ -102,6 +105,38 @@ class Servers:
                 write_mib_s=(written - before[2]) / seconds / _MIB,
             )
         )
+
+
+def _server_of(listener: int) -> int | None:
+    """The process itself; where it is Docker's proxy, the server for which it listens, if seen."""
+    try:
+        command = psutil.Process(listener).cmdline()
+    except psutil.Error:
+        return None
+    if not command or not command[0].endswith("docker-proxy"):
+        return listener
+    others = psutil.process_iter(["pid", "cmdline"])
+    return server_behind(command, ((p.info["pid"], p.info["cmdline"] or []) for p in others))
+
+
+def server_behind(
+    proxy: Sequence[str], processes: Iterable[tuple[int, Sequence[str]]]
+) -> int | None:
+    """The pid of the replica that Docker's proxy, with this command line, stands for.
+
+    ``processes``: (pid, command line) of all. The container's tini has the server's own arguments.
+    """
+    options = dict(pairwise(proxy))
+    address = f"{options.get('-container-ip')}:{options.get('-container-port')}"
+    for pid, command in processes:
+        told = [a for a in command if a.startswith("--addresses=")]
+        if not told or command[0].endswith("tini"):
+            continue
+        addresses = told[0].removeprefix("--addresses=").split(",")
+        of = f"_{addresses.index(address)}.tigerbeetle" if address in addresses else None
+        if of and command[-1].endswith(of):
+            return pid
+    return None
 
 
 def _io_bytes(process: psutil.Process) -> tuple[int, int]:
