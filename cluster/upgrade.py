@@ -178,8 +178,9 @@ def _version(deployment: Deployment) -> str:
     if deployment.runtime in ("compose", "docker"):
         image.pull_base(deployment.cluster)
         return engine.stdout(
-            ["docker", "run", "--rm", "--network=none", "--entrypoint=/tigerbeetle",
-             image.base(deployment.cluster), "version", "--verbose"],
+            ["docker", "run", "--rm", "--network=none",
+             f"--security-opt=seccomp={deployment.cluster.seccomp}",  # it reads itself by io_uring
+             "--entrypoint=/tigerbeetle", image.base(deployment.cluster), "version", "--verbose"],
             _VERSION_TIMEOUT_S,
         )  # fmt: skip
     if deployment.servers:
