@@ -64,6 +64,10 @@ upgrade: $(INSTALLED) ## Upgrade every replica to release TO=; checks the path, 
 migrate: $(INSTALLED) ## Move a whole ledger into a new cluster, and prove both equal: FROM= TO= (inventories)
 	@$(PYTHON) -m loadtests.migrate --from '$(FROM)' --to '$(TO)'
 
+.PHONY: migrate-drill
+migrate-drill: $(INSTALLED) ## Move 104,001 transfers of three genuine replicas of its own into six (20 GiB of memory, 5 minutes)
+	@MIGRATE_DRILL=yes .venv/bin/pytest -s tests/operate/test_scale.py
+
 .PHONY: status
 status: $(INSTALLED) ## Show each replica, and whether the cluster commits; WATCH=yes goes on, JSON=yes is for programs
 	@$(PYTHON) -m cluster.status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)
