@@ -232,6 +232,10 @@ resilience: $(INSTALLED) ## Break genuine clusters of its own under load, ROUNDS
 
 ### Development
 
+.PHONY: test-remote
+test-remote: $(INSTALLED) ## Deploy to servers in containers, every refusal, and an interruption at every step (long)
+	@REMOTE_ALL=yes .venv/bin/pytest tests/remote
+
 .PHONY: differential
 differential: $(INSTALLED) ## Compare the emulator with a genuine server at random: SEEDS= STEPS=
 	@$(PYTHON) -m tests.emulator.differential $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS))

@@ -14,9 +14,12 @@ from typing import Any
 from cluster import config, inventory
 from cluster.config import ENV_FILE, PREFIX
 from cluster.inventory import REPOSITORY, Deployment
-from tests.docker.sandbox import memlock
+from tests.docker.sandbox import BASES, memlock
 from tests.remote.bed import Bed
-from tests.remote.machine import ADMIN
+from tests.remote.machine import ADMIN, Machine
+
+#: `make test-remote`: every step, both runtimes.
+IS_LONG = os.environ.get("REMOTE_ALL") == "yes"
 
 #: Every replica's port: on servers they may share one.
 PORT = 3000
@@ -24,7 +27,9 @@ CLUSTER_ID = 2**100 + 7
 
 _BIN = Path(sys.executable).parent
 _TIMEOUT_S = 300
-_TOTAL = re.compile(r"Grand total +(\S+) +(\S+) +(\S+) +(\S+)")
+#: A row of pyinfra's results: operation, hosts, successes, errors, unchanged; "-" is none.
+_ROW = re.compile(r"^    (?!Grand total)(\S.*?) +\d+ +(\d+|-) +(?:\d+|-) +(?:\d+|-) *$", re.M)
+_WAITING = "Wait until the cluster commits"
 
 
 @dataclass
@@ -95,20 +100,50 @@ class Site:
         return self.run("pyinfra", "--yes", str(self.inventory), *arguments)
 
     def up(self, *, bootstrap: bool = False) -> subprocess.CompletedProcess[str]:
-        """``make up INVENTORY=...``, with BOOTSTRAP=yes for the first time."""
-        return self.run("make", "up", *(["BOOTSTRAP=yes"] if bootstrap else []))
+        """What ``make up`` types, with BOOTSTRAP=yes for the first time."""
+        return self.run(*self.up_command(bootstrap=bootstrap))
+
+    def up_command(self, *, bootstrap: bool = False) -> list[str]:
+        """The same, for who wants to interrupt it."""
+        data = ["--data", "bootstrap=yes"] if bootstrap else []
+        return ["pyinfra", "--yes", *data, str(self.inventory), "deploy.py"]
+
+    def with_emulator(self) -> Site:
+        """The emulator instead of TigerBeetle: where no replication is in question."""
+        self.variables |= BASES["emulator"]
+        return self.write()
 
 
-def changes(done: subprocess.CompletedProcess[str]) -> int:
-    """How many operations have changed something, by pyinfra's own grand total."""
-    total = _TOTAL.search(done.stdout + done.stderr)
-    assert total, (done.stdout + done.stderr)[-3000:]
-    return 0 if total[2] == "-" else int(total[2])
+def changes(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The operations that have changed something, by pyinfra's own table.
+
+    It counts every call of a function as a change; the one that only waits is none.
+    """
+    assert "Grand total" in said(done), said(done)[-3000:]
+    changed = [row[1] for row in _ROW.finditer(said(done)) if row[2] != "-"]
+    return [name for name in changed if not name.endswith(_WAITING)]
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
     """All that a command has printed, without colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+
+
+def prints(host: Machine) -> set[str]:
+    """All that a deploy could change on a host, as lines of which one differs when anything did."""
+    return set(
+        host.read(
+            "find /etc /usr/local /opt /root /var/lib -xdev"
+            " -not -path '/var/lib/docker*' -not -path '/var/lib/systemd/*'"
+            " -not -path '/var/lib/apt/*' -not -path '/var/lib/tigerbeetle/*'"
+            " -type f -printf '%p %s %C@ %U %m\\n' | sort;"
+            # A replica that runs writes into its own data file.
+            " find /var/lib/tigerbeetle -printf '%p %U %m\\n' 2>/dev/null | sort;"
+            " getent passwd; nft list tables 2>/dev/null;"
+            " systemctl list-units --plain --no-legend '*tigerbeetle*'; "
+            " ss -Hltn | awk '{ print $4 }'"
+        ).splitlines()
+    )
 
 
 def _env_text(bed: Bed, ips: list[str], variables: Mapping[str, str]) -> str:

@@ -1,0 +1,109 @@
+"""The whole way on servers: bare hosts, deploy, verify, deploy again, load, audit.
+
+With the genuine server as a unit; in the long form (REMOTE_ALL=yes) in Docker too. The tests
+of a runtime run in the order in which they are written: each goes on where the one before ended.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.inventory import REPOSITORY
+from loadtests.result import Result, read_result
+from tests.docker.sandbox import has_base
+from tests.remote.bed import make_bed
+from tests.remote.image import Flavour
+from tests.remote.site import IS_LONG, PORT, Site, changes, said
+
+pytestmark = [
+    pytest.mark.remote, pytest.mark.genuine, pytest.mark.slow, pytest.mark.timeout(600),
+]  # fmt: skip
+
+FLAVOURS: dict[str, Flavour] = {"systemd": "bare", "docker": "engine"}
+#: Docker inside takes its time: only in the long form.
+RUNTIMES = sorted(FLAVOURS, reverse=True) if IS_LONG else ["systemd"]
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Three hosts that a deploy has reached for the first time."""
+    runtime = request.param
+    if runtime == "docker" and not has_base("tigerbeetle"):
+        pytest.skip("no genuine base image: .ci/provision-docker base")
+    with make_bed(FLAVOURS[runtime]) as bed:
+        made = Site(bed, runtime=runtime).write()
+        started = time.monotonic()
+        done = made.up(bootstrap=True)
+        assert done.returncode == 0, said(done)[-4000:]
+        print(f"{runtime}: first deploy {time.monotonic() - started:.0f} s")
+        yield made
+
+
+def lives(site: Site) -> list[str]:
+    """Each replica's process and when it was started, by the host's own /proc."""
+    script = "for pid in $(pgrep -x tigerbeetle); do cut -d' ' -f1,22 /proc/$pid/stat; done"
+    found = [host.read(script) for host in site.bed.hosts]
+    assert all(len(processes.splitlines()) == 1 for processes in found), found
+    return found
+
+
+def loading(site: Site, name: str, seconds: int) -> subprocess.Popen[str]:
+    """A load that runs beside the test; its audit is its exit code."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "loadtests", "--users", "4", "--run-time", f"{seconds}s",
+         "--wallets", "100", "--warmup-s", "0", ],
+        cwd=REPOSITORY, env=site.environ | {"LOADTESTS_RUNS": str(runs(site, name))}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def runs(site: Site, name: str) -> Path:
+    """Where this load alone keeps its run."""
+    return site.bed.directory / name
+
+
+def finished(site: Site, load: subprocess.Popen[str], name: str, timeout_s: float) -> Result:
+    """Wait for the load; it passed its audit, and no action failed or was left unknown."""
+    printed, _ = load.communicate(timeout=timeout_s)
+    assert load.returncode == 0, printed[-4000:]
+    (run,) = (file.parent for file in runs(site, name).glob("*/run.json"))
+    result = read_result(run)
+    assert result is not None
+    assert result.window.ok > 0
+    assert (result.window.error, result.window.unknown) == (0, 0), printed[-2000:]
+    return result
+
+
+def test_verify_finds_what_was_deployed(site: Site) -> None:
+    done = site.run("pytest", "tests/infra", "--inventory", str(site.inventory))
+    assert done.returncode == 0, said(done)[-4000:]
+    assert " passed" in said(done)
+
+
+def test_status_says_healthy(site: Site) -> None:
+    done = site.run("make", "status")
+    assert done.returncode == 0, said(done)
+
+
+def test_a_second_deploy_changes_nothing_and_restarts_nothing(site: Site) -> None:
+    before = lives(site)
+    done = site.up()
+    assert done.returncode == 0, said(done)[-4000:]
+    assert changes(done) == []
+    assert lives(site) == before
+
+
+def test_an_outsider_reaches_no_replica_and_a_listed_client_does(site: Site) -> None:
+    for host in site.bed.hosts:
+        assert site.bed.client.reaches(host.ip, PORT)
+        assert not site.bed.outsider.reaches(host.ip, PORT)
+
+
+def test_a_short_load_passes_its_audit(site: Site) -> None:
+    finished(site, loading(site, "short", 5), "short", 120)

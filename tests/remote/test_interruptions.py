@@ -1,0 +1,89 @@
+"""A deploy may end at any step, by Ctrl-C or with its connections: repeated, it converges.
+
+With the emulator: what is in question is the order of the steps, not replication.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.inventory import REPOSITORY
+from tests.remote.bed import Bed
+from tests.remote.site import IS_LONG, Site, changes, said
+
+_STEP = re.compile(r"Starting operation: (.*)")
+_PYINFRA = str(Path(sys.executable).parent / "pyinfra")
+_STEPS_MAX = 60
+#: The long form interrupts a deploy of bare hosts at every step, by Ctrl-C and by a cut of SSH. The
+#: short one at some steps, each run on the hosts that the one before has left unfinished.
+_STRIDE = 1 if IS_LONG else 6
+
+pytestmark = [pytest.mark.remote, pytest.mark.slow, pytest.mark.timeout(2400 if IS_LONG else 600)]
+
+
+@pytest.fixture
+def site(bed: Bed) -> Site:
+    return Site(bed).with_emulator()
+
+
+def interrupt(site: Site, step: int, how: str) -> list[str]:
+    """Deploy, and end it when the ``step``-th operation has begun: the operations that began."""
+    _, *arguments = site.up_command(bootstrap=True)
+    began: list[str] = []
+    with subprocess.Popen(
+        [_PYINFRA, *arguments], cwd=REPOSITORY, env=site.environ, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                if found := _STEP.search(line):
+                    began.append(found[1])
+                    if len(began) == step + 1:
+                        _end(site, process, how)
+            process.wait(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return began
+
+
+def _end(site: Site, process: subprocess.Popen[str], how: str) -> None:
+    if how == "ctrl-c":
+        os.killpg(process.pid, signal.SIGINT)
+        return
+    for host in site.bed.hosts:  # every connection that is open; new ones get in again
+        host.inside("pkill -f '^sshd: (root|admin)'")
+
+
+def assert_converges(site: Site) -> None:
+    """Repeated, the deploy ends well; and again, it changes nothing."""
+    done = site.up(bootstrap=True)
+    assert done.returncode == 0, said(done)[-4000:]
+    assert changes(site.up()) == []
+    for index, host in enumerate(site.bed.hosts):
+        assert host.read(f"systemctl is-active tigerbeetle-{index}") == "active\n"
+        assert host.read("find /var/lib/tigerbeetle -name '*.partial' -o -name bootstrapping") == ""
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "ssh-cut"] if IS_LONG else ["ctrl-c"])
+def test_an_interrupted_deploy_converges_when_it_is_repeated(site: Site, how: str) -> None:
+    site.bed.renew()
+    for step in range(0, _STEPS_MAX, _STRIDE):
+        if IS_LONG:
+            site.bed.renew()
+        began = interrupt(site, step, how)
+        if IS_LONG:
+            assert_converges(site)
+        if len(began) <= step:
+            break
+    else:
+        pytest.fail(f"no end within {_STEPS_MAX} steps")
+    assert_converges(site)
