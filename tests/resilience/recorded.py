@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from loadtests.result import Check
 
 #: From SIGTERM to the end: holds time out, then everything is read.
 SETTLE_TIMEOUT_S = 120
+#: Of the history's end: a hundred operations or so.
+_TAIL_BYTES = 200_000
 
 
 @dataclass
@@ -61,6 +64,15 @@ class Workload:
         assert self._process.stderr
         said = self._process.stderr.readline()
         assert "started" in said, said + self._process.stderr.read()
+
+    def has_answer_since(self, instant: int) -> bool:
+        """Whether an operation was invoked after ``instant`` (monotonic ns), and answered."""
+        with (self.run / history.FILE).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().split(b"\n")[1:-1]
+        return any(
+            line["invoked"] > instant and line.get("completed") for line in map(json.loads, lines)
+        )
 
     def finish(self) -> Recorded:
         """Tell it to stop, wait for the final reads, check."""
