@@ -71,7 +71,8 @@ class Workload:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = file.read().split(b"\n")[1:-1]
         return any(
-            line["invoked"] > instant and line.get("completed") for line in map(json.loads, lines)
+            line.get("invoked", 0) > instant and line.get("completed")
+            for line in map(json.loads, lines)
         )
 
     def finish(self) -> Recorded:
