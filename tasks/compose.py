@@ -76,6 +76,8 @@ def stop() -> None:
 def _format(cluster: config.Cluster) -> None:
     with guarded():
         readiness.check_memlock(cluster)  # again: on a new machine, only now there is an image
+        if volumes.plan(cluster) == "keep":
+            return  # a new release: only its image was missing
         compose.format_files(cluster)
 
 

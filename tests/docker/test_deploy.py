@@ -90,3 +90,22 @@ def test_a_stopped_cluster_starts_again_with_its_data(deployed: DockerSandbox) -
     again = [deployed.in_volume(i, "stat -c %i /data/*.tigerbeetle").stdout for i in range(3)]
     assert again == marks
     assert all(mark.strip() for mark in marks)
+
+
+def test_an_image_that_is_not_here_yet_does_not_make_a_living_cluster_new(
+    sandbox: DockerSandbox,
+) -> None:
+    """As with a new release: until its image is built, nothing can look into the volumes."""
+    assert sandbox.up().returncode == 0
+    before = sandbox.lives()
+    other = f"{sandbox.project}-emulator-custom"
+    try:
+        with sandbox.having(LU_CFG_TIGERBEETLE_CUSTOM_IMAGE=other):
+            done = sandbox.up()
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert set(before).isdisjoint(sandbox.lives())
+        assert {sandbox.inspect(i)["Config"]["Image"].split(":")[0] for i in range(3)} == {other}
+    finally:
+        for name in sandbox.names:
+            docker("rm", "--force", name)
+        docker("rmi", *docker("images", "--quiet", other).stdout.split()[:1], "--force")
