@@ -28,6 +28,7 @@ from cluster import (
     image,
     inventory,
     program,
+    rollout,
     tunnel,
     upgrade_path,
     waiting,
@@ -64,18 +65,33 @@ def check(deployment: Deployment, target: str) -> Offer:
             "has no replicas to upgrade. Fix: INVENTORY=inventories/process.py or another"
         )
     upgrade_path.check_step(current, target)
-    replicas = health.of_replicas(deployment)
-    out = [str(r) for r in replicas if not r.is_normal]
-    if out:
-        raise UpgradeError(
-            f"upgrade: expected every replica normal, since a cluster switches only with all of "
-            f"them, found {', '.join(out)}. Fix: bring them back first (make status, make up)"
-        )
+    replicas = _normal(deployment)
     upgrade_path.check_running({r.replica.index: _runs(r) for r in replicas}, current, target)
     offer = upgrade_path.parse_offer(_version(at(deployment, target)))
     upgrade_path.check_offer(offer, current, target)
     upgrade_path.check_client(metadata.version("tigerbeetle"), offer)
     return offer
+
+
+def _normal(deployment: Deployment) -> list[ReplicaHealth]:
+    """All replicas, once all are normal; a passing state is waited out. Raises UpgradeError."""
+    seen: list[ReplicaHealth] = []
+
+    def observe() -> tuple[bool, str]:
+        seen[:] = health.of_replicas(deployment)
+        out = [str(r) for r in seen if not r.is_normal]
+        return not out, ", ".join(out) or "all are"
+
+    try:
+        waiting.wait_until(
+            observe, what="every replica to be normal", timeout_s=rollout.GATE_TIMEOUT_S
+        )
+    except waiting.Expired as expired:
+        raise UpgradeError(
+            f"upgrade: expected every replica normal, since a cluster switches only with all of "
+            f"them, found: {expired}. Fix: bring them back first (make status, make up)"
+        ) from None
+    return seen
 
 
 def at(deployment: Deployment, target: str) -> Deployment:
