@@ -1,4 +1,4 @@
-"""The whole way on servers: bare hosts, deploy, verify, deploy again, load, audit.
+"""The whole way on servers: bare hosts, deploy, verify, load, audit, repeat, roll a change, reboot.
 
 With the genuine server as a unit; in the long form (REMOTE_ALL=yes) in Docker too. The tests
 of a runtime run in the order in which they are written: each goes on where the one before ended.
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cluster.inventory import REPOSITORY
+from cluster.waiting import wait_until
 from loadtests.result import Result, read_result
 from tests.docker.sandbox import has_base
 from tests.remote.bed import make_bed
@@ -28,6 +29,7 @@ pytestmark = [
 FLAVOURS: dict[str, Flavour] = {"systemd": "bare", "docker": "engine"}
 #: Docker inside takes its time: only in the long form.
 RUNTIMES = sorted(FLAVOURS, reverse=True) if IS_LONG else ["systemd"]
+LOAD_WAIT_S = 60
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
@@ -107,3 +109,41 @@ def test_an_outsider_reaches_no_replica_and_a_listed_client_does(site: Site) -> 
 
 def test_a_short_load_passes_its_audit(site: Site) -> None:
     finished(site, loading(site, "short", 5), "short", 120)
+
+
+def test_a_changed_setting_rolls_under_load_and_nothing_is_lost_or_fails(site: Site) -> None:
+    before = lives(site)
+    load = loading(site, "rolling", 150)
+    try:
+        wait_until(
+            lambda: (bool(list(runs(site, "rolling").glob("*/run.json"))), "no run yet"),
+            what="the load to begin", timeout_s=LOAD_WAIT_S,
+        )  # fmt: skip
+        site.variables["CACHE_GRID"] = "128MiB"
+        site.write()
+        started = time.monotonic()
+        done = site.up()
+        print(f"{site.runtime}: rolled in {time.monotonic() - started:.0f} s")
+        assert done.returncode == 0, said(done)[-4000:]
+        assert load.poll() is None, "the load ended before the roll: nothing was shown"
+        result = finished(site, load, "rolling", 240)
+    finally:
+        if load.poll() is None:
+            load.kill()
+    print(f"{site.runtime}: {result.transfers_acknowledged} acknowledged")
+    after = lives(site)
+    assert all(now != then for now, then in zip(after, before, strict=True))
+    for host in site.bed.hosts:
+        assert "--cache-grid=128MiB" in host.read("ps -eo args")
+
+
+def test_after_a_power_cut_of_one_host_its_replica_is_back_by_itself(site: Site) -> None:
+    host = site.bed.hosts[1]
+    host.switch_off()
+    host.switch_on()
+    wait_until(
+        lambda: (site.run("make", "status").returncode == 0, "not healthy"),
+        what="the replica to be back", timeout_s=120, interval_s=2,
+    )  # fmt: skip
+    assert changes(site.up()) == []
+    assert not site.bed.outsider.reaches(host.ip, PORT)
