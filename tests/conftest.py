@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections import Counter
 
 import pytest
@@ -18,6 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--inventory",
         help="the deployment that tests/infra verifies; without it, they skip when nothing runs",
     )
+
+
+def pytest_configure() -> None:
+    # A suite that a script starts in the background inherits a SIGINT that is ignored, and so
+    # would all that it starts: no Ctrl-C of a test would arrive.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _lacks(marker: str) -> str | None:
