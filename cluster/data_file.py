@@ -131,8 +131,8 @@ def _refuse_format(cluster: Cluster, is_asked_for: bool, answering: Collection[i
         which = ", ".join(map(str, sorted(answering)))
         raise DataFileError(
             f"replica {which}: expected no replica to answer while data files are missing, found "
-            "its port open. Fix: a cluster lives there: bring its data files or mounts back, or "
-            "choose other addresses for a new one"
+            "its port open: a cluster lives there, or another program listens. Fix: bring the "
+            "cluster's data files or mounts back, or choose other addresses for a new one"
         )
     if not is_asked_for:
         raise DataFileError(

@@ -127,7 +127,8 @@ def _check_port(deployment: Deployment, index: int, seen: Observation) -> None:
     if is_held and not pid_of(deployment, seen):
         _refuse(
             index, f"{replica.address} to be free", f"{seen.holder or 'a process'} listening",
-            f"stop it, or set another {model.PREFIX}{index}_PORT, there and in ADDRESSES",
+            f"stop it, unless it is another cluster's replica; or set another "
+            f"{model.PREFIX}{index}_PORT, and change ADDRESSES with it",
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from cluster.inventory import Deployment
 from cluster.runtime import ReplicaProcess
 from tasks import data_file
 from tasks._host import deployment_here, guarded, is_yes
-from tasks._servers import is_first_host, observed, plan_of_all, replica_index
+from tasks._servers import is_first_host, observed, plan_of_all
 
 #: A formatted, still empty data file is 1.063 GiB, all of it allocated; leave room to grow.
 DATA_FILE_BYTES = 1_280 * 1024**2
@@ -83,12 +83,17 @@ def check_ports() -> None:
 
 @deploy("Check the servers")
 def check_servers() -> None:
-    """Each by itself, all together, and what their data files allow; nothing is changed yet."""
+    """Each by itself, all together, and what their data files allow; nothing is changed yet.
+
+    In this order, on one host for all: a port that another program holds looks to its peers like
+    a cluster that lives there, and only the first refusal is heard.
+    """
     deployment = deployment_here()
     with guarded():
         seen = observed(deployment)
-        fitness.check_server(deployment, replica_index(), seen[replica_index()])
         if is_first_host():
+            for index, server in seen.items():
+                fitness.check_server(deployment, index, server)
             fitness.check_together(deployment, seen)
             plan_of_all(deployment, is_asked_for=is_yes("bootstrap"))
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cluster import layout
+from cluster.waiting import wait_until
 from tests.docker.sandbox import docker
 from tests.remote.bed import Bed
 from tests.remote.machine import Machine
@@ -90,6 +91,9 @@ def test_a_port_that_is_taken_is_refused_with_its_holder(site: Site) -> None:
     host = site.bed.hosts[1]
     host.read(f"systemd-run --quiet --unit=taken nc -lk {host.ip} {PORT}")
     try:
+        wait_until(
+            lambda: (host.reaches(host.ip, PORT), "refused"), what="nc to listen", timeout_s=10
+        )
         assert_refused(site, f"expected {host.ip}:{PORT} to be free, found pid ", "(nc) listening")
     finally:
         host.read("systemctl stop taken")
