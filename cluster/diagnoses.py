@@ -6,7 +6,7 @@ The words are those of TigerBeetle 0.17.9, Docker 20.10 to 28 and Compose 2.26, 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.config import PREFIX, Replica
 from cluster.containers import Container
@@ -205,6 +205,10 @@ def _running(container: Container, replica: Replica, said: str) -> list[Diagnosi
 
 def _ended(container: Container) -> Diagnosis:
     evidence = f"{container.state}, exit code {container.exit_code}"
+    if container.state == "restarting" and container.exit_code == 137:
+        # SIGKILL, and not by `docker kill`, after which Docker starts nothing again. The engine
+        # does not always see that it was the kernel, so OOMKilled may be missing.
+        return replace(_OUT_OF_MEMORY, evidence=evidence)
     if container.state == "restarting":
         return Diagnosis(
             "restarting", evidence, "the server ends again and again, for a reason not known here",

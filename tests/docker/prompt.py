@@ -15,6 +15,7 @@ from tests.docker.sandbox import DockerSandbox
 
 REPL_WITHIN_S = 60
 ASK_CURSOR = "\x1b[6n"
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+Z \w+\([^\n]*\n?")
 
 
@@ -29,19 +30,28 @@ def repl(seed: DockerSandbox, *statements: str, until: str) -> str:
     with subprocess.Popen(
         shlex.split(line), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as prompt:
-        shown, deadline, pending = "", time.monotonic() + REPL_WITHIN_S, list(statements)
-        while time.monotonic() < deadline and not re.search(until, shown):
+        raw, pending = "", list(statements)
+        deadline = time.monotonic() + REPL_WITHIN_S
+        while time.monotonic() < deadline and not re.search(until, _text(raw)):
             if not select.select([ours], [], [], 0.5)[0]:
                 # Silent: the prompt is there, and has had its answer about the cursor. The client's
                 # own log may have written behind it since.
-                if pending and LOG_LINE.sub("", shown).rstrip().endswith(">"):
+                if pending and LOG_LINE.sub("", _text(raw)).rstrip().endswith(">"):
                     os.write(ours, pending.pop(0).encode() + b"\r")
             else:
-                raw = os.read(ours, 65536).decode(errors="replace")
-                for _ in range(raw.count(ASK_CURSOR)):
+                asked = raw.count(ASK_CURSOR)
+                raw += os.read(ours, 65536).decode(errors="replace")
+                for _ in range(raw.count(ASK_CURSOR) - asked):
                     os.write(ours, b"\x1b[1;1R")  # as a terminal answers
-                shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw)
         prompt.terminate()
     os.close(ours)
     os.close(theirs)
-    return shown
+    return _text(raw)
+
+
+def _text(raw: str) -> str:
+    """What was shown without the terminal's control sequences.
+
+    Of the whole, not of each piece that was read: a sequence may be cut in two.
+    """
+    return CONTROL.sub("", raw)

@@ -128,6 +128,7 @@ def test_a_paused_replica(healthy: DockerSandbox) -> None:
 def test_a_replica_whose_process_is_stopped_is_wedged_though_its_check_succeeds(
     running: DockerSandbox,
 ) -> None:
+    until_well(running)  # a container that only just starts does not listen yet
     tini = running.inspect(1)["State"]["Pid"]
     server = int(Path(f"/proc/{tini}/task/{tini}/children").read_text().split()[0])
     os.kill(server, signal.SIGSTOP)
@@ -235,6 +236,7 @@ def test_a_data_file_without_a_superblock(genuine: DockerSandbox) -> None:
     wiped = "dd if=/dev/zero of=/data/0_0.tigerbeetle bs=96k count=1 conv=notrunc"
     assert genuine.in_volume(0, wiped).returncode == 0
     assert "never format" in restarting(genuine, "superblock")
+    assert docker("stop", genuine.names[0]).returncode == 0  # then its file can be read
     assert "do not format over it" in findings(genuine)["data-files"]
 
 

@@ -129,6 +129,7 @@ STATES = [
     (container(status="exited", ExitCode=137), BOOT, ["stopped"]),
     (container(status="exited", ExitCode=137, OOMKilled=True), BOOT, ["out-of-memory"]),
     (container(status="restarting", ExitCode=1), BOOT, ["restarting"]),
+    (container(status="restarting", ExitCode=137), BOOT, ["out-of-memory"]),  # the flag was missed
     (container(status="restarting"), "panic: Path does not exist.", ["unformatted"]),
     (container(status="created", Error="bind: address already in use"), "", ["port-taken"]),
     (None, "", ["no-container"]),
