@@ -31,9 +31,13 @@ quickstart: $(INSTALLED) ## Deploy, verify, load, audit and report, on the best 
 	@$(PYTHON) -m cluster.quickstart $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
 
 .PHONY: test
-test: $(INSTALLED) lint ## Run every test that this machine can run, after the linters
+test: $(INSTALLED) lint ## Run the tests that this machine can run, after the linters
 	@# tests/infra checks a running cluster (`make verify`); tests/deploy runs it on its own ones.
-	@.venv/bin/pytest --ignore=tests/infra
+	@.venv/bin/pytest --ignore=tests/infra -m 'not long'
+
+.PHONY: test-long
+test-long: $(INSTALLED) ## Run the tests that `make test` leaves out: whole deployments over SSH, rare faults (an hour)
+	@.venv/bin/pytest --ignore=tests/infra -m long
 
 ### Cluster: INVENTORY= says which
 

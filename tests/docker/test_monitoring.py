@@ -24,6 +24,7 @@ from tests.docker.sandbox import DockerSandbox, best_engine, docker, docker_sand
 
 pytestmark = [
     pytest.mark.docker,
+    pytest.mark.long,
     pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(stand_ins.missing()), reason=f"not installed: {', '.join(stand_ins.missing())}"

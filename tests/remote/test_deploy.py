@@ -23,7 +23,7 @@ from tests.remote.image import Flavour
 from tests.remote.site import IS_LONG, PORT, Site, changes, said
 
 pytestmark = [
-    pytest.mark.remote, pytest.mark.genuine, pytest.mark.slow, pytest.mark.timeout(600),
+    pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600),
 ]  # fmt: skip
 
 FLAVOURS: dict[str, Flavour] = {"systemd": "bare", "docker": "engine"}

@@ -25,7 +25,7 @@ _STEPS_MAX = 60
 #: short one at some steps, each run on the hosts that the one before has left unfinished.
 _STRIDE = 1 if IS_LONG else 6
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow, pytest.mark.timeout(2400 if IS_LONG else 600)]
+pytestmark = [pytest.mark.remote, pytest.mark.long, pytest.mark.timeout(2400 if IS_LONG else 600)]
 
 
 @pytest.fixture
