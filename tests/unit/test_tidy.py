@@ -31,10 +31,10 @@ def test_the_readme_explains_every_variable(variable: str) -> None:
     assert f"`{general}`" in README
 
 
-@pytest.mark.parametrize("target", sorted(set(TARGETS)))
-def test_make_alone_lists_every_target_with_a_description(target: str) -> None:
+def test_make_alone_lists_every_target_with_a_description() -> None:
     printed = subprocess.check_output(["make"], cwd=REPOSITORY, text=True)
-    assert re.search(rf"^  {target} +\S", printed, re.MULTILINE)
+    listed = re.findall(r"^  ([a-z][a-z0-9-]*) +\S", printed, re.MULTILINE)
+    assert sorted(listed) == sorted(set(TARGETS))
 
 
 @pytest.mark.parametrize("target", sorted(set(TARGETS)))
@@ -42,7 +42,7 @@ def test_every_target_is_declared_phony(target: str) -> None:
     assert re.search(rf"^\.PHONY: {target}$", MAKEFILE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"-m ([a-z_.]+)", MAKEFILE))))
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"PYTHON\) -m ([a-z_.]+)", MAKEFILE))))
 def test_every_program_that_make_runs_exists(module: str) -> None:
     assert importlib.util.find_spec(module) is not None
 
