@@ -8,16 +8,19 @@ would make it forget what it acknowledged: that is what ``tigerbeetle recover`` 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from cluster.config import Cluster
 
-#: At least three of the four copies of the superblock agree.
-_AGREED = r"^(?:\|\|\|.|\|\|.\||\|.\|\||.\|\|\|) "
-_FIELD = re.compile(_AGREED + r"(\S+?)=(\S+)$", re.MULTILINE)
-_CHECKPOINT_OP = re.compile(_AGREED + r"vsr_state\.checkpoint\.header=.*? \.op=(\d+)", re.MULTILINE)
+#: A line of `inspect superblock`: a mark for each copy that has this value.
+_FIELD = re.compile(r"^([|_]{4}) ([^=\s]+)=(.*)$", re.MULTILINE)
+_OP = re.compile(r" \.op=(\d+)")
+COPIES = 4
+#: The server opens a file of which two copies agree: it was stopped while it wrote them in turn.
+_QUORUM = 2
 _MEMBER = "vsr_state.members[{}]"
 
 Plan = Literal["format", "keep"]
@@ -47,6 +50,12 @@ class Superblock:
     identity: Identity
     op_checkpoint: int
     commit_max: int
+    agreed: int = COPIES  # how many of the copies say so
+
+    @property
+    def is_torn(self) -> bool:
+        """True for a replica that was stopped while it wrote the copies: its start repairs them."""
+        return self.agreed < COPIES
 
 
 def file_name(cluster_id: int, replica: int) -> str:
@@ -57,14 +66,20 @@ def file_name(cluster_id: int, replica: int) -> str:
 def parse_superblock(output: str) -> Identity:
     """The identity in what ``tigerbeetle inspect superblock`` prints.
 
-    A copy may be torn, by a crash while it was written: the server repairs it at its next start. So
-    fields on which three copies agree are read. Raises DataFileError when one is missing: the
-    file is not a formatted data file, or is damaged.
+    Raises DataFileError: the file is not a formatted data file, or is damaged.
     """
-    fields = dict(_FIELD.findall(output))
+    return parse_progress(output).identity
+
+
+def parse_progress(output: str) -> Superblock:
+    """Identity and progress in what ``tigerbeetle inspect superblock`` prints.
+
+    The emulator's has no progress: its numbers are 0. Raises DataFileError as parse_superblock.
+    """
+    fields, agreed = _working(output)
     try:
         members = [fields[_MEMBER.format(i)] for i in range(6) if _MEMBER.format(i) in fields]
-        return Identity(
+        identity = Identity(
             cluster_id=int(fields["cluster"], 16),
             replica=members.index(fields["vsr_state.replica_id"]),
             replica_count=int(fields["vsr_state.replica_count"]),
@@ -77,20 +92,30 @@ def parse_superblock(output: str) -> Identity:
             "Fix: restore this file's replica from its peers (docs: a damaged data file); "
             "do not format over it"
         ) from None
-
-
-def parse_progress(output: str) -> Superblock:
-    """Identity and progress in what ``tigerbeetle inspect superblock`` prints.
-
-    The emulator's has no progress: its numbers are 0. Raises DataFileError as parse_superblock.
-    """
-    checkpoint = _CHECKPOINT_OP.search(output)
-    fields = dict(_FIELD.findall(output))
+    checkpoint = _OP.search(fields.get("vsr_state.checkpoint.header", ""))
     return Superblock(
-        identity=parse_superblock(output),
+        identity=identity,
         op_checkpoint=int(checkpoint[1]) if checkpoint else 0,
         commit_max=int(fields.get("vsr_state.commit_max", 0)),
+        agreed=agreed,
     )
+
+
+def _working(output: str) -> tuple[dict[str, str], int]:
+    """The fields of the copies that the server would open, and how many copies have them.
+
+    As superblock_quorums.zig chooses: of those on which at least two copies agree, the newest.
+    Nothing when there is none, or no way to tell which is newer.
+    """
+    found = _FIELD.findall(output)
+    copies = [
+        frozenset((key, value) for marks, key, value in found if marks[i] == "|" and key != "copy")
+        for i in range(COPIES)
+    ]
+    quorums = [(dict(copy), count) for copy, count in Counter(copies).items() if count >= _QUORUM]
+    sequences = [int(fields.get("sequence", 0)) for fields, _ in quorums]
+    newest = max(sequences, default=0)
+    return quorums[sequences.index(newest)] if sequences.count(newest) == 1 else ({}, 0)
 
 
 def decide(

@@ -21,8 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.inventory import REPOSITORY
+from cluster.waiting import wait_until
 
 LEDGER, ACCOUNTS, BATCH = 700, 10, 1000
+#: A client that has lost its primary waits for its next try.
+_GOES_ON_TIMEOUT_S = 60
+_COUNT_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,22 @@ class Ledger:
         )
         assert done.returncode == 0, done.stderr[-1000:]
         return json.loads(done.stdout)
+
+
+def await_one_after(instant: float, log: Path) -> None:
+    """Wait until a transfer was acknowledged after ``instant`` (seconds since 1970)."""
+    wait_until(
+        lambda: (bool(lines := acknowledged(log)) and lines[-1][1] > instant, str(lines[-1:])),
+        what="the stream to go on", timeout_s=_GOES_ON_TIMEOUT_S,
+    )  # fmt: skip
+
+
+def await_count(count: int, log: Path) -> None:
+    """Wait until so many transfers were acknowledged."""
+    wait_until(
+        lambda: ((found := len(acknowledged(log))) >= count, f"{found}"),
+        what=f"{count} transfers", timeout_s=_COUNT_TIMEOUT_S,
+    )  # fmt: skip
 
 
 def acknowledged(log: Path) -> list[tuple[int, float]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ from typing import Any
 import pytest
 
 from tests.clusters import Sandbox, sandbox
-from tests.operate.ledger import Ledger, acknowledged
+from tests.operate.ledger import Ledger, acknowledged, await_count, await_one_after
+from tests.resilience.world import ZONES
 
 pytestmark = pytest.mark.timeout(500)
+#: Bytes of each of a superblock's four copies.
+SUPERBLOCK_COPY = 24 << 10
+#: Operations of two checkpoints: the first blocks of the grid are in use.
+CHECKPOINT_OPS = 2000
 ENGINES = [
     pytest.param("inventories/emulator.py", id="emulator"),
     pytest.param("inventories/process.py", id="genuine", marks=pytest.mark.genuine),
@@ -148,6 +155,7 @@ def test_a_backup_under_load_has_every_transfer_acknowledged_before_the_stop(
         assert made.up().returncode == 0
         with ledger(made).streaming(1, log):
             taken = backup(made)
+            await_one_after(time.time(), log)
         streamed = acknowledged(log)
         verified = make(made, "backup-verify")
         assert verified.returncode == 0, verified.stdout[-3000:] + verified.stderr[-3000:]
@@ -161,3 +169,49 @@ def test_a_backup_under_load_has_every_transfer_acknowledged_before_the_stop(
     assert found[: len(before)] == before
     assert found == [number for number, _ in streamed][: len(found)]  # without a hole
     assert len(found) < len(streamed), "the load went on after the backup"
+
+
+def superblock_copy(path: Path, copy: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(copy * SUPERBLOCK_COPY)
+        return file.read(SUPERBLOCK_COPY)
+
+
+def overwrite(path: Path, offset: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
+@pytest.mark.genuine
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_verify_forgives_what_a_start_repairs_and_finds_what_it_does_not(tmp_path: Path) -> None:
+    with sandbox("inventories/process.py", BACKUP_DIR=str(tmp_path / "backups")) as made:
+        assert made.up().returncode == 0
+        assert made.down().returncode == 0
+        older = superblock_copy(made.data_file(1), 3)
+        assert made.up().returncode == 0
+        log = tmp_path / "acknowledged"
+        with ledger(made).streaming(1, log):
+            await_count(CHECKPOINT_OPS, log)
+        assert made.down().returncode == 0
+
+        # As after a stop in the middle of a superblock's write: three copies new, one old.
+        assert superblock_copy(made.data_file(1), 3) != older
+        overwrite(made.data_file(1), 3 * SUPERBLOCK_COPY, older)
+        backup(made)
+        repaired = make(made, "backup-verify")
+        assert repaired.returncode == 0, repaired.stdout[-3000:] + repaired.stderr[-3000:]
+        assert "replica 1's data file: its superblock was being written" in repaired.stdout
+        assert superblock_copy(made.data_file(1), 3) == older  # only the scratch was repaired
+
+        # A disk that has lost what nobody reads at a start. The sums are of what was packed.
+        offset, size = ZONES["grid"]
+        room = made.data_file(2).stat().st_size - offset
+        overwrite(made.data_file(2), offset, random.Random(7).randbytes(min(size, room)))
+        backup(made)
+        damaged = make(made, "backup-verify")
+        assert damaged.returncode == 2  # make's own code for a failed command
+        assert "replica 2's data file: `inspect integrity`" in damaged.stderr
+        assert "backup: failed" in damaged.stdout

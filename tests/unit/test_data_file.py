@@ -12,6 +12,7 @@ from cluster.data_file import (
     Identity,
     decide,
     file_name,
+    parse_progress,
     parse_superblock,
     refuse_others,
 )
@@ -56,6 +57,7 @@ def test_a_superblock_without_a_field_is_not_read(missing: str) -> None:
 def test_one_torn_copy_is_outvoted(marks: str) -> None:
     torn = SUPERBLOCK.replace("|||| cluster=", f"{marks} cluster=")
     assert parse_superblock(torn) == Identity(0, 1, 3, "0.17.9")
+    assert parse_progress(torn).agreed == 3
 
 
 @pytest.mark.parametrize("marks", ["||__", "_||_", "|__|", "|___", "____"])
@@ -63,6 +65,46 @@ def test_copies_that_disagree_are_not_read(marks: str) -> None:
     torn = SUPERBLOCK.replace("|||| cluster=", f"{marks} cluster=")
     with pytest.raises(DataFileError, match="do not format over it"):
         parse_superblock(torn)
+
+
+def test_four_copies_that_agree_are_not_torn() -> None:
+    # Each copy has its number, and so differs from the others in that.
+    numbered = SUPERBLOCK + "|___ copy=0\n_|__ copy=1\n__|_ copy=2\n___| copy=3\n"
+    assert not parse_progress(numbered).is_torn
+
+
+@pytest.mark.parametrize(
+    ("newer", "older", "commit", "agreed"),
+    [
+        ("||||", "____", 9, 4),
+        ("|||_", "___|", 9, 3),
+        ("||__", "__||", 9, 2),
+        ("__||", "||__", 9, 2),
+        ("|___", "_|||", 7, 3),  # one new copy is no quorum: the server goes back to the old ones
+        ("__|_", "||__", 7, 2),  # and one more is torn
+        ("||__", "__|_", 9, 2),
+    ],
+)
+def test_of_a_write_that_was_cut_short_the_newest_two_copies_count(
+    newer: str, older: str, commit: int, agreed: int
+) -> None:
+    found = parse_progress(
+        SUPERBLOCK
+        + f"{newer} sequence=12\n{newer} vsr_state.commit_max=9\n"
+        + f"{newer} vsr_state.checkpoint.header=Prepare{{ .op=5, .size=256 }}\n"
+        + f"{older} sequence=11\n{older} vsr_state.commit_max=7\n"
+        + f"{older} vsr_state.checkpoint.header=Prepare{{ .op=5, .size=256 }}\n"
+    )
+    assert (found.commit_max, found.op_checkpoint, found.agreed) == (commit, 5, agreed)
+    assert found.is_torn == (agreed < 4)
+
+
+def test_no_two_copies_that_agree_are_not_read() -> None:
+    told = SUPERBLOCK + "".join(
+        f"{'_' * i}|{'_' * (3 - i)} sequence={i}\n" for i in range(4)
+    )  # fmt: skip
+    with pytest.raises(DataFileError, match="expected a formatted data file"):
+        parse_progress(told)
 
 
 def test_the_error_quotes_what_the_server_said() -> None:
