@@ -76,7 +76,6 @@ def test_every_data_file_is_whole_in_the_end(processes: ProcessWorld) -> None:
         assert workload.wait().failed == {}
     finally:
         workload.close()
-    indexes = [replica.index for replica in processes.replicas]
-    processes.stop(*indexes)
-    for index in indexes:
-        processes.integrity(index)
+    processes.stop_whole()
+    for replica in processes.replicas:
+        processes.integrity(replica.index)
