@@ -41,7 +41,14 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     data = {"recover_replica": str(index)}
     if not any(r.pid or r.port_open for r in replicas):
         print(f"the cluster is down: starting the replicas other than {index}", flush=True)
-        phase.run(inventory_file, "tasks.recover.start_others", data=data)
+        try:
+            phase.run(inventory_file, "tasks.recover.start_others", data=data)
+        except PhaseFailed:
+            raise Unsafe(
+                f"recover: expected the replicas other than {index} to serve once started, found "
+                "that they do not, for the reason above; no data file was touched. Fix: make "
+                "status; if a majority of the files is lost: make restore FROM= a backup"
+            ) from None
     replicas = _settled(deployment, index)
     canary = health.probe(deployment) if any(r.port_open for r in replicas) else None
     refuse_unsafe(replicas, index, canary)

@@ -81,3 +81,40 @@ def test_a_lost_file_is_recovered_under_load_and_nothing_acknowledged_is_lost(
         (kept,) = made.data_file(2).parent.glob("*.damaged-*")
         assert kept.read_bytes()[: 24 * 1024] == bytes(24 * 1024)
         assert made.run("python", "-m", "cluster.status").returncode == 0
+
+
+@pytest.mark.long
+def test_in_a_cluster_that_is_down_the_others_are_started_and_the_lost_one_is_recovered() -> None:
+    with sandbox("inventories/process.py") as made:
+        assert made.up().returncode == 0
+        ledger = Ledger(made.deployment.cluster.addresses)
+        ledger.write(1, 500)
+        before = ledger.read(500)
+        assert made.down().returncode == 0
+        made.data_file(1).unlink()
+        others = [made.data_file(index).stat().st_ino for index in (0, 2)]
+
+        done = recover(made, "REPLICA=1")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert "the cluster is down: starting the replicas other than 1" in done.stdout
+        assert ledger.read(500) == before
+        assert [made.data_file(index).stat().st_ino for index in (0, 2)] == others
+        stop(made, 2)  # from here on nothing commits without the recovered replica
+        ledger.write(501, 10)
+
+
+@pytest.mark.long
+def test_what_a_majority_has_lost_is_not_made_from_the_one_that_is_left() -> None:
+    with sandbox("inventories/process.py") as made:
+        assert made.up().returncode == 0
+        Ledger(made.deployment.cluster.addresses).write(1, 500)
+        assert made.down().returncode == 0
+        for index in (0, 1):
+            made.data_file(index).unlink()
+        left = made.data_file(2).stat().st_ino
+
+        said = refused(made, "REPLICA=1")
+        assert "expected the replicas other than 1 to serve once started" in said
+        assert "make restore FROM= a backup" in said
+        assert [made.data_file(index).exists() for index in range(3)] == [False, False, True]
+        assert made.data_file(2).stat().st_ino == left
