@@ -173,14 +173,18 @@ class _Container:
         return image.name(self.deployment.cluster)
 
     def _helper(self, network: bool = False) -> list[str]:
-        """A container confined as the replica's own, with its volume and user."""
+        """A container confined as the replica's own, with its volume and user.
+
+        Its output may be a whole data file, which the engine would write into a log as well.
+        """
         cluster = self.deployment.cluster
         seccomp = cluster.seccomp
         if seccomp != "unconfined":
             seccomp = str(engine.REPOSITORY / seccomp)
         reach = f"{engine.project()}_tigerbeetle-net" if network else "none"
         return [
-            "docker", "run", "--rm", "--interactive", f"--network={reach}", "--read-only",
+            "docker", "run", "--rm", "--interactive", "--log-driver=none",
+            f"--network={reach}", "--read-only",
             "--cap-drop=ALL", "--cap-add=IPC_LOCK", f"--security-opt=seccomp={seccomp}",
             f"--volume={volumes.name(self.index)}:/data",
         ]  # fmt: skip
@@ -267,12 +271,13 @@ class _HostContainer:
         return image.name(self.deployment.cluster)
 
     def _helper(self, network: bool = False) -> list[str]:
-        """A container confined as the replica's own, with its directory."""
+        """A container confined as the replica's own, with its directory; nothing is logged."""
         cluster = self.deployment.cluster
         seccomp = "unconfined" if cluster.seccomp == "unconfined" else layout.seccomp_file()
         reach = "host" if network else "none"
         return [
-            "docker", "run", "--rm", "--interactive", f"--network={reach}", "--read-only",
+            "docker", "run", "--rm", "--interactive", "--log-driver=none",
+            f"--network={reach}", "--read-only",
             "--cap-drop=ALL", "--cap-add=IPC_LOCK", f"--security-opt=seccomp={seccomp}",
             f"--volume={layout.directory(self.deployment, self.index)}:/data",
         ]  # fmt: skip

@@ -72,6 +72,7 @@ def test_a_container_is_helped_by_one_that_is_confined_as_it_is(tmp_path: Path) 
     words = shlex.split(found.sh("true"))
     assert "--network=none" in words
     assert "--cap-drop=ALL" in words
+    assert "--log-driver=none" in words  # the engine would write what it packs into a log, unpacked
     assert "--volume=wallet-service_tigerbeetle-data-2:/data" in words
     assert found.data_file == "/data/0_2.tigerbeetle"
     assert "--network=wallet-service_tigerbeetle-net" in shlex.split(
