@@ -165,14 +165,14 @@ recover: $(INSTALLED) ## Make the lost data file of REPLICA= again, from the oth
 ### Monitoring: needs LU_CFG_TIGERBEETLE_STATSD
 
 .PHONY: monitor-up
-monitor-up: $(INSTALLED) ## Collect the replicas' metrics and alert on them: Prometheus on http://127.0.0.1:9090
+monitor-up: $(INSTALLED) ## Collect the replicas' metrics and alert on them: Prometheus on port 9090 here, or of the monitoring host
 	@$(PYTHON) -m cluster.inventory
-	@$(PYINFRA) $(INVENTORY) tasks.monitoring.start
+	@$(PYINFRA) monitoring/inventory.py tasks.monitoring.start
 
 .PHONY: monitor-down
 monitor-down: $(INSTALLED) ## Stop the monitoring; what it has stored stays
 	@$(PYTHON) -m cluster.inventory
-	@$(PYINFRA) $(INVENTORY) tasks.monitoring.stop
+	@$(PYINFRA) monitoring/inventory.py tasks.monitoring.stop
 
 .PHONY: monitor-status
 monitor-status: $(INSTALLED) ## Show Prometheus' targets, and the alerts that fire

@@ -1,4 +1,6 @@
-"""Who may reach a replica's port on its server, as a table of nftables: text from settings."""
+"""Who may reach a replica's port, or the monitoring host's, as a table of nftables: text from
+settings.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cluster.config import ConfigError
 from cluster.model import Cluster, Replica
+from cluster.servers import Settings, monitoring_address
 
 #: The table's name, in the family ``inet``: IPv6 is closed too, as no replica listens there.
 TABLE = "tigerbeetle"
@@ -42,6 +45,27 @@ def rules(cluster: Cluster, replica: Replica, clients: Sequence[IPv4Network]) ->
 
     In a rehearsal one server may hold several replicas: all their ports are in the table.
     """
+    ports = {r.port for r in cluster.replicas if r.ip == replica.ip}
+    return _render(cluster, clients, what="replica", protocol="tcp", ports=ports)
+
+
+def monitoring_rules(cluster: Cluster, clients: Sequence[IPv4Network]) -> str:
+    """The same for the monitoring host: who may send it metrics, and announce planned stops."""
+    _, port = monitoring_address(cluster)
+    return _render(cluster, clients, what="collector", protocol="udp", ports={port})
+
+
+def admitted(cluster: Cluster, settings: Settings) -> list[IPv4Network]:
+    """Whom the replicas' servers let in beside the replicas: the monitoring host probes ports."""
+    if not settings.monitoring_host:
+        return list(settings.clients)
+    address, _ = monitoring_address(cluster)
+    return [*settings.clients, IPv4Network(address)]
+
+
+def _render(
+    cluster: Cluster, clients: Sequence[IPv4Network], *, what: str, protocol: str, ports: set[int]
+) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
@@ -50,7 +74,9 @@ def rules(cluster: Cluster, replica: Replica, clients: Sequence[IPv4Network]) ->
     )
     return environment.get_template("firewall.nft.j2").render(
         table=TABLE,
-        ports=sorted({r.port for r in cluster.replicas if r.ip == replica.ip}),
+        what=what,
+        protocol=protocol,
+        ports=sorted(ports),
         replicas=sorted({r.ip for r in cluster.replicas}),
         clients=clients,
     )

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cluster import config, servers
 from cluster.config import Cluster, ConfigError
-from cluster.servers import Server, Settings
+from cluster.servers import Host, Server, Settings
 
 REPOSITORY = Path(__file__).parent.parent
 DEFAULT = "inventories/emulator.py"
@@ -64,6 +64,8 @@ class Deployment(BaseModel):
     #: One per replica, in order; none for replicas on this machine.
     servers: tuple[Server, ...] = ()
     settings: Settings | None = None
+    #: Where the replicas on servers are watched from, if anywhere.
+    monitoring: Host | None = None
 
     @property
     def label(self) -> str:
@@ -115,6 +117,7 @@ def _of_servers(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
         env_file=servers.env_path(settings),
         servers=tuple(found),
         settings=settings,
+        monitoring=servers.monitoring_host(settings, found[0]),
     )
 
 
@@ -122,13 +125,18 @@ def _state_dir(cluster: Cluster, name: str) -> Path:
     return (REPOSITORY / cluster.data_dir / name).absolute()
 
 
+def locate(path: str | Path | None = None) -> Path:
+    """The file of an inventory; default: $INVENTORY, else the emulator's."""
+    return REPOSITORY / (path or os.environ.get("INVENTORY") or DEFAULT)
+
+
 def read(path: str | Path | None = None) -> Deployment:
     """Read an inventory file; default: $INVENTORY, else the emulator's. Raises ConfigError."""
-    inventory = Path(path or os.environ.get("INVENTORY") or DEFAULT)
-    file = inventory if inventory.is_absolute() else REPOSITORY / inventory
+    file = locate(path)
     if not file.is_file():
         known = ", ".join(sorted(str(f.relative_to(REPOSITORY)) for f in _inventories()))
-        raise ConfigError("INVENTORY", expected=known, found=inventory, fix="name one of them")
+        found = path or os.environ.get("INVENTORY")
+        raise ConfigError("INVENTORY", expected=known, found=found, fix="name one of them")
     command = [sys.executable, "-m", "pyinfra", str(file), "debug-inventory", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     if done.returncode != 0:
@@ -137,7 +145,7 @@ def read(path: str | Path | None = None) -> Deployment:
             raise InventoryError(message.removeprefix("error: "))
         raise ConfigError(
             "INVENTORY",
-            expected=f"an inventory that loads: {inventory}",
+            expected=f"an inventory that loads: {file}",
             found=message,
             fix="correct what it names",
         )

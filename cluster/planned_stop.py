@@ -7,10 +7,13 @@ reaches ``statsd_exporter`` and our collector alike. It ends by itself after an 
 
 from __future__ import annotations
 
+import shlex
 import socket
 from collections.abc import Sequence
 
+from cluster import ssh, tunnel
 from cluster.config import Cluster
+from cluster.inventory import Deployment
 
 
 def lines(cluster_id: int, replicas: Sequence[int], *, is_planned: bool) -> bytes:
@@ -40,3 +43,22 @@ def announce(cluster: Cluster, replicas: Sequence[int], *, is_planned: bool) -> 
 def announce_all(cluster: Cluster, *, is_planned: bool) -> bool:
     """``announce`` for every replica."""
     return announce(cluster, [r.index for r in cluster.replicas], is_planned=is_planned)
+
+
+def announce_of(
+    deployment: Deployment, replicas: Sequence[int] | None = None, *, is_planned: bool
+) -> bool:
+    """``announce`` of a deployment, by default for every replica.
+
+    Where the monitoring host's firewall would not let this machine in, the host says it to itself.
+    """
+    cluster = deployment.cluster
+    chosen = [r.index for r in cluster.replicas] if replicas is None else replicas
+    if not cluster.statsd or deployment.monitoring is None or not tunnel.is_needed(deployment):
+        return announce(cluster, chosen, is_planned=is_planned)
+    said = lines(cluster.id, chosen, is_planned=is_planned).decode()
+    send = f"printf %s {shlex.quote(said)} >/dev/udp/{cluster.statsd.replace(':', '/')}"
+    try:
+        return ssh.run(deployment.monitoring, f"bash -c {shlex.quote(send)}").returncode == 0
+    except ssh.SshError:
+        return False

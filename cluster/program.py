@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
-from cluster import binary, image
+from cluster import binary, image, pyz
 from cluster.binary import BinaryError
 from cluster.config import PREFIX
 from cluster.inventory import REPOSITORY, Deployment
 
 #: ELF's e_machine, two bytes at offset 18, and what `uname -m` calls it.
 _ELF_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
-_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-_SHEBANG = b"#!/usr/bin/env python3\n"
 
 
 @dataclass(frozen=True)
@@ -94,18 +90,11 @@ def _tigerbeetle(deployment: Deployment, environ: Mapping[str, str]) -> Path:
 
 
 def _emulator(deployment: Deployment) -> Path:
-    """The emulator as one file that any Python 3.11 runs: equal sources make equal bytes."""
-    archive = BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        start = "from emulator.__main__ import main\nraise SystemExit(main())\n"
-        packed.writestr(zipfile.ZipInfo("__main__.py", _ZIP_EPOCH), start)
-        for source in sorted((REPOSITORY / "emulator").glob("*.py")):
-            name = str(source.relative_to(REPOSITORY))
-            packed.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), source.read_bytes())
+    """The emulator as one file that any Python 3.11 runs."""
     path = deployment.state_dir / "tigerbeetle-emulator"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(_SHEBANG + archive.getvalue())
+    partial.write_bytes(pyz.pack("emulator.__main__", pyz.sources(REPOSITORY, "emulator")))
     partial.chmod(0o755)
     partial.replace(path)
     return path

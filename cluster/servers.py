@@ -10,7 +10,7 @@ import json
 import stat
 from collections.abc import Mapping, Sequence
 from functools import partial
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,22 +46,33 @@ class Settings(BaseModel):
     )
     reach: Reach = Field("auto", description="auto, direct or tunnel")
     image_from: ImageFrom = Field("ship", description="ship or build")
+    monitoring_host: str = Field(
+        "", description="nothing, or the SSH name of a host apart from the replicas' servers"
+    )
+    monitoring_bind: IPv4Address = Field(
+        IPv4Address("127.0.0.1"), description="one address of the monitoring host, not 0.0.0.0"
+    )
     check_clock: bool = Field(True, description="True, or False where no time service can run")
     development: bool = Field(False, description="False, or True for a rehearsal")
 
 
-class Server(BaseModel):
-    """How one replica's server is reached: OpenSSH's words. Empty means SSH's own default."""
+class Host(BaseModel):
+    """How a host is reached: OpenSSH's words. Empty means SSH's own default."""
 
     model_config = ConfigDict(frozen=True)
 
-    replica: int
     hostname: str = Field(alias="ssh_hostname")
     user: str = Field("", alias="ssh_user")
     port: int = Field(22, alias="ssh_port")
     key: str = Field("", alias="ssh_key")
     known_hosts: str = Field("", alias="ssh_known_hosts_file")
     sudo: bool = Field(False, alias="_sudo")
+
+
+class Server(Host):
+    """The host of one replica."""
+
+    replica: int
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Server:
@@ -89,6 +100,7 @@ def on_servers(
         cluster = load(valid)
         hosts = tuple(ssh_hosts) or tuple(str(r.ip) for r in cluster.replicas)
         check_hosts(hosts, cluster, is_development=valid.development)
+        check_monitoring(hosts, cluster, valid)
     except ConfigError as error:
         config.fail(error)
     common = {
@@ -152,6 +164,62 @@ def check_hosts(hosts: Sequence[str], cluster: Cluster, *, is_development: bool)
             found=f"{repeated[0]} for {hosts.count(repeated[0])} replicas",
             fix="name another server, or set development=True for a rehearsal",
         )
+
+
+def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings) -> None:
+    """The monitoring host does not fail with a replica, and metrics reach it. Raises ConfigError.
+
+    Its address is the one in ``LU_CFG_TIGERBEETLE_STATSD``.
+    """
+    if settings.monitoring_bind.is_unspecified or settings.monitoring_bind.is_multicast:
+        raise ConfigError(
+            "monitoring_bind",
+            expected=str(Settings.model_fields["monitoring_bind"].description),
+            found=settings.monitoring_bind,
+            fix="name the one address that Prometheus is to be reached at: it asks no password",
+        )
+    if not settings.monitoring_host:
+        return
+    statsd = f"{config.PREFIX}STATSD"
+    try:
+        address, _ = monitoring_address(cluster)
+    except ValueError:
+        raise ConfigError(
+            statsd,
+            expected=f"IP:PORT at {settings.monitoring_host}, where the replicas' metrics go",
+            found=cluster.statsd or "nothing",
+            fix=f"set it in {settings.env_file}, such as 10.0.0.20:8125",
+        ) from None
+    if address.is_loopback or address.is_unspecified or address in {r.ip for r in cluster.replicas}:
+        raise ConfigError(
+            statsd,
+            expected="an address of the monitoring host, apart from the replicas' servers",
+            found=cluster.statsd,
+            fix="name that host's own: it must not fail together with what it watches",
+        )
+    if settings.monitoring_host in hosts:
+        raise ConfigError(
+            "monitoring_host",
+            expected=str(Settings.model_fields["monitoring_host"].description),
+            found=f"{settings.monitoring_host}, a replica's",
+            fix="name another: it must not fail together with what it watches",
+        )
+
+
+def monitoring_host(settings: Settings, server: Server) -> Host | None:
+    """How the monitoring host is reached: as the servers are; None where there is none."""
+    if not settings.monitoring_host:
+        return None
+    like = server.model_dump(by_alias=True, exclude={"replica", "hostname"})
+    return Host(ssh_hostname=settings.monitoring_host, **like)
+
+
+def monitoring_address(cluster: Cluster) -> tuple[IPv4Address, int]:
+    """Where the replicas send their metrics. Raises ValueError when that is no address."""
+    ip, _, port = cluster.statsd.rpartition(":")
+    if not 0 < int(port) < 65536:
+        raise ValueError(cluster.statsd)
+    return IPv4Address(ip), int(port)
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from cluster.inventory import Deployment
-from cluster.servers import Server
+from cluster.servers import Host, Server
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 30.0
@@ -25,7 +25,7 @@ class SshError(OSError):
     """A server that cannot be reached, or does not answer in time; ``str()`` is one line."""
 
 
-def command(server: Server, *options: str) -> list[str]:
+def command(server: Host, *options: str) -> list[str]:
     """The argument list that logs in to a server; what is to run there comes behind it."""
     login = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"]
     login += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-C"]
@@ -40,13 +40,13 @@ def command(server: Server, *options: str) -> list[str]:
     return [*login, *options, server.hostname]
 
 
-def line(server: Server, script: str) -> str:
+def line(server: Host, script: str) -> str:
     """The shell line that runs ``script`` as root there."""
     return f"sudo -n sh -c {shlex.quote(script)}" if server.sudo else script
 
 
 def run(
-    server: Server, script: str, timeout_s: float = ANSWER_TIMEOUT_S
+    server: Host, script: str, timeout_s: float = ANSWER_TIMEOUT_S
 ) -> subprocess.CompletedProcess[str]:
     """Run a shell line as root there, whatever its exit code. Raises SshError."""
     try:

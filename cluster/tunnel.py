@@ -16,12 +16,12 @@ from ipaddress import IPv4Address, IPv4Network
 from cluster import config, inventory, ssh
 from cluster.config import Replica
 from cluster.inventory import Deployment
-from cluster.servers import Server
+from cluster.servers import Host, Server
 from cluster.waiting import Expired, wait_until
 
 OPEN_TIMEOUT_S = 15.0
 
-_opened: dict[tuple[Server, str], tuple[subprocess.Popen[bytes], int]] = {}
+_opened: dict[tuple[Host, str], tuple[subprocess.Popen[bytes], int]] = {}
 
 
 def reached(deployment: Deployment) -> Deployment:
@@ -85,21 +85,26 @@ def _own_addresses(deployment: Deployment) -> set[IPv4Address]:
 
 def _port_to(server: Server, replica: Replica) -> int:
     """A port of 127.0.0.1 that leads to the replica, or nowhere when its server is out."""
-    process, port = _opened.get((server, replica.address), (None, 0))
-    if process is not None and process.poll() is None:
-        return port
     try:
-        opened = _open(server, replica)
+        return port_to(server, replica.address)
     except ssh.SshError:
         return _free_port()
-    _opened[(server, replica.address)] = opened
+
+
+def port_to(host: Host, address: str) -> int:
+    """A port of 127.0.0.1 that leads to ``address`` as the host sees it. Raises SshError."""
+    process, port = _opened.get((host, address), (None, 0))
+    if process is not None and process.poll() is None:
+        return port
+    opened = _open(host, address)
+    _opened[(host, address)] = opened
     return opened[1]
 
 
-def _open(server: Server, replica: Replica) -> tuple[subprocess.Popen[bytes], int]:
+def _open(server: Host, address: str) -> tuple[subprocess.Popen[bytes], int]:
     """The tunnel, and its port. Raises SshError."""
     port = _free_port()
-    forward = f"127.0.0.1:{port}:{replica.address}"
+    forward = f"127.0.0.1:{port}:{address}"
     # `cat` ends with our end of its input: a tunnel never outlives the program that opened it.
     process = subprocess.Popen(
         [*ssh.command(server, "-o", "ExitOnForwardFailure=yes", "-L", forward), "cat"],

@@ -31,6 +31,14 @@ hosts = on_servers(
     # Who may reach the replicas' ports, beside the replicas: a firewall keeps all others out.
     # TigerBeetle has no authentication: name as few as you can.
     clients=("10.0.9.0/24",),
+    # A host that watches the replicas: Prometheus, its alerts and the replicas' metrics, brought
+    # there by `make monitor-up`. Its SSH name, reached as the servers are; its address is the one
+    # in LU_CFG_TIGERBEETLE_STATSD. Not one of the servers: it must not fail with what it watches.
+    # It may reach the replicas' ports, which it probes. docs/monitoring.md
+    # monitoring_host="monitor.example.com",
+    # Where Prometheus listens there: on loopback, to be reached through SSH, or at one address of
+    # the host. It asks nobody for a password.
+    # monitoring_bind="127.0.0.1",
     # How this machine reaches the ports, for status, verify and load: "direct" as a listed client,
     # "tunnel" through SSH, "auto" direct if one of this machine's addresses is a client's.
     reach="auto",

@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cluster import config
+from cluster import config, inventory, tunnel
 from cluster.config import ConfigError
-from monitoring import stack
+from cluster.ssh import SshError
+from monitoring import host, stack
 
 _TIMEOUT_S = 5
 
@@ -25,13 +26,28 @@ def ask(base: str, path: str) -> Any:
         return json.load(answer)["data"]
 
 
+def _base() -> str:
+    """Prometheus' address, through SSH where it is on a monitoring host. Raises ConfigError,
+    SshError.
+    """
+    listen = stack.ports()
+    deployment = inventory.read()
+    if not deployment.servers:
+        return f"http://127.0.0.1:{listen.prometheus}"
+    there = host.prometheus_address(deployment, listen)
+    return f"http://127.0.0.1:{tunnel.port_to(host.address(deployment), there)}"
+
+
 def main() -> int:
     """Print both; the exit code says whether an alert fires."""
     try:
-        base = f"http://127.0.0.1:{stack.ports().prometheus}"
+        base = _base()
         targets, alerts = ask(base, "targets")["activeTargets"], ask(base, "alerts")["alerts"]
     except ConfigError as error:
         config.fail(error)
+    except SshError as error:
+        print(f"error: {error}")
+        return 4
     except OSError as error:
         print(f"error: expected Prometheus at {base}, found: {error}. Fix: make monitor-up")
         return 4

@@ -7,7 +7,7 @@ import sys
 
 from cluster import inventory
 from cluster.config import ConfigError, fail
-from cluster.planned_stop import announce
+from cluster.planned_stop import announce_of
 
 
 def main() -> int:
@@ -17,7 +17,8 @@ def main() -> int:
     parser.add_argument("--replica", type=int, help="only this one")
     parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
     options = parser.parse_args()
-    cluster = inventory.read_or_exit(options.inventory).cluster
+    deployment = inventory.read_or_exit(options.inventory)
+    cluster = deployment.cluster
     indexes = [r.index for r in cluster.replicas]
     if options.replica is not None and options.replica not in indexes:
         fail(
@@ -34,10 +35,10 @@ def main() -> int:
                 found="nothing", fix="set it, then `make up` and `make monitor-up`",
             )
         )  # fmt: skip
-    if not announce(cluster, chosen, is_planned=options.state == "stop"):
+    if not announce_of(deployment, chosen, is_planned=options.state == "stop"):
         fail(
             ConfigError(
-                "LU_CFG_TIGERBEETLE_STATSD", expected="an address that this machine has a route to",
+                "LU_CFG_TIGERBEETLE_STATSD", expected="an address that can be reached from here",
                 found=cluster.statsd, fix="correct it, or start the cluster whose network it is in",
             )
         )  # fmt: skip

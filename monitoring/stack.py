@@ -121,7 +121,10 @@ def prometheus_values(
         "cluster": f"{deployment.cluster.id:032x}",
         "replicas_emit": deployment.engine == "tigerbeetle",
         "addresses": {n: addresses.get(n, "") for n in ("collector", *PROGRAMS)},
-        "rules": str(FILES / "rules") if deployment.runtime == "process" else "/etc/prometheus",
+        # On the monitoring host: relative to the file itself.
+        "rules": {"process": str(FILES / "rules"), "compose": "/etc/prometheus"}.get(
+            deployment.runtime, "rules"
+        ),
         "replicas": [
             {"index": r.index, "address": f"{replica_ips[r.index]}:{r.port}"}
             for r in deployment.cluster.replicas

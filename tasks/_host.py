@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from pyinfra import host, inventory
 from pyinfra.api.exceptions import DeployError
@@ -13,16 +14,24 @@ from cluster.config import ConfigError
 from cluster.data_file import DataFileError
 from cluster.engine import EngineError
 from cluster.health import Unhealthy
-from cluster.inventory import HOST_DATA, Deployment, of_hosts
+from cluster.inventory import HOST_DATA, Deployment, of_hosts, read
 from cluster.readiness import NotReady
 from cluster.ssh import SshError
 
 
 def deployment_here() -> Deployment:
-    """The deployment that the current task's host is part of."""
+    """The deployment that the current task's host is part of, or monitors."""
+    if monitored := host.data.get("monitors"):
+        with guarded():
+            return _read(monitored)
     members = list(inventory) if host.data.get("replica") is not None else [host]
     with guarded():
         return of_hosts([{key: h.data.get(key) for key in HOST_DATA} for h in members])
+
+
+@cache
+def _read(inventory_file: str) -> Deployment:
+    return read(inventory_file)
 
 
 @contextmanager

@@ -153,14 +153,14 @@ def _set_directory() -> Path:
 
 def _note_stop(deployment: Deployment, directory: Path) -> None:
     (directory / backup_set.STOPPED).write_text(str(time.time()))
-    planned_stop.announce_all(deployment.cluster, is_planned=True)
+    planned_stop.announce_of(deployment, is_planned=True)
 
 
 def _await_commit(deployment: Deployment, directory: Path) -> None:
     with guarded():
         health.wait(tunnel.reached(deployment), on_progress=lambda seen: logger.info(f"    {seen}"))
     (directory / backup_set.COMMITTED).write_text(str(time.time()))
-    planned_stop.announce_all(deployment.cluster, is_planned=False)
+    planned_stop.announce_of(deployment, is_planned=False)
 
 
 def _call(name: str, function: Callable[[Deployment, Path], None]) -> None:

@@ -1,4 +1,5 @@
 """The firewall of a replica's server: replicas and listed clients reach its port, nobody else.
+The monitoring host has one too, for the port at which it takes metrics.
 
 New rules are loaded under a timer that takes them back; only a new SSH connection that gets in
 stops it. Until then nothing on disk has changed, so that a reboot takes them back too.
@@ -100,7 +101,10 @@ def remove() -> None:
 def _wanted() -> str:
     """This server's rules, from the inventory."""
     cluster, settings = _described()
-    return firewall.rules(cluster, cluster.replicas[int(host.data.replica)], settings.clients)
+    if host.data.get("replica") is None:
+        return firewall.monitoring_rules(cluster, settings.clients)
+    replica = cluster.replicas[int(host.data.replica)]
+    return firewall.rules(cluster, replica, firewall.admitted(cluster, settings))
 
 
 def _described() -> tuple[Cluster, Settings]:

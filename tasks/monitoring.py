@@ -1,7 +1,8 @@
 """Monitoring of a deployment: written and started by `make monitor-up`, stopped by `monitor-down`.
 
 On this machine the programs run under a supervisor of their own, so that replicas and monitoring
-do not share a fate; beside replicas in Docker they are containers.
+do not share a fate; beside replicas in Docker they are containers; for replicas on servers they
+are units of a host of their own (tasks/monitoring_host.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pyinfra.operations import files, server
 from cluster import config, engine
 from cluster.inventory import REPOSITORY, Deployment
 from monitoring import stack
+from tasks import monitoring_host
 from tasks._host import deployment_here, guarded
 
 COMPOSE_FILE = REPOSITORY / "docker-compose.monitoring.yaml"
@@ -51,8 +53,11 @@ def check() -> None:
 @deploy("Start the monitoring")
 def start() -> None:
     """Write the configuration; start what does not run; reload Prometheus when it has changed."""
-    check()
     deployment = deployment_here()
+    if deployment.servers:
+        monitoring_host.start()
+        return
+    check()
     base = stack.directory(deployment)
     for path in (deployment.state_dir, base, base / "rules"):
         files.directory(name=f"Keep {path.name}/ private", path=str(path), mode="700")
@@ -66,6 +71,9 @@ def start() -> None:
 def stop() -> None:
     """Stop the programs; what Prometheus has stored stays."""
     deployment = deployment_here()
+    if deployment.servers:
+        monitoring_host.stop()
+        return
     if deployment.runtime == "compose":
         _shell("Stop the containers", _compose(deployment, "down"))
         return

@@ -114,8 +114,8 @@ def stop() -> None:
     if deployment.cluster.statsd:
         python.call(
             name="Tell the alerts that it is planned",
-            function=planned_stop.announce_all,
-            cluster=deployment.cluster,
+            function=planned_stop.announce_of,
+            deployment=deployment,
             is_planned=True,
             _run_once=True,
         )
@@ -168,7 +168,7 @@ def _renew_command(deployment: Deployment, index: int) -> str:
 def _await_commit(deployment: Deployment) -> None:
     with guarded():
         health.wait(deployment, on_progress=_tell)
-    planned_stop.announce_all(deployment.cluster, is_planned=False)
+    planned_stop.announce_of(deployment, is_planned=False)
 
 
 def _tell(said: str) -> None:

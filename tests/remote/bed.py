@@ -1,7 +1,7 @@
 """The test bed: five servers as containers on a network of their own, removed at the end.
 
-Three hosts for the replicas, a client, and an outsider that must get nowhere. When they start they
-hold nothing of this project.
+Three hosts for the replicas, a client, and an outsider that must get nowhere; a monitoring host
+where it is asked for. When they start they hold nothing of this project.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tests.remote.machine import ADMIN, Machine
 
 #: Name → last number of its address. The control machine, which is this one, has number 1.
 NUMBERS = {"host-0": 10, "host-1": 11, "host-2": 12, "client": 20, "outsider": 30}
+MONITOR, MONITOR_NUMBER = "monitor", 40
 HOSTS = ("host-0", "host-1", "host-2")
 
 #: What systemd and a nested engine need. `--privileged` is more, and cannot be had everywhere.
@@ -91,6 +92,11 @@ class Bed:
         return self.machines["outsider"]
 
     @property
+    def monitor(self) -> Machine:
+        """The monitoring host. Raises KeyError in a bed without one."""
+        return self.machines[MONITOR]
+
+    @property
     def control(self) -> str:
         """The address that this machine has in the hosts' eyes."""
         return str(self.subnet[1])
@@ -120,8 +126,7 @@ class Bed:
         """Start machines, and let us in. Raises AssertionError and Expired."""
         for name in names:
             machine = self.machines[name]
-            # Without a replica on it, a machine needs no engine of its own.
-            flavour = self.flavour if name in HOSTS else "bare"
+            flavour = self._flavour_of(name)
             storage = _engine_storage() if flavour == "engine" else ()
             made = docker(
                 "run", "--detach", f"--name={machine.container}", f"--hostname={name}",
@@ -133,6 +138,12 @@ class Bed:
             self.machines[name].wait_until_up()
             self._let_in(self.machines[name])
         self._learn_keys()
+
+    def _flavour_of(self, name: str) -> Flavour:
+        """Without a replica on it, a machine needs no engine of its own."""
+        if name == MONITOR:
+            return "monitor"
+        return self.flavour if name in HOSTS else "bare"
 
     def _let_in(self, machine: Machine) -> None:
         """Authorise the session's key for root and the admin."""
@@ -150,8 +161,9 @@ class Bed:
 
 
 @contextmanager
-def make_bed(flavour: Flavour) -> Iterator[Bed]:
-    """Five machines, up. They go at the end, with all that is on them."""
+def make_bed(flavour: Flavour, *, with_monitor: bool = False) -> Iterator[Bed]:
+    """Five machines, or six, up. They go at the end, with all that is on them."""
+    numbers = NUMBERS | ({MONITOR: MONITOR_NUMBER} if with_monitor else {})
     token = f"ws-bed-{os.getpid()}-{flavour}"
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ws-bed-")))
@@ -162,13 +174,13 @@ def make_bed(flavour: Flavour) -> Iterator[Bed]:
         config = directory / "ssh_config"
         machines = {
             name: Machine(name, f"{token}-{name}", str(subnet[number]), config)
-            for name, number in NUMBERS.items()
+            for name, number in numbers.items()
         }
         containers = [machine.container for machine in machines.values()]
         stack.callback(docker, "rm", "--force", "--volumes", *containers)
         bed = Bed(flavour, token, subnet, directory, machines)
         _write_ssh_files(bed)
-        bed.make(list(NUMBERS))
+        bed.make(list(numbers))
         yield bed
 
 

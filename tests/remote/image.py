@@ -13,7 +13,8 @@ from tests.docker.sandbox import docker
 ROOTS = ("debian-local:bookworm", "debian:bookworm", "debian:bookworm-slim")
 
 #: `bare`: systemd, sshd and what a rented server has. `engine`: Debian's Docker engine as well.
-Flavour = Literal["bare", "engine"]
+#: `monitor`: the packages of a monitoring host, downloaded and not installed.
+Flavour = Literal["bare", "engine", "monitor"]
 
 _DIRECTORY = Path(__file__).parent / "host"
 _NAME = "wallet-service-test-host"

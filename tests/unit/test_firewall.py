@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cluster import config, firewall
 from cluster.config import ConfigError
 from cluster.model import Cluster
+from cluster.servers import Settings
 
 HOSTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
 NETWORK = IPv4Network("10.0.9.0/24")
@@ -76,6 +77,27 @@ def test_the_old_table_is_deleted_in_the_same_transaction_and_no_other_is_touche
     ]  # fmt: skip
     assert "flush" not in rules
     assert set(re.findall(r"^(?:delete )?table inet (\S+)", rules, re.M)) == {"tigerbeetle"}
+
+
+def watched() -> Cluster:
+    return cluster().model_copy(update={"statsd": "10.0.7.5:8125"})
+
+
+def test_the_monitoring_host_takes_metrics_of_replicas_and_clients_alone() -> None:
+    rules = firewall.monitoring_rules(watched(), [NETWORK])
+    assert "udp dport != { 8125 } accept" in rules
+    assert "meta l4proto != udp accept" in rules
+    assert "tcp" not in rules
+    assert elements(rules, "replicas") == list(HOSTS)
+    assert elements(rules, "clients") == ["10.0.9.0/24"]
+
+
+def test_replicas_let_the_monitoring_host_probe_them_and_only_where_there_is_one() -> None:
+    given = {"env_file": "x", "runtime": "systemd", "clients": ["10.0.9.0/24"]}
+    alone = Settings.model_validate(given)
+    assert firewall.admitted(watched(), alone) == [NETWORK]
+    monitored = Settings.model_validate(given | {"monitoring_host": "m"})
+    assert firewall.admitted(watched(), monitored) == [NETWORK, IPv4Network("10.0.7.5/32")]
 
 
 def test_the_token_and_the_cluster_id_are_not_in_the_rules() -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -195,6 +196,60 @@ def test_servers_may_share_a_port_and_one_machine_may_not(env_file: Path) -> Non
     with pytest.raises(ConfigError, match="1_PORT: expected one that differs"):
         config.parse(settings)
     assert len(hosts_of(env_file)) == 3
+
+
+def monitored(
+    capsys: pytest.CaptureFixture[str], env_file: Path, statsd: str, **settings: Any
+) -> str:
+    env_file.write_text(env_text(changes={"STATSD": statsd}))
+    return refusal(capsys, env_file, **{"monitoring_host": "watch"} | settings)
+
+
+@pytest.mark.parametrize("statsd", ["", "10.1.0.20:0", "10.1.0.20:99999", "999.1.0.20:8125"])
+def test_a_monitoring_host_without_an_address_for_metrics_is_refused(
+    capsys: pytest.CaptureFixture[str], env_file: Path, statsd: str
+) -> None:
+    line = monitored(capsys, env_file, statsd)
+    assert f"{P}STATSD: expected IP:PORT at watch" in line
+    assert f"found {statsd or 'nothing'}. " in line
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "0.0.0.0", "10.1.0.12"])
+def test_metrics_that_would_stay_on_the_replicas_servers_are_refused(
+    capsys: pytest.CaptureFixture[str], env_file: Path, ip: str
+) -> None:
+    line = monitored(capsys, env_file, f"{ip}:8125")
+    assert f"{P}STATSD: expected an address of the monitoring host, apart" in line
+
+
+def test_a_replica_s_server_as_monitoring_host_is_refused(
+    capsys: pytest.CaptureFixture[str], env_file: Path
+) -> None:
+    line = monitored(capsys, env_file, "10.1.0.20:8125", monitoring_host=HOSTS[1])
+    assert f"found {HOSTS[1]}, a replica's" in line
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "224.0.0.1", "::1", "everywhere"])
+def test_prometheus_is_never_bound_to_every_address(
+    capsys: pytest.CaptureFixture[str], env_file: Path, bind: str
+) -> None:
+    line = monitored(capsys, env_file, "10.1.0.20:8125", monitoring_bind=bind)
+    assert "monitoring_bind: expected one address of the monitoring host, not 0.0.0.0" in line
+
+
+def test_a_monitoring_host_of_its_own_is_taken(env_file: Path) -> None:
+    env_file.write_text(env_text(changes={"STATSD": "10.1.0.20:8125"}))
+    hosts = hosts_of(env_file, ssh_user="admin", ssh_port=2222, monitoring_host="watch")
+    watching = inventory.of_hosts([data for _, data in hosts]).monitoring
+    assert watching is not None
+    assert (watching.hostname, watching.user, watching.port) == ("watch", "admin", 2222)
+    assert servers.monitoring_address(servers.load(servers.settings_of(hosts[0][1]))) == (
+        IPv4Address("10.1.0.20"), 8125,
+    )  # fmt: skip
+
+
+def test_without_a_monitoring_host_there_is_none(env_file: Path) -> None:
+    assert inventory.of_hosts([data for _, data in hosts_of(env_file)]).monitoring is None
 
 
 def test_every_setting_is_explained_in_the_example() -> None:

@@ -1,0 +1,300 @@
+"""The monitoring host of replicas on servers: what runs there, and what it must be like for that.
+
+/etc/systemd/system/tigerbeetle-{collector,prometheus,blackbox}.service
+/etc/tigerbeetle/monitoring/                prometheus.yml, blackbox.yml, rules/
+/usr/local/lib/tigerbeetle/monitoring/      our collector, one file
+/var/lib/tigerbeetle-prometheus/            what Prometheus has stored
+
+Pure, but for ``of_inventory``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+import prometheus_client
+
+from cluster import inventory, pyz, servers
+from cluster.config import ConfigError, fail
+from cluster.description import SETTINGS_VARIABLE, fingerprint
+from cluster.fitness import PYTHON_MIN, SYSTEMD_MIN
+from cluster.inventory import REPOSITORY, Deployment
+from cluster.layout import ETC, PROGRAMS
+from cluster.readiness import NotReady
+from monitoring import stack
+from monitoring.stack import FILES, Ports
+
+NAME = "monitoring"
+DIRECTORY = f"{ETC}/monitoring"
+COLLECTOR = f"{PROGRAMS}/monitoring/collector"
+STATE_DIRECTORY = "tigerbeetle-prometheus"
+
+#: Debian's packages, each with the program and the service of the same name.
+PACKAGES = ("prometheus", "prometheus-blackbox-exporter")
+UNITS = ("collector", "prometheus", "blackbox")
+
+#: What each program may take.
+_MEMORY_MAX = {"collector": "256M", "prometheus": "1G", "blackbox": "256M"}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The monitoring host as it says itself: ``files/monitoring/observe.sh``, read."""
+
+    systemd: str = ""
+    python: str = ""
+    addresses: frozenset[str] = frozenset()
+    programs: frozenset[str] = frozenset()
+    listening: frozenset[tuple[str, str]] = frozenset()  # ("udp", "0.0.0.0:8125")
+    running: Mapping[str, str] | None = None  # unit → fingerprint of its settings
+    cluster: str = ""  # the one that the configuration there is for
+    has_grafana: bool = False
+
+
+def of_inventory(inventory_file: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """The pyinfra host of the monitoring: this machine, or the monitoring host of servers.
+
+    An inventory of servers that names none ends the program with exit code 2.
+    """
+    deployment = inventory.read_or_exit(inventory_file)
+    if deployment.settings is None:
+        described = {"deployment": deployment.name, "engine": deployment.engine}
+        return [("@local", {**described, "runtime": deployment.runtime})]
+    try:
+        reached = address(deployment)
+    except ConfigError as error:
+        fail(error)
+    data = {k: v for k, v in reached.model_dump(by_alias=True).items() if v != ""}
+    return [(NAME, {**data, "monitors": str(inventory.locate(inventory_file))})]
+
+
+def address(deployment: Deployment) -> servers.Host:
+    """How the monitoring host is reached. Raises ConfigError without one."""
+    if deployment.monitoring is None:
+        raise ConfigError(
+            "monitoring_host",
+            expected="the SSH name of a host for the monitoring",
+            found="nothing",
+            fix="name one in the inventory; inventories/production.example.py explains it",
+        )
+    return deployment.monitoring
+
+
+def command() -> str:
+    """The shell line that makes the host print its observation."""
+    return f"sh -s <<'END_OF_SCRIPT'\n{(FILES / 'observe.sh').read_text()}\nEND_OF_SCRIPT"
+
+
+def parse(lines: Sequence[str]) -> Observation:
+    """What the script printed."""
+    said: dict[str, list[list[str]]] = {}
+    for line in lines:
+        key, *values = line.split()
+        said.setdefault(key, []).append(values)
+
+    def one(key: str) -> str:
+        return " ".join(said.get(key, [[]])[0])
+
+    return Observation(
+        systemd=one("systemd"),
+        python=one("python"),
+        addresses=frozenset(values[0] for values in said.get("address", [])),
+        programs=frozenset(values[0] for values in said.get("program", [])),
+        listening=frozenset((v[0], v[1]) for v in said.get("listening", [])),
+        running={v[0]: " ".join(v[1:]) for v in said.get("running", [])},
+        cluster=one("cluster"),
+        has_grafana=one("grafana") == "yes",
+    )
+
+
+def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
+    """Fit for the monitoring of this cluster, and of no other one. Raises NotReady."""
+    if not seen.systemd or int(seen.systemd) < SYSTEMD_MIN:
+        _refuse(f"systemd {SYSTEMD_MIN} or newer", seen.systemd or "none", "use Debian 12 or newer")
+    if _version(seen.python) < PYTHON_MIN:
+        _refuse("Python 3.11 or newer, for the collector", seen.python or "none", "install python3")
+    if "apt-get" not in seen.programs and not seen.programs.issuperset(PACKAGES):
+        _refuse(
+            f"{' and '.join(PACKAGES)} on PATH, or apt-get to install them", "neither",
+            "install them, or use a Debian or Ubuntu host",
+        )  # fmt: skip
+    statsd, port = servers.monitoring_address(deployment.cluster)
+    bind = _bind(deployment)
+    for setting, ip in (("LU_CFG_TIGERBEETLE_STATSD", statsd), ("monitoring_bind", bind)):
+        if str(ip) not in seen.addresses:
+            _refuse(
+                f"the address {ip} of {setting}",
+                ", ".join(sorted(seen.addresses)) or "none",
+                f"correct {setting}, or monitoring_host",
+            )
+    wanted = f"{deployment.cluster.id:032x}"
+    if seen.running and seen.cluster not in ("", wanted):
+        _refuse(
+            "no monitoring of another cluster", f"that of cluster {seen.cluster}",
+            "name another host, or `make monitor-down` with that cluster's inventory",
+        )  # fmt: skip
+    places = {
+        "collector": [("udp", statsd, port), ("tcp", _LOOPBACK, listen.collector)],
+        "prometheus": [("tcp", bind, listen.prometheus)],
+        "blackbox": [("tcp", _LOOPBACK, listen.blackbox)],
+    }
+    for unit in places.keys() - (seen.running or {}).keys():
+        for protocol, ip, number in places[unit]:
+            _check_free(seen, protocol, ip, number)
+
+
+def missing(seen: Observation) -> list[str]:
+    """The packages to install."""
+    return [package for package in PACKAGES if package not in seen.programs]
+
+
+def configuration(deployment: Deployment, listen: Ports) -> dict[str, str]:
+    """File below ``DIRECTORY`` → content: all that the programs read."""
+    addresses = {
+        "collector": f"{_LOOPBACK}:{listen.collector}",
+        "blackbox": f"{_LOOPBACK}:{listen.blackbox}",
+    }
+    ips = {r.index: str(r.ip) for r in deployment.cluster.replicas}
+    values = stack.prometheus_values(deployment, addresses, ips)
+    return {
+        "prometheus.yml": _rendered((FILES / "prometheus.yml.j2").read_text(), values),
+        "rules/expected.yml": _rendered((FILES / "rules" / "expected.yml.j2").read_text(), values),
+        "rules/states.yml": (FILES / "rules" / "states.yml").read_text(),
+        "rules/alerts.yml": (FILES / "rules" / "alerts.yml").read_text(),
+        "blackbox.yml": (FILES / "blackbox.yml").read_text(),
+    }
+
+
+def units(deployment: Deployment, listen: Ports) -> dict[str, str]:
+    """Unit without prefix and suffix → its file. Each changes when what its program reads does."""
+    statsd, port = servers.monitoring_address(deployment.cluster)
+    commands = {
+        "collector": [
+            "/usr/bin/python3", COLLECTOR, f"--statsd={statsd}:{port}",
+            f"--listen={_LOOPBACK}:{listen.collector}",
+        ],
+        "prometheus": [
+            "/usr/bin/prometheus", f"--config.file={DIRECTORY}/prometheus.yml",
+            f"--storage.tsdb.path=/var/lib/{STATE_DIRECTORY}", "--storage.tsdb.retention.time=15d",
+            f"--web.listen-address={_bind(deployment)}:{listen.prometheus}",
+        ],
+        "blackbox": [
+            "/usr/bin/prometheus-blackbox-exporter", f"--config.file={DIRECTORY}/blackbox.yml",
+            f"--web.listen-address={_LOOPBACK}:{listen.blackbox}",
+        ],
+    }  # fmt: skip
+    read = configuration(deployment, listen)
+    reads = {
+        "collector": collector().hex(),
+        "prometheus": json.dumps({k: v for k, v in read.items() if k != "blackbox.yml"}),
+        "blackbox": read["blackbox.yml"],
+    }
+    return {name: _unit(deployment, name, commands[name], reads[name]) for name in UNITS}
+
+
+def stale(seen: Observation, written: Mapping[str, str]) -> list[str]:
+    """The units that do not run, or run with other settings than those of ``written``."""
+    running = seen.running or {}
+    return [name for name, text in written.items() if running.get(name) != fingerprint(text)]
+
+
+def unit(name: str) -> str:
+    """The full name of a unit."""
+    return f"tigerbeetle-{name}.service"
+
+
+def collector() -> bytes:
+    """Our collector and ``prometheus-client``, as locked, in one file that any Python 3.11 runs."""
+    library = Path(prometheus_client.__file__).parent
+    ours = ("__init__", "collector", "datagram", "naming", "series")
+    sources = {f"monitoring/{m}.py": (REPOSITORY / "monitoring" / f"{m}.py") for m in ours}
+    files = {name: path.read_bytes() for name, path in sources.items()}
+    files |= pyz.sources(library.parent, library.name)
+    return pyz.pack("monitoring.collector", files)
+
+
+def grafana(deployment: Deployment, listen: Ports) -> dict[str, str]:
+    """Path → content: data source and dashboards, for Debian's package of Grafana."""
+    dashboards = "/var/lib/grafana/dashboards/tigerbeetle"
+    source, provider = (
+        (FILES / "grafana" / "provisioning" / name).read_text()
+        for name in ("datasources/prometheus.yml", "dashboards/dashboards.yml")
+    )
+    url = f"http://{_bind(deployment)}:{listen.prometheus}"
+    return {
+        "/etc/grafana/provisioning/datasources/tigerbeetle.yml": source.replace(
+            "http://prometheus:9090", url
+        ),
+        "/etc/grafana/provisioning/dashboards/tigerbeetle.yml": provider.replace(
+            "/etc/grafana/dashboards", dashboards
+        ),
+        **{
+            f"{dashboards}/{file.name}": file.read_text()
+            for file in sorted((FILES / "grafana" / "dashboards").glob("*.json"))
+        },
+    }
+
+
+def prometheus_address(deployment: Deployment, listen: Ports) -> str:
+    """Where Prometheus listens on its host, ``IP:PORT``."""
+    return f"{_bind(deployment)}:{listen.prometheus}"
+
+
+_LOOPBACK = IPv4Address("127.0.0.1")
+_NUMBERS = re.compile(r"(\d+)\.(\d+)")
+
+
+def _bind(deployment: Deployment) -> IPv4Address:
+    if deployment.settings is None:
+        raise TypeError(f"{deployment.name} has no servers")
+    return deployment.settings.monitoring_bind
+
+
+def _unit(deployment: Deployment, name: str, command: Sequence[str], reads: str) -> str:
+    source = (FILES / "program.service.j2").read_text()
+    values = {
+        "label": deployment.label,
+        "name": name,
+        "command": shlex.join(command).replace("%", "%%"),
+        "state_directory": STATE_DIRECTORY if name == "prometheus" else "",
+        "memory_max": _MEMORY_MAX[name],
+        "settings_variable": SETTINGS_VARIABLE,
+    }
+    made_of = json.dumps([source, values, reads], sort_keys=True)
+    mark = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    return _rendered(source, {**values, "fingerprint": mark})
+
+
+def _rendered(source: str, values: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(  # noqa: S701 - no HTML
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
+    )
+    return environment.from_string(source).render(values)
+
+
+def _check_free(seen: Observation, protocol: str, ip: IPv4Address, port: int) -> None:
+    for place in (f"{ip}:{port}", f"0.0.0.0:{port}", f"*:{port}", f"[::]:{port}"):
+        if (protocol, place) in seen.listening:
+            _refuse(
+                f"{protocol} {ip}:{port} to be free", f"somebody listening at {place}",
+                f"stop it, or choose other ports with {stack.PORTS_VARIABLE}"
+                if protocol == "tcp" else "stop it, or choose another port for StatsD",
+            )  # fmt: skip
+
+
+def _version(text: str) -> tuple[int, int]:
+    match = _NUMBERS.search(text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _refuse(expected: str, found: str, fix: str) -> NoReturn:
+    raise NotReady(f"monitoring host: expected {expected}, found {found}. Fix: {fix}")

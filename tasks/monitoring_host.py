@@ -1,0 +1,178 @@
+"""The monitoring host of replicas on servers: `make monitor-up` calls these for their inventory.
+
+Debian's Prometheus and blackbox exporter, and our collector, each as a hardened unit of its own.
+What the packages would start by themselves, on every address, is masked before they are installed.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO, StringIO
+
+from pyinfra import host, logger
+from pyinfra.api import FactBase, deploy
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import DeployError
+from pyinfra.operations import apt, files, python, server
+
+from cluster.waiting import Expired, wait_until
+from monitoring import host as monitoring_host
+from monitoring import stack
+from monitoring.host import DIRECTORY, Observation
+from tasks import firewall
+from tasks._host import deployment_here, guarded
+
+#: Prometheus replays what it has stored before it is ready: seconds for 15 days of three replicas.
+READY_TIMEOUT_S = 120
+_INSTALL_TIMEOUT_S = 600
+_COMMAND_TIMEOUT_S = 30
+_UNITS = "/etc/systemd/system"
+
+
+class HostObservation(FactBase[Observation]):
+    """``files/monitoring/observe.sh`` on the host, read."""
+
+    def command(self) -> str:
+        """The shell line to run there."""
+        return monitoring_host.command()
+
+    def process(self, output: list[str]) -> Observation:
+        """What it printed."""
+        return monitoring_host.parse(output)
+
+
+@deploy("Check the monitoring host")
+def check() -> None:
+    """It is fit, has the addresses that were named, and monitors no other cluster. No impact."""
+    deployment = deployment_here()
+    if not host.data.get("monitors"):
+        raise DeployError(
+            f"{host.name}: expected the monitoring host, found a replica's. Fix: make monitor-up"
+        )
+    with guarded():
+        monitoring_host.check(deployment, _observed(), stack.ports())
+    firewall.check()
+
+
+@deploy("Install Prometheus")
+def install() -> None:
+    """Debian's packages, none of which starts anything by itself; and our collector."""
+    if missing := monitoring_host.missing(_observed()):
+        for package in missing:
+            files.link(
+                name=f"Keep {package} from starting by itself, on every address",
+                path=f"{_UNITS}/{package}.service",
+                target="/dev/null",
+            )
+        apt.packages(
+            name=f"Install {' '.join(missing)}",
+            packages=missing,
+            update=True,
+            no_recommends=True,
+            _timeout=_INSTALL_TIMEOUT_S,
+        )
+    files.put(
+        name="Ship the collector",
+        src=BytesIO(monitoring_host.collector()),
+        dest=monitoring_host.COLLECTOR,
+        mode="755",
+        create_remote_dir=True,
+    )
+
+
+@deploy("Describe the monitoring")
+def describe() -> None:
+    """Write what the programs read, and their units. Nothing that runs is touched."""
+    deployment = deployment_here()
+    with guarded():
+        listen = stack.ports()
+    read = monitoring_host.configuration(deployment, listen)
+    units = monitoring_host.units(deployment, listen)
+    for path in (DIRECTORY, f"{DIRECTORY}/rules"):
+        files.directory(name=f"Have {path}", path=path, mode="755")
+    _write({f"{DIRECTORY}/{name}": text for name, text in read.items()})
+    _write({f"{_UNITS}/{monitoring_host.unit(name)}": text for name, text in units.items()})
+    if _observed().has_grafana:
+        _write(monitoring_host.grafana(deployment, listen))
+
+
+@deploy("Run the monitoring")
+def run() -> None:
+    """Start what does not run, restart what has other settings, and wait until it is ready."""
+    deployment = deployment_here()
+    with guarded():
+        listen = stack.ports()
+    stale = monitoring_host.stale(_observed(), monitoring_host.units(deployment, listen))
+    if not stale:
+        host.noop("monitoring: all runs, as described")
+        return
+    for name in stale:
+        unit = monitoring_host.unit(name)
+        # Whoever wrote the unit may have been interrupted before systemd was told.
+        server.shell(
+            name=f"Start the {name}",
+            commands=["systemctl daemon-reload", f"systemctl enable {unit}",
+                      f"systemctl restart {unit}"],
+        )  # fmt: skip
+    python.call(
+        name="See that Prometheus is ready",
+        function=_await_ready,
+        address=monitoring_host.prometheus_address(deployment, listen),
+    )
+
+
+@deploy("Set up the monitoring host")
+def start() -> None:
+    """All of it; safe to repeat."""
+    check()
+    firewall.apply()
+    install()
+    describe()
+    run()
+
+
+@deploy("Stop the monitoring host's programs")
+def stop() -> None:
+    """Stop them, also after a boot; what Prometheus has stored stays, and so does the firewall."""
+    for name in _observed().running or {}:
+        server.shell(
+            name=f"Stop the {name}",
+            commands=[f"systemctl disable --now {monitoring_host.unit(name)}"],
+        )
+
+
+def _observed() -> Observation:
+    seen: Observation | None = host.get_fact(HostObservation)
+    if seen is None:
+        raise DeployError(
+            "monitoring host: expected it to describe itself, found nothing. "
+            "Fix: see what it said above; root, or sudo without a password, is needed"
+        )
+    return seen
+
+
+def _write(wanted: dict[str, str]) -> None:
+    for path, text in wanted.items():
+        files.put(
+            name=f"Write {path}", src=StringIO(text), dest=path, mode="644", create_remote_dir=True
+        )
+
+
+def _await_ready(address: str) -> None:
+    """Raises DeployError with what was last seen."""
+    ask = "import urllib.request as r; print(r.urlopen('http://%s/-/ready', timeout=5).status)"
+    command = StringCommand("python3", "-c", f'"{ask % address}"')
+
+    def observe() -> tuple[bool, str]:
+        done, output = host.run_shell_command(
+            command, _sudo=bool(host.data.get("_sudo")), _timeout=_COMMAND_TIMEOUT_S
+        )
+        last = (output.output.splitlines() or ["nothing"])[-1]
+        return done and output.stdout.strip() == "200", last
+
+    try:
+        wait_until(observe, what=f"Prometheus at {address}", timeout_s=READY_TIMEOUT_S)
+    except Expired as expired:
+        raise DeployError(
+            f"{expired}. Fix: journalctl -u {monitoring_host.unit('prometheus')} on the host"
+        ) from None
+    logger.info(f"    Prometheus is ready at http://{address} of the monitoring host")

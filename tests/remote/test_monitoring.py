@@ -1,0 +1,315 @@
+"""Replicas on servers, watched by a host of their own: its Prometheus is asked what it knows.
+
+In the order in which they are written: each test goes on where the one before ended.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cluster.waiting import wait_until
+from monitoring import host as monitoring_host
+from tests.remote.bed import Bed, make_bed
+from tests.remote.machine import Machine
+from tests.remote.site import PORT, Site, changes, said
+
+pytestmark = [
+    pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600),
+]  # fmt: skip
+
+STATSD_PORT, PROMETHEUS_PORT = 8125, 9090
+UNITS = [monitoring_host.unit(name) for name in monitoring_host.UNITS]
+#: Longer than docs/monitoring.md says of any alert that is raised here.
+FIRES_S, ENDS_S = 150, 60
+
+#: As `systemctl show` prints them.
+SETTINGS = {
+    "DynamicUser": "yes",
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "ProtectProc": "invisible",
+    "ProtectKernelTunables": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectClock": "yes",
+    "ProtectHostname": "yes",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+}
+
+SEND = "bash -c \"printf '%s' '{line}' >/dev/udp/{ip}/{port}\""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Three genuine replicas that send their metrics to a fourth host, on which nothing is yet."""
+    with make_bed("bare", with_monitor=True) as bed:
+        made = Site(bed, variables={"STATSD": f"{bed.monitor.ip}:{STATSD_PORT}"})
+        made.write(monitoring_host=bed.monitor.ip)
+        done = made.up(bootstrap=True)
+        assert done.returncode == 0, said(done)[-4000:]
+        yield made
+
+
+@pytest.fixture(scope="module")
+def watched(site: Site) -> Site:
+    """The same, monitored."""
+    started = time.monotonic()
+    done = site.run("make", "monitor-up")
+    assert done.returncode == 0, said(done)[-4000:]
+    print(f"first monitor-up {time.monotonic() - started:.0f} s")
+    return site
+
+
+def query(bed: Bed, expression: str) -> list[dict[str, Any]]:
+    """An instant query's vector, asked on the host itself; empty while Prometheus only starts."""
+    text = urllib.parse.urlencode({"query": expression})
+    address = f"http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/query?{text}"
+    done = bed.monitor.inside(f"curl -sf -m 10 '{address}'")
+    found: list[dict[str, Any]] = json.loads(done.stdout)["data"]["result"] if done.stdout else []
+    return found
+
+
+def values(bed: Bed, expression: str) -> dict[str, str]:
+    """Replica → value, of an instant query."""
+    return {
+        one["metric"].get("replica", ""): one["value"][1] for one in query(bed, expression)
+    }  # fmt: skip
+
+
+def firing(bed: Bed) -> set[tuple[str, str]]:
+    """(alert, replica) of the replicas' own alerts that fire now."""
+    found = query(bed, 'ALERTS{alertstate="firing", replica!=""}')
+    return {(one["metric"]["alertname"], one["metric"]["replica"]) for one in found}
+
+
+def until(condition: Callable[[], object], expected: object, timeout_s: float) -> float:
+    """Wait until the condition is what is expected; for how long (seconds)."""
+    started = time.monotonic()
+    wait_until(
+        lambda: ((seen := condition()) == expected, str(seen)),
+        what=str(expected), timeout_s=timeout_s, interval_s=1,
+    )  # fmt: skip
+    return time.monotonic() - started
+
+
+def lives(host: Machine) -> str:
+    """Each unit's process and when it was started."""
+    return host.read(f"systemctl show --property=MainPID,ExecMainStartTimestamp {' '.join(UNITS)}")
+
+
+def listeners(host: Machine) -> set[str]:
+    """All that listens there, but SSH and Docker's resolver."""
+    found = host.read("ss -Hltun | awk '{ print $1, $5 }'").splitlines()
+    return {line for line in found if not line.endswith(":22") and "127.0.0.11" not in line}
+
+
+def test_a_host_without_the_named_address_is_refused_before_any_change(site: Site) -> None:
+    host = site.bed.monitor
+    before = host.read("dpkg -l; ls /etc/systemd/system; getent passwd")
+    site.write(monitoring_bind="192.0.2.7")
+    try:
+        done = site.run("make", "monitor-up")
+    finally:
+        site.settings.pop("monitoring_bind")
+        site.write()
+    assert done.returncode != 0
+    assert "monitoring host: expected the address 192.0.2.7 of monitoring_bind" in said(done)
+    assert host.read("dpkg -l; ls /etc/systemd/system; getent passwd") == before
+
+
+def test_a_taken_port_is_refused_before_any_change(site: Site) -> None:
+    host = site.bed.monitor
+    before = host.read("dpkg -l; ls /etc/systemd/system; getent passwd")
+    host.read(f"systemd-run --quiet --unit=taken python3 -m http.server {PROMETHEUS_PORT}")
+    try:
+        until(lambda: host.reaches("127.0.0.1", PROMETHEUS_PORT), True, 20)
+        done = site.run("make", "monitor-up")
+    finally:
+        host.read("systemctl stop taken")
+    assert done.returncode != 0
+    assert f"expected tcp 127.0.0.1:{PROMETHEUS_PORT} to be free, found somebody" in said(done)
+    assert host.read("dpkg -l; ls /etc/systemd/system; getent passwd") == before
+
+
+def test_a_replica_s_server_is_never_taken_for_the_monitoring_host(site: Site) -> None:
+    done = site.pyinfra("tasks.monitoring.start")
+    assert done.returncode != 0
+    assert "expected the monitoring host, found a replica's. Fix: make monitor-up" in said(done)
+    for host in site.bed.hosts:
+        assert host.inside("test -e /etc/tigerbeetle/monitoring").returncode != 0
+
+
+def test_prometheus_shows_the_three_replicas(watched: Site) -> None:
+    bed = watched.bed
+    until(lambda: values(bed, "tb:replica:port_open"), dict.fromkeys("012", "1"), 60)
+    until(lambda: values(bed, "tb_replica_status"), dict.fromkeys("012", "0"), 60)
+    assert {one["value"][1] for one in query(bed, "up")} == {"1"}
+    assert firing(bed) == set()
+
+
+def test_nothing_listens_but_what_was_asked_for(watched: Site) -> None:
+    host = watched.bed.monitor
+    assert listeners(host) == {
+        f"udp {host.ip}:{STATSD_PORT}", f"tcp 127.0.0.1:{PROMETHEUS_PORT}",
+        "tcp 127.0.0.1:9102", "tcp 127.0.0.1:9115",
+    }  # fmt: skip
+    for machine in (watched.bed.outsider, watched.bed.client, watched.bed.hosts[0]):
+        for port in (PROMETHEUS_PORT, 9102, 9115):
+            assert not machine.reaches(host.ip, port)
+
+
+def test_the_replicas_let_the_monitoring_host_in_and_still_no_outsider(watched: Site) -> None:
+    for host in watched.bed.hosts:
+        assert watched.bed.monitor.reaches(host.ip, PORT)
+        assert not watched.bed.outsider.reaches(host.ip, PORT)
+
+
+@pytest.mark.parametrize(("sender", "is_heard"), [("outsider", False), ("client", True)])
+def test_an_outsider_can_silence_no_alarm_and_a_client_can(
+    watched: Site, sender: str, is_heard: bool
+) -> None:
+    bed = watched.bed
+    name = f"tb.of_{sender}"
+    line = f"{name}:1|g|#cluster:{'0' * 32},replica:9"
+    bed.machines[sender].read(SEND.format(line=line, ip=bed.monitor.ip, port=STATSD_PORT))
+    time.sleep(2)
+    scraped = bed.monitor.read("curl -sf http://127.0.0.1:9102/metrics")
+    assert ("tb_of_" + sender in scraped) is is_heard
+    assert "tb_replica_status" in scraped
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_unit_is_confined(watched: Site, unit: str) -> None:
+    host = watched.bed.monitor
+    shown = host.read(f"systemctl show --property={','.join(SETTINGS)} {unit}")
+    assert dict(line.split("=", 1) for line in shown.splitlines()) == SETTINGS
+    allowed = host.read(f"systemctl show --property=SystemCallFilter --value {unit}").split()
+    assert allowed
+    assert {"mount", "ptrace", "reboot", "bpf", "init_module", "setuid"}.isdisjoint(allowed)
+    # What the kernel made of it.
+    pid = host.read(f"systemctl show --property=MainPID --value {unit}").strip()
+    status = dict(line.split(":", 1) for line in host.read(f"cat /proc/{pid}/status").splitlines())
+    assert status["Uid"].split()[0] != "0"
+    assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+    assert {int(status[key], 16) for key in ("CapEff", "CapPrm", "CapBnd")} == {0}
+    score = host.read(f"systemd-analyze security --no-pager {unit} | tail -1")
+    print(score)
+    assert float(score.split(": ")[1].split()[0]) < 2.5, score
+
+
+def test_the_packages_own_services_were_never_started(watched: Site) -> None:
+    host = watched.bed.monitor
+    for package in monitoring_host.PACKAGES:
+        assert host.inside(f"systemctl is-enabled {package}").stdout.strip() == "masked"
+        assert host.read(f"journalctl --quiet --unit={package}") == ""
+
+
+def test_a_second_monitor_up_changes_nothing_and_restarts_nothing(watched: Site) -> None:
+    before = lives(watched.bed.monitor)
+    done = watched.run("make", "monitor-up")
+    assert done.returncode == 0, said(done)[-4000:]
+    assert changes(done) == []
+    assert lives(watched.bed.monitor) == before
+
+
+def test_its_status_is_read_from_here_through_ssh(watched: Site) -> None:
+    done = watched.run("make", "monitor-status")
+    assert "tigerbeetle-port" in done.stdout, said(done)
+    assert "0 of" in done.stdout.splitlines()[-1]
+    assert done.returncode == 0
+
+
+def test_a_replica_that_is_stuck_fires_its_alert_which_ends_after_it_goes_on(watched: Site) -> None:
+    bed = watched.bed
+    bed.hosts[1].read("pkill -STOP -x tigerbeetle")
+    try:
+        fired = until(lambda: firing(bed), {("TigerBeetleReplicaWedged", "1")}, FIRES_S)
+    finally:
+        bed.hosts[1].read("pkill -CONT -x tigerbeetle")
+    ended = until(lambda: firing(bed), set(), ENDS_S)
+    print(f"SIGSTOP: TigerBeetleReplicaWedged after {fired:.0f} s, ended after {ended:.0f} s")
+
+
+def test_a_replica_that_is_killed_fires_its_alert_which_ends_after_it_is_back(
+    watched: Site,
+) -> None:
+    bed, unit = watched.bed, "tigerbeetle-2.service"
+    host = bed.hosts[2]
+    host.read(f"systemctl kill --signal=KILL {unit}; systemctl stop {unit}")
+    fired = until(lambda: firing(bed), {("TigerBeetleReplicaDown", "2")}, FIRES_S)
+    done = watched.run("make", "monitor-status")
+    assert done.returncode == 1
+    assert "TigerBeetleReplicaDown: Replica 2 does not listen" in done.stdout
+    host.read(f"systemctl start {unit}")
+    ended = until(lambda: firing(bed), set(), ENDS_S)
+    print(f"SIGKILL: TigerBeetleReplicaDown after {fired:.0f} s, ended after {ended:.0f} s")
+
+
+def test_what_has_died_is_started_again(watched: Site) -> None:
+    host = watched.bed.monitor
+    before = lives(host)
+    host.read(f"systemctl kill --signal=KILL {' '.join(UNITS)}")
+    until(lambda: host.inside(f"systemctl is-active {' '.join(UNITS)}").returncode, 0, 30)
+    assert lives(host) != before
+    until(lambda: values(watched.bed, "tb_replica_status"), dict.fromkeys("012", "0"), 60)
+
+
+def test_a_changed_setting_is_followed_and_an_interrupted_start_is_completed(watched: Site) -> None:
+    host = watched.bed.monitor
+    host.read("systemctl stop tigerbeetle-blackbox; sed -i '$a # by hand' "
+              "/etc/tigerbeetle/monitoring/rules/states.yml")  # fmt: skip
+    watched.write(monitoring_bind=host.ip)
+    try:
+        done = watched.run("make", "monitor-up")
+        assert done.returncode == 0, said(done)[-4000:]
+        assert f"tcp {host.ip}:{PROMETHEUS_PORT}" in listeners(host)
+        assert f"tcp 127.0.0.1:{PROMETHEUS_PORT}" not in listeners(host)
+        assert host.inside("systemctl is-active tigerbeetle-blackbox").returncode == 0
+        assert "by hand" not in host.read("cat /etc/tigerbeetle/monitoring/rules/states.yml")
+    finally:
+        watched.settings.pop("monitoring_bind")
+        watched.write()
+    assert watched.run("make", "monitor-up").returncode == 0
+    assert f"tcp 127.0.0.1:{PROMETHEUS_PORT}" in listeners(host)
+
+
+def test_the_monitoring_of_another_cluster_is_refused(watched: Site) -> None:
+    before = lives(watched.bed.monitor)
+    watched.variables["CLUSTER_ID"] = str(2**99 + 1)
+    watched.write()
+    try:
+        done = watched.run("make", "monitor-up")
+    finally:
+        del watched.variables["CLUSTER_ID"]
+        watched.write()
+    assert done.returncode != 0
+    assert "expected no monitoring of another cluster" in said(done)
+    assert lives(watched.bed.monitor) == before
+
+
+def test_monitor_down_stops_it_over_a_boot_too_and_keeps_what_is_stored(watched: Site) -> None:
+    host = watched.bed.monitor
+    done = watched.run("make", "monitor-down")
+    assert done.returncode == 0, said(done)[-4000:]
+    assert listeners(host) == set()
+    assert changes(watched.run("make", "monitor-down")) == []
+    host.switch_off()
+    host.switch_on()
+    assert listeners(host) == set()
+    assert host.read("ls /var/lib/private/tigerbeetle-prometheus") != ""
