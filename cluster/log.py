@@ -22,6 +22,13 @@ _TRANSITION = re.compile(
 _HEARTBEAT_LOST = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): .*: heartbeat lost "
 )
+#: A replica that has missed operations says so at each further one that it cannot put behind them.
+_LAGGING = re.compile(
+    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): \d+n: on_prepare: lagging behind "
+    r"the cluster prepare\.op=(\d+) \(commit_min=\d+ op=(\d+) "
+)
+#: As many operations are on their way in a cluster where nobody lags (0.17's pipeline).
+_PIPELINE = 8
 #: State sync: the operations it is about, its tables, each one copied, and its end. The superblock
 #: is no use for the end: it is written at the next checkpoint, which an idle cluster never reaches.
 _SYNC_BEGUN = re.compile(r": (?:sync: ops=|state_machine_open_callback: sync_ops=)\d+\.\.(\d+)")
@@ -51,6 +58,7 @@ class ReplicaLog:
     is_primary: bool = False
     is_listening: bool = False
     heartbeat_lost_at: float | None = None  # seconds since 1970, since the last change of view
+    lagged_at: float | None = None  # seconds since 1970, when it last could not follow
     sync: StateSync = StateSync()
     panics: tuple[str, ...] = ()  # over the whole text, not only the last start
     mlock_warnings: tuple[str, ...] = ()
@@ -66,8 +74,9 @@ class ReplicaLog:
     def after_death(self) -> ReplicaLog:
         """What still holds once the process is gone: what happened, not what it was doing."""
         return replace(
-            self, status="", view=None, is_primary=False, is_listening=False, heartbeat_lost_at=None
-        )
+            self, status="", view=None, is_primary=False, is_listening=False,
+            heartbeat_lost_at=None, lagged_at=None,
+        )  # fmt: skip
 
 
 def parse(lines: Iterable[str]) -> ReplicaLog:
@@ -75,13 +84,14 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
     release, status, listening, primary = "", "", False, False
     view: int | None = None
     lost: float | None = None
+    lagged: float | None = None
     sync = StateSync()
     panics, mlock = [], []
     bundled: tuple[str, ...] = ()
     for line in lines:
         if _START.search(line):
             release, status, view, listening, primary, lost = "", "", None, False, False, None
-            sync = StateSync()
+            sync, lagged = StateSync(), None
         elif match := _RELEASE.search(line):
             release, bundled = match[1], ()
         elif match := _BUNDLED.search(line):
@@ -89,7 +99,10 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
         elif match := _TRANSITION.search(line):
             status, view, primary, lost = match[1], int(match[2]), match[3] == "primary", None
         elif match := _HEARTBEAT_LOST.search(line):
-            lost = datetime.fromisoformat(f"{match[1]}+00:00").timestamp()
+            lost = _timestamp(match[1])
+        elif match := _LAGGING.search(line):
+            if int(match[2]) - int(match[3]) > _PIPELINE:
+                lagged = _timestamp(match[1])
         elif _LISTENING.search(line):
             listening = True
         elif "sync" in line:
@@ -99,8 +112,13 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
         elif _MLOCK.search(line):
             mlock.append(line.strip())
     return ReplicaLog(
-        release, status, view, primary, listening, lost, sync, tuple(panics), tuple(mlock), bundled
-    )
+        release, status, view, primary, listening, lost, lagged, sync, tuple(panics), tuple(mlock),
+        bundled,
+    )  # fmt: skip
+
+
+def _timestamp(text: str) -> float:
+    return datetime.fromisoformat(f"{text}+00:00").timestamp()
 
 
 def _sync_after(sync: StateSync, line: str) -> StateSync:

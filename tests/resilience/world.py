@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import control, data_file, health, log, ping, runtime
+from cluster import control, data_file, health, log, ping, rollout, runtime
 from cluster.inventory import Deployment
 from cluster.waiting import wait_until
 from tests.clusters import Sandbox
 from tests.resilience.recorded import Workload
 
 COMMAND_TIMEOUT_S = 120
+CATCH_UP_TIMEOUT_S, CATCH_UP_POLL_S = 180, 3
 #: `inspect integrity` takes 1 to 3 s; on damaged blocks it may hang.
 INSPECT_TIMEOUT_S = 60
 #: Of a whole cluster, in search of one that cuts no write short.
@@ -81,10 +82,11 @@ class World(abc.ABC):
     # -- the gate --------------------------------------------------------------------------------
 
     def gate(self, *, may_restart: Sequence[int] = (), may_panic: Sequence[int] = ()) -> None:
-        """All normal, a canary commits, nobody panicked or restarted but those that may."""
+        """All normal, a canary commits, all keep up, nobody panicked or restarted but who may."""
         # A container that is about to be restarted looks like one that was given up.
         wait_until(self._all_run, what="every server to run", timeout_s=COMMAND_TIMEOUT_S)
-        health.wait(self.deployment)
+        wait_until(self._all_keep_up, what="all to keep up", timeout_s=CATCH_UP_TIMEOUT_S,
+                   interval_s=CATCH_UP_POLL_S)  # fmt: skip
         for replica in self.replicas:
             panics = self._panics_of(replica.index)
             known = self._panics.get(replica.index, 0)
@@ -96,6 +98,16 @@ class World(abc.ABC):
             assert index in may_restart or life == before[index], (
                 f"replica {index} restarted\n" + "\n".join(self._said(index))
             )
+
+    def _all_keep_up(self) -> tuple[bool, str]:
+        """Else the next fault would take one more than it says: who catches up is no majority."""
+        before = self._members()
+        health.wait(self.deployment)
+        behind = rollout.late(before, self._members())
+        return not behind, f"catching up: {[member.said for member in behind]}"
+
+    def _members(self) -> list[rollout.Member]:
+        return [rollout.Member.of(seen) for seen in health.of_replicas(self.deployment)]
 
     def _all_run(self) -> tuple[bool, str]:
         lives = self.lives()

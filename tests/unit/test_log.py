@@ -97,6 +97,28 @@ def test_a_new_view_or_a_restart_ends_the_silence() -> None:
     assert parse([*BOOT, *BACKUP, LOST]).after_death().heartbeat_lost_at is None
 
 
+LAGGING = (
+    "2026-11-24 08:25:47.811Z warning(replica): 2n: on_prepare: lagging behind the cluster "
+    "prepare.op=12441 (commit_min=10606 op=11567 commit_max=12438)"
+)
+
+
+def test_a_replica_that_cannot_follow_says_when() -> None:
+    log = parse([*BOOT, *BACKUP, LAGGING])
+    assert (log.role, log.lagged_at) == ("backup", 1795508747.811)
+
+
+def test_what_is_on_its_way_to_everybody_is_no_lag() -> None:
+    close = LAGGING.replace("op=11567", "op=12433")
+    assert parse([*BOOT, *BACKUP, close]).lagged_at is None
+    assert parse([*BOOT, *BACKUP, close.replace("op=12433", "op=12432")]).lagged_at is not None
+
+
+def test_another_life_has_not_lagged() -> None:
+    assert parse([*BOOT, *BACKUP, LAGGING, *BOOT]).lagged_at is None
+    assert parse([*BOOT, *BACKUP, LAGGING]).after_death().lagged_at is None
+
+
 SYNC = """\
 2026-11-24 07:52:12.418Z info(io): opening "0_2.tigerbeetle"...
 2026-11-24 07:52:35.037Z info(replica): 2v: state_machine_open_callback: sync_ops=0..0

@@ -15,8 +15,12 @@ from cluster.health import Unhealthy
 from cluster.rollout import Actions, Member, Stopped, choose, gate, renew, roll
 
 
-def member(index: int, *, normal: bool = True, primary: bool = False) -> Member:
-    return Member(index, normal, primary, f"replica {index} {'backup' if normal else 'exited'}")
+def member(
+    index: int, *, normal: bool = True, primary: bool = False, lagged_at: float | None = None,
+    copying: bool = False,
+) -> Member:  # fmt: skip
+    said = f"replica {index} {'backup' if normal else 'exited'}"
+    return Member(index, normal, primary, said, lagged_at, copying)
 
 
 @dataclass
@@ -29,12 +33,15 @@ class World:
     commits: Callable[[], bool] = lambda: True
     on_step: Callable[[int], None] = lambda index: None
     on_settle: Callable[[int], None] = lambda index: None
+    behind: set[int] = field(default_factory=set)  # they cannot follow a canary
+    lagged: dict[int, float] = field(default_factory=dict)
+    canaries: int = 0
     did: list[str] = field(default_factory=list)
 
     def actions(self) -> Actions:
         return Actions(
             look=self.look,
-            commits=lambda: Canary(self.commits(), "a detail"),
+            commits=self.canary,
             step=self.step,
             settle=self.settle,
             tell=lambda said: None,
@@ -42,9 +49,18 @@ class World:
 
     def look(self) -> list[Member]:
         return [
-            member(i, normal=i not in self.out, primary=i == self.primary and i not in self.out)
+            member(
+                i, normal=i not in self.out, primary=i == self.primary and i not in self.out,
+                lagged_at=self.lagged.get(i),
+            )
             for i in range(self.count)
-        ]
+        ]  # fmt: skip
+
+    def canary(self) -> Canary:
+        self.canaries += 1
+        does_commit = self.commits()
+        self.lagged.update({index: float(self.canaries) for index in self.behind})
+        return Canary(does_commit, "a detail")
 
     def step(self, index: int) -> None:
         self.did.append(f"step {index}")
@@ -61,6 +77,8 @@ class World:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "GATE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(rollout, "CATCH_UP_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(rollout, "CATCH_UP_POLL_S", 0.0)
 
 
 @pytest.mark.parametrize(("primary", "order"), [(0, [1, 2, 0]), (1, [0, 2, 1]), (2, [0, 1, 2])])
@@ -114,6 +132,55 @@ def test_nothing_is_touched_when_the_cluster_does_not_commit() -> None:
     with pytest.raises(Stopped, match="does not commit: a detail"):
         roll("restart", {0, 1, 2}, world.actions())
     assert world.did == []
+
+
+def test_nothing_is_touched_while_another_replica_cannot_follow() -> None:
+    world = World(behind={2})
+    with pytest.raises(Stopped, match=r"before the first replica.*catching up: replica 2 backup"):
+        roll("restart", {1}, world.actions())
+    assert world.did == []
+
+
+def test_a_replica_that_cannot_follow_may_be_touched_itself() -> None:
+    assert roll("restart", {2}, World(behind={2}).actions()) == [2]
+
+
+def test_the_next_waits_until_the_one_before_has_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "CATCH_UP_TIMEOUT_S", 30.0)
+    world = World()
+    world.on_step = lambda index: world.behind.add(index)
+    steps_at: list[int] = []
+
+    def commits() -> bool:
+        if world.canaries % 3 == 0:  # it takes two canaries more
+            world.behind.clear()
+        steps_at.append(len(world.did))
+        return True
+
+    world.commits = commits
+    assert roll("restart", {0, 1, 2}, world.actions()) == [1, 2, 0]
+    assert [steps_at.count(done) for done in (0, 2, 4)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_late"),
+    [
+        (None, None, False),
+        (7.0, 7.0, False),  # it was behind once
+        (None, 7.0, True),
+        (7.0, 8.0, True),
+        (7.0, None, False),  # it was started again
+    ],
+)
+def test_who_has_complained_since_the_first_look_is_late(
+    before: float | None, after: float | None, is_late: bool
+) -> None:
+    found = rollout.late([member(0, lagged_at=before)], [member(0, lagged_at=after)])
+    assert (found != []) == is_late
+
+
+def test_who_copies_the_others_state_is_late() -> None:
+    assert rollout.late([member(0)], [member(0, copying=True)]) == [member(0, copying=True)]
 
 
 def test_a_replica_that_is_lost_between_two_steps_stops_it() -> None:
