@@ -1,12 +1,7 @@
-"""`make upgrade`: between two genuine releases, under load; and every way that must be refused.
-
-The pair comes from TIGERBEETLE_OLD_BIN and TIGERBEETLE_NEW_BIN. The client must not be newer than
-the cluster, so the old release's own client is installed beside the test.
-"""
+"""`make upgrade`: between two genuine releases, under load; and every way that must be refused."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -14,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import binary
-from cluster.inventory import REPOSITORY
 from tests.clusters import Sandbox, sandbox
+from tests.deploy.releases import NEW, OLD, both_or_skip, install_client_or_skip, last_said
 from tests.deploy.under_load import workload
-
-OLD, NEW = os.environ.get("TIGERBEETLE_OLD_BIN", ""), os.environ.get("TIGERBEETLE_NEW_BIN", "")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -27,27 +19,13 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.fixture(scope="module")
 def pair() -> tuple[str, str]:
     """The releases of the two servers."""
-    if not (OLD and NEW):
-        pytest.skip("no two releases: set TIGERBEETLE_OLD_BIN and TIGERBEETLE_NEW_BIN")
-    return binary.release_of([OLD]), binary.release_of([NEW])
+    return both_or_skip()
 
 
 @pytest.fixture(scope="module")
 def old_client(pair: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the old release's client, to go before the installed one."""
-    target = tmp_path_factory.mktemp("client")
-    uv = next(iter((REPOSITORY / ".uv").glob("*/uv")), "uv")
-    wanted = f"tigerbeetle=={pair[0]}"
-    try:
-        done = subprocess.run(
-            [uv, "pip", "install", "--quiet", "--no-deps", "--target", str(target), wanted],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("no uv to install the old client with")
-    if done.returncode != 0:
-        pytest.skip(f"{wanted} cannot be had: {done.stderr.strip().splitlines()[-1]}")
-    return target
+    return install_client_or_skip(pair[0], tmp_path_factory.mktemp("client"))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +53,7 @@ def upgrade(made: Sandbox, to: str, **environ: str) -> subprocess.CompletedProce
 def releases(made: Sandbox) -> list[str]:
     """What each replica's log last said that it runs: another way than the ping."""
     logs = [(made.state_dir / f"replica-{i}" / "replica.log").read_text() for i in range(3)]
-    return [re.findall(r"info\(main\): release=(\S+)", log)[-1] for log in logs]
+    return [last_said(log) for log in logs]
 
 
 @pytest.mark.genuine
