@@ -19,6 +19,7 @@ from typing import Any
 
 from cluster import config
 from cluster.config import PREFIX
+from cluster.waiting import wait_until
 from tests.clusters import Sandbox, free_ports
 
 #: RLIMIT_MEMLOCK where the engine may not raise limits: the kernel's own default.
@@ -38,6 +39,16 @@ def docker(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProce
 
 
 @cache
+def pause(name: str) -> None:
+    """Freeze a container. On a busy machine runc gives up at first ("unable to freeze")."""
+
+    def frozen() -> tuple[bool, str]:
+        done = docker("pause", name)
+        return done.returncode == 0, done.stderr
+
+    wait_until(frozen, what=f"{name} to freeze", timeout_s=30)
+
+
 def lacks_engine() -> str | None:
     """Why nothing can run in Docker here; None when it can."""
     try:

@@ -14,7 +14,7 @@ import pytest
 from cluster import config, diagnoses
 from cluster.config import PREFIX
 from tests.docker.patient import findings, until_found, until_well
-from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
+from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base, pause
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -121,7 +121,7 @@ def test_a_removed_container(healthy: DockerSandbox) -> None:
 
 
 def test_a_paused_replica(healthy: DockerSandbox) -> None:
-    assert docker("pause", healthy.names[2]).returncode == 0
+    pause(healthy.names[2])
     assert "docker unpause" in findings(healthy)["paused"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.config import PREFIX
 from cluster.status import Status
-from tests.docker.sandbox import DockerSandbox, docker
+from tests.docker.sandbox import DockerSandbox, docker, pause
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 HEALTHY, DEGRADED, BAD_CONFIGURATION, DOWN, UNKNOWN = 0, 1, 2, 3, 4
@@ -48,7 +48,7 @@ def test_one_that_was_killed_degrades_it(whole: DockerSandbox) -> None:
 
 
 def test_one_that_is_paused_degrades_it(whole: DockerSandbox) -> None:
-    assert docker("pause", whole.names[2]).returncode == 0
+    pause(whole.names[2])
     code, found = asked(whole)
     assert (code, found["reason"]) == (DEGRADED, "replica 2 paused")
 
