@@ -238,7 +238,7 @@ resilience: $(INSTALLED) ## Break genuine clusters of its own under load, ROUNDS
 
 .PHONY: test-remote
 test-remote: $(INSTALLED) ## Deploy to servers in containers, every refusal, and an interruption at every step (long)
-	@REMOTE_ALL=yes .venv/bin/pytest tests/remote
+	@.venv/bin/pytest tests/remote
 
 .PHONY: differential
 differential: $(INSTALLED) ## Compare the emulator with a genuine server at random: SEEDS= STEPS=

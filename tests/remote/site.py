@@ -18,9 +18,6 @@ from tests.docker.sandbox import BASES, memlock
 from tests.remote.bed import Bed
 from tests.remote.machine import ADMIN, Machine
 
-#: `make test-remote`: every step, both runtimes.
-IS_LONG = os.environ.get("REMOTE_ALL") == "yes"
-
 #: Every replica's port: on servers they may share one.
 PORT = 3000
 CLUSTER_ID = 2**100 + 7
@@ -110,8 +107,8 @@ class Site:
 
     def with_emulator(self) -> Site:
         """The emulator instead of TigerBeetle: where no replication is in question."""
-        self.variables |= BASES["emulator"]
-        return self.write()
+        self.variables |= BASES["emulator"]  # its image, for runtime="docker"
+        return self.write(engine="emulator")
 
 
 def changes(done: subprocess.CompletedProcess[str]) -> list[str]:

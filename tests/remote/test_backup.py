@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.remote, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def test_servers_that_lost_all_data_files_are_restored_from_here(bed: Bed, tmp_path: Path) -> None:
-    site = Site(bed).write(engine="emulator")
+    site = Site(bed).with_emulator()
     done = site.up(bootstrap=True)
     assert done.returncode == 0, said(done)[-4000:]
     ledger = Ledger(",".join(f"{host.ip}:{PORT}" for host in bed.hosts), CLUSTER_ID)

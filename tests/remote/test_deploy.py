@@ -1,7 +1,7 @@
 """The whole way on servers: bare hosts, deploy, verify, load, audit, repeat, roll a change, reboot.
 
-With the genuine server as a unit; in the long form (REMOTE_ALL=yes) in Docker too. The tests
-of a runtime run in the order in which they are written: each goes on where the one before ended.
+With the genuine server, as a unit and in Docker. The tests of a runtime run in the order in which
+they are written: each goes on where the one before ended.
 """
 
 from __future__ import annotations
@@ -20,19 +20,17 @@ from loadtests.result import Result, read_result
 from tests.docker.sandbox import has_base
 from tests.remote.bed import make_bed
 from tests.remote.image import Flavour
-from tests.remote.site import IS_LONG, PORT, Site, changes, said
+from tests.remote.site import PORT, Site, changes, said
 
 pytestmark = [
     pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600),
 ]  # fmt: skip
 
 FLAVOURS: dict[str, Flavour] = {"systemd": "bare", "docker": "engine"}
-#: Docker inside takes its time: only in the long form.
-RUNTIMES = sorted(FLAVOURS, reverse=True) if IS_LONG else ["systemd"]
 LOAD_WAIT_S = 60
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
+@pytest.fixture(scope="module", params=FLAVOURS)
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """Three hosts that a deploy has reached for the first time."""
     runtime = request.param

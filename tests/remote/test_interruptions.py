@@ -16,16 +16,14 @@ import pytest
 
 from cluster.inventory import REPOSITORY
 from tests.remote.bed import Bed
-from tests.remote.site import IS_LONG, Site, changes, said
+from tests.remote.site import Site, changes, said
 
-_STEP = re.compile(r"Starting operation: (.*)")
+_STEP = re.compile(r"Starting (?:run once )?operation: (.*)")
 _PYINFRA = str(Path(sys.executable).parent / "pyinfra")
-_STEPS_MAX = 60
-#: The long form interrupts a deploy of bare hosts at every step, by Ctrl-C and by a cut of SSH. The
-#: short one at some steps, each run on the hosts that the one before has left unfinished.
-_STRIDE = 1 if IS_LONG else 6
+#: The operations of a first deploy with a unit and a firewall; a test below counts them.
+STEPS = 22
 
-pytestmark = [pytest.mark.remote, pytest.mark.long, pytest.mark.timeout(2400 if IS_LONG else 600)]
+pytestmark = [pytest.mark.remote, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -73,17 +71,27 @@ def assert_converges(site: Site) -> None:
         assert host.read("find /var/lib/tigerbeetle -name '*.partial' -o -name bootstrapping") == ""
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "ssh-cut"] if IS_LONG else ["ctrl-c"])
-def test_an_interrupted_deploy_converges_when_it_is_repeated(site: Site, how: str) -> None:
+@pytest.mark.parametrize("how", ["ctrl-c", "ssh-cut"])
+def test_a_deploy_that_ends_half_way_is_completed_by_the_next(site: Site, how: str) -> None:
     site.bed.renew()
-    for step in range(0, _STEPS_MAX, _STRIDE):
-        if IS_LONG:
-            site.bed.renew()
-        began = interrupt(site, step, how)
-        if IS_LONG:
-            assert_converges(site)
-        if len(began) <= step:
-            break
-    else:
-        pytest.fail(f"no end within {_STEPS_MAX} steps")
+    interrupt(site, STEPS // 2, how)
     assert_converges(site)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["ctrl-c", "ssh-cut"])
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_deploy_that_ends_at_any_step_is_completed_by_the_next(
+    site: Site, step: int, how: str
+) -> None:
+    site.bed.renew()
+    began = interrupt(site, step, how)
+    assert began[step:], f"ended before its step {step}: {began}"
+    assert_converges(site)
+
+
+@pytest.mark.long
+def test_no_step_of_a_first_deploy_is_left_out(site: Site) -> None:
+    site.bed.renew()
+    began = _STEP.findall(said(site.up(bootstrap=True)))
+    assert len(began) == STEPS, began
