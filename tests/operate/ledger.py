@@ -11,6 +11,7 @@ time of its acknowledgement, is printed only once the server has acknowledged it
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ class Ledger:
 
     addresses: str
     cluster_id: int = 0
+    #: Where another release's client is, which goes before the installed one.
+    pythonpath: str = ""
 
     def write(self, first: int, count: int) -> None:
         """Returns when all are acknowledged."""
@@ -49,7 +52,7 @@ class Ledger:
         """Transfers one after the other for as long as the block runs; each into ``log``."""
         with log.open("wb") as output:
             process = subprocess.Popen(
-                self._command("stream", first), cwd=REPOSITORY, stdout=output,
+                self._command("stream", first), cwd=REPOSITORY, env=self._environ, stdout=output,
                 stderr=subprocess.DEVNULL,
             )  # fmt: skip
             try:
@@ -58,6 +61,10 @@ class Ledger:
             finally:
                 process.kill()
                 process.wait()
+
+    @property
+    def _environ(self) -> dict[str, str]:
+        return dict(os.environ) | ({"PYTHONPATH": self.pythonpath} if self.pythonpath else {})
 
     def _command(self, *words: object) -> list[str]:
         return [
@@ -71,8 +78,9 @@ class Ledger:
 
     def _ask(self, *words: object) -> Any:
         done = subprocess.run(
-            self._command(*words), cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-        )
+            self._command(*words), cwd=REPOSITORY, env=self._environ, capture_output=True,
+            text=True, timeout=60,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr[-1000:]
         return json.loads(done.stdout)
 

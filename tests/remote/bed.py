@@ -1,7 +1,7 @@
-"""The test bed: five servers as containers on a network of their own, removed at the end.
+"""The test bed: servers as containers on a network of their own, removed at the end.
 
-Three hosts for the replicas, a client, and an outsider that must get nowhere; a monitoring host
-where it is asked for. When they start they hold nothing of this project.
+A host for each replica, a client, and an outsider that must get nowhere; a monitoring host where it
+is asked for. When they start they hold nothing of this project.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tests.remote.image import Flavour
 from tests.remote.machine import ADMIN, Machine
 
 #: Name → last number of its address. The control machine, which is this one, has number 1.
-NUMBERS = {"host-0": 10, "host-1": 11, "host-2": 12, "client": 20, "outsider": 30}
+HOSTS = {f"host-{index}": 10 + index for index in range(6)}
+OTHERS = {"client": 20, "outsider": 30}
 MONITOR, MONITOR_NUMBER = "monitor", 40
-HOSTS = ("host-0", "host-1", "host-2")
 
 #: What systemd and a nested engine need. `--privileged` is more, and cannot be had everywhere.
 _FLAGS = (
@@ -78,8 +78,8 @@ class Bed:
 
     @property
     def hosts(self) -> list[Machine]:
-        """The three for the replicas, in order."""
-        return [self.machines[name] for name in HOSTS]
+        """Those for the replicas, in order."""
+        return [machine for name, machine in self.machines.items() if name in HOSTS]
 
     @property
     def client(self) -> Machine:
@@ -116,11 +116,11 @@ class Bed:
         """For ``ssh -F``: every machine by name, trusted by its key alone."""
         return self.directory / "ssh_config"
 
-    def renew(self, names: Sequence[str] = HOSTS) -> None:
-        """Replace machines by new ones of the same address, as bare as on the first day."""
-        for name in names:
-            docker("rm", "--force", "--volumes", self.machines[name].container)
-        self.make(names)
+    def renew(self, *names: str) -> None:
+        """Replace these, or all hosts, by new ones of the same address, bare as on day one."""
+        chosen = names or [host.name for host in self.hosts]
+        docker("rm", "--force", "--volumes", *(self.machines[name].container for name in chosen))
+        self.make(chosen)
 
     def make(self, names: Sequence[str]) -> None:
         """Start machines, and let us in. Raises AssertionError and Expired."""
@@ -161,9 +161,11 @@ class Bed:
 
 
 @contextmanager
-def make_bed(flavour: Flavour, *, with_monitor: bool = False) -> Iterator[Bed]:
-    """Five machines, or six, up. They go at the end, with all that is on them."""
-    numbers = NUMBERS | ({MONITOR: MONITOR_NUMBER} if with_monitor else {})
+def make_bed(flavour: Flavour, *, hosts: int = 3, with_monitor: bool = False) -> Iterator[Bed]:
+    """Hosts, a client and an outsider, up. They go at the end, with all that is on them."""
+    numbers = dict(list(HOSTS.items())[:hosts]) | OTHERS
+    if with_monitor:
+        numbers[MONITOR] = MONITOR_NUMBER
     token = f"ws-bed-{os.getpid()}-{flavour}"
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ws-bed-")))

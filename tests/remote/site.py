@@ -39,6 +39,8 @@ class Site:
     settings: dict[str, Any] = field(default_factory=dict)
     #: Variables of the env file that are not the repository's, without their prefix.
     variables: dict[str, str] = field(default_factory=dict)
+    #: What a person has set in the environment in which the commands are typed.
+    exported: dict[str, str] = field(default_factory=dict)
     name: str = "remote"
 
     @property
@@ -53,9 +55,9 @@ class Site:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The process environment of every command: none of a person's own settings."""
+        """The process environment of every command: no settings but the test's."""
         own = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-        return own | {"INVENTORY": str(self.inventory)}
+        return own | {"INVENTORY": str(self.inventory)} | self.exported
 
     @property
     def deployment(self) -> Deployment:
@@ -104,6 +106,15 @@ class Site:
         """The same, for who wants to interrupt it."""
         data = ["--data", "bootstrap=yes"] if bootstrap else []
         return ["pyinfra", "--yes", *data, str(self.inventory), "deploy.py"]
+
+    def build_image(self) -> None:
+        """Have our image here, to be shipped."""
+        exported = {f"{PREFIX}{key}": value for key, value in self.variables.items()}
+        done = subprocess.run(
+            ["make", "compose-tb-build"], cwd=REPOSITORY, env=self.environ | exported, text=True,
+            capture_output=True, timeout=_TIMEOUT_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, said(done)[-3000:]
 
     def with_emulator(self) -> Site:
         """The emulator instead of TigerBeetle: where no replication is in question."""

@@ -81,7 +81,7 @@ def test_a_renewed_host_has_forgotten_everything_but_its_address(bed: Bed) -> No
     host = bed.hosts[1]
     host.read("echo old >/root/old")
     before = host.read("cat /etc/ssh/ssh_host_ed25519_key.pub")
-    bed.renew([host.name])
+    bed.renew(host.name)
     assert host.inside("cat /root/old").returncode != 0
     assert host.read("cat /etc/ssh/ssh_host_ed25519_key.pub") != before
     assert host.ssh("hostname -I").stdout.split() == [host.ip]

@@ -38,6 +38,8 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         pytest.skip("no genuine base image: .ci/provision-docker base")
     with make_bed(FLAVOURS[runtime]) as bed:
         made = Site(bed, runtime=runtime).write()
+        if runtime == "docker":
+            made.build_image()
         started = time.monotonic()
         done = made.up(bootstrap=True)
         assert done.returncode == 0, said(done)[-4000:]
