@@ -17,11 +17,14 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
-from cluster import control, health, tunnel, waiting
+from cluster import control, fitness, health, tunnel, waiting
 from cluster.control import Control
 from cluster.data_file import DataFileError, Superblock, parse_progress
 from cluster.inventory import Deployment
+from tasks import firewall, image, program, servers
+from tasks import host as machine
 from tasks._host import deployment_here, guarded
+from tasks._servers import observed
 
 #: 1.5 to 1.7 s were measured; without a view change it would wait for ever.
 _RECOVER_TIMEOUT_S = 120
@@ -51,7 +54,15 @@ def start_others() -> None:
 
 @deploy("Check that the data file is lost")
 def check() -> None:
-    """Refuse where one is there that can be read: its replica repairs itself with it."""
+    """Refuse where one is there that can be read: its replica repairs itself with it.
+
+    And a server that is not fit for a replica: it may be a new one, in place of one that is gone.
+    """
+    deployment = deployment_here()
+    if deployment.servers:
+        with guarded():
+            seen = observed(deployment)
+            fitness.check_server(deployment, _index(), seen[_index()])
     if _is_here():
         python.call(name="Look at the data file", function=_check, replica=_control())
 
@@ -63,6 +74,8 @@ def recover() -> None:
         host.noop("another host's replica")
         return
     deployment, replica, index = deployment_here(), _control(), _index()
+    if deployment.servers:
+        _make_ready(deployment)
     data, partial = replica.data_file, f"{replica.data_file}.partial"
     aside = f"{data}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     with guarded():
@@ -93,6 +106,19 @@ def recover() -> None:
         deployment=deployment,
         index=index,
     )
+
+
+def _make_ready(deployment: Deployment) -> None:
+    """Have all that a deploy brings but the data file: the server may be a new, bare one."""
+    machine.prepare()
+    firewall.apply()
+    if deployment.runtime == "docker":
+        servers.describe()
+        image.bring()
+    else:
+        program.ship()
+        servers.describe()
+        _shell("Let systemd know its unit", "systemctl daemon-reload")
 
 
 def _await_others(deployment: Deployment, others: list[int]) -> None:

@@ -155,6 +155,20 @@ def test_a_lost_data_file_is_recovered_from_the_others(site: Site) -> None:
     assert changes(site.up()) == []
 
 
+def test_a_server_that_is_gone_is_replaced_by_a_bare_one(site: Site) -> None:
+    host = site.bed.hosts[2]
+    site.bed.renew(host.name)
+    refused = site.run("make", "up")
+    assert refused.returncode != 0
+    assert "make recover REPLICA=2" in said(refused)
+    done = site.run("make", "recover", "REPLICA=2")
+    assert done.returncode == 0, said(done)[-4000:]
+    assert "replica 2 has caught up" in said(done)
+    assert_healthy(site)
+    assert not site.bed.outsider.reaches(host.ip, PORT)
+    assert changes(site.up()) == []
+
+
 def test_a_backup_is_restored_and_takes_back_what_came_after_it(site: Site, tmp_path: Path) -> None:
     allow_this_machine(site)
     ledger = ledger_of(site)
