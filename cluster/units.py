@@ -92,7 +92,7 @@ def follow(deployment: Deployment, indexes: Sequence[int], lines: int) -> int:
                 *ssh.command(deployment.servers[index]),
                 ssh.line(deployment.servers[index], _follow_script(deployment, index, lines)),
             ],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # open for as long as this program lives
         )
         for index in indexes
     ]
@@ -126,7 +126,10 @@ def _log_command(deployment: Deployment, index: int, *options: str) -> str:
 def _follow_script(deployment: Deployment, index: int, lines: int) -> str:
     count = "--lines" if deployment.runtime == "systemd" else "--tail"
     command = _log_command(deployment, index, "--follow", f"{count}={lines}")
-    return f"{command} 2>&1 | sed -u {_quoted(f's/^/replica-{index} | /')}"
+    shown = f"{command} 2>&1 | sed -u {_quoted(f's/^/replica-{index} | /')}"
+    # A quiet log has nothing to write, and so would never notice that nobody reads it any more:
+    # it ends when our end of its input does.
+    return f"exec 3<&0; {{ cat <&3; kill 0; }} >/dev/null 2>&1 & {shown}"
 
 
 def _lines(deployment: Deployment, index: int, script: str) -> list[str]:
