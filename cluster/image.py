@@ -128,8 +128,21 @@ def check_shippable(cluster: Cluster) -> None:
     if not is_current(cluster):
         raise engine.EngineError(
             f"{name(cluster)}: expected it here, to be shipped, built from what is configured; "
-            'found none, or another. Fix: make compose-tb-build, or image_from="build"'
+            f'found none, or another. Fix: {_build_line(cluster)}, or image_from="build"'
         )
+
+
+def _build_line(cluster: Cluster) -> str:
+    """What builds this cluster's image here, where another one may be configured."""
+    wanted = {
+        "IMAGE": cluster.image, "IMAGE_DIGEST": cluster.image_digest,
+        "CUSTOM_IMAGE": cluster.custom_image, "RELEASE": cluster.release,
+    }  # fmt: skip
+    here = config.read(environ={})
+    other = {k: v for k, v in wanted.items() if v != here[f"{config.PREFIX}{k}"]}
+    return " ".join(
+        [*(f"{config.PREFIX}{k}={v}" for k, v in other.items()), "make compose-tb-build"]
+    )
 
 
 def identity(deployment: Deployment) -> str:
