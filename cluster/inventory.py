@@ -66,6 +66,8 @@ class Deployment(BaseModel):
     settings: Settings | None = None
     #: Where the replicas on servers are watched from, if anywhere.
     monitoring: Host | None = None
+    #: The cluster's addresses are this machine's ends of tunnels: see ``cluster.tunnel``.
+    is_tunnelled: bool = False
 
     @property
     def label(self) -> str:

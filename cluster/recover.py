@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cluster import config, health, inventory, phase, tunnel, waiting
+from cluster import config, health, inventory, phase, waiting
 from cluster.canary import Canary
 from cluster.config import ConfigError
 from cluster.engine import EngineError
@@ -125,7 +125,7 @@ def main() -> int:
     parser.add_argument("--replica", required=True, help="whose data file is lost")
     parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
     options = parser.parse_args()
-    deployment = tunnel.reached_or_exit(options.inventory)
+    deployment = inventory.read_or_exit(options.inventory)
     file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
     try:
         recover(file, deployment, chosen(options.replica, deployment))

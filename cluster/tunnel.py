@@ -30,7 +30,7 @@ def reached(deployment: Deployment) -> Deployment:
     The same one where replicas are on this machine, or it is a listed client. A server that cannot
     be reached gets a port where nobody listens: the others go on. Safe to repeat.
     """
-    if not deployment.servers or not is_needed(deployment):
+    if deployment.is_tunnelled or not deployment.servers or not is_needed(deployment):
         return deployment
     pairs = zip(deployment.servers, deployment.cluster.replicas, strict=True)
     with ThreadPoolExecutor(len(deployment.servers)) as together:
@@ -43,7 +43,7 @@ def reached(deployment: Deployment) -> Deployment:
     cluster = deployment.cluster.model_copy(
         update={"replicas": replicas, "subnet": IPv4Network("127.0.0.0/8")}
     )
-    return deployment.model_copy(update={"cluster": cluster})
+    return deployment.model_copy(update={"cluster": cluster, "is_tunnelled": True})
 
 
 def reached_or_exit(inventory_file: str | None = None) -> Deployment:

@@ -29,7 +29,6 @@ from cluster import (
     inventory,
     program,
     rollout,
-    tunnel,
     upgrade_path,
     waiting,
 )
@@ -257,13 +256,12 @@ def main() -> int:
     deployment = inventory.read_or_exit(named)
     begun = time.monotonic()
     try:
-        reached = tunnel.reached(deployment)
-        offer = check(reached, options.to)
+        offer = check(deployment, options.to)
         _confirm(deployment, options.to)
     except (UpgradeError, BinaryError, EngineError, ConfigError, Refused, SshError) as error:
         config.fail(error)
     try:
-        upgrade(named, reached, options.to)
+        upgrade(named, deployment, options.to)
     except (UpgradeError, Unhealthy, EngineError, SshError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

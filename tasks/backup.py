@@ -16,7 +16,7 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
-from cluster import backup_set, control, health, packing, planned_stop, tunnel
+from cluster import backup_set, control, health, packing, planned_stop
 from cluster.inventory import Deployment
 from tasks._host import deployment_here, guarded
 
@@ -158,7 +158,7 @@ def _note_stop(deployment: Deployment, directory: Path) -> None:
 
 def _await_commit(deployment: Deployment, directory: Path) -> None:
     with guarded():
-        health.wait(tunnel.reached(deployment), on_progress=lambda seen: logger.info(f"    {seen}"))
+        health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
     (directory / backup_set.COMMITTED).write_text(str(time.time()))
     planned_stop.announce_of(deployment, is_planned=False)
 

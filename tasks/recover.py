@@ -17,7 +17,7 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
-from cluster import control, fitness, health, tunnel, waiting
+from cluster import control, fitness, health, waiting
 from cluster.control import Control
 from cluster.data_file import DataFileError, Superblock, parse_progress
 from cluster.inventory import Deployment
@@ -122,9 +122,6 @@ def _make_ready(deployment: Deployment) -> None:
 
 
 def _await_others(deployment: Deployment, others: list[int]) -> None:
-    with guarded():
-        deployment = tunnel.reached(deployment)
-
     def observe() -> tuple[bool, str]:
         found = [r for r in health.of_replicas(deployment) if r.replica.index in others]
         return all(r.is_normal for r in found), ", ".join(map(str, found))
@@ -166,8 +163,6 @@ def _check(replica: Control) -> None:
 
 def _catch_up(deployment: Deployment, index: int) -> None:
     """It is normal, its state is copied, and the cluster commits with it."""
-    with guarded():
-        deployment = tunnel.reached(deployment)
     begun = time.monotonic()
     settled_at: float | None = None
 

@@ -174,6 +174,22 @@ def test_the_inventory_decides_over_tunnels(tmp_path: Path, reach: str, expected
     assert tunnel.is_needed(made.model_copy(update={"settings": changed})) is expected
 
 
+def test_what_is_reached_through_tunnels_is_not_tunnelled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = deployment(tmp_path)
+    assert made.settings
+    made = made.model_copy(
+        update={"settings": made.settings.model_copy(update={"reach": "tunnel"})}
+    )
+    ports = iter(range(40_001, 40_007))
+    monkeypatch.setattr(tunnel, "_port_to", lambda *_: next(ports))
+    once = tunnel.reached(made)
+    expected = {f"127.0.0.1:{port}" for port in (40_001, 40_002, 40_003)}
+    assert set(once.cluster.addresses.split(",")) == expected
+    assert tunnel.reached(once) == once
+
+
 @pytest.mark.parametrize("runtime", ["systemd", "docker"])
 def test_every_runtime_of_servers_can_be_controlled(tmp_path: Path, runtime: Runtime) -> None:
     replica = control.of(deployment(tmp_path, runtime), 1)
