@@ -7,7 +7,18 @@ its work is already done.
 
 from pyinfra import host
 
-from tasks import compose, data_file, docker, firewall, image, preflight, program, replica, servers
+from tasks import (
+    compose,
+    data_file,
+    docker,
+    exporter,
+    firewall,
+    image,
+    preflight,
+    program,
+    replica,
+    servers,
+)
 from tasks import host as machine
 
 if host.data.runtime == "process":
@@ -35,9 +46,11 @@ if host.data.runtime == "systemd":
     preflight.check_servers()
     program.check()
     firewall.check()
+    exporter.check()
 
     machine.prepare()
     firewall.apply()
+    exporter.run()
     program.ship()
     servers.describe()
     data_file.format_once_on_servers()
@@ -48,9 +61,11 @@ if host.data.runtime == "docker":
     preflight.check_servers()
     image.check_on_servers()
     firewall.check()
+    exporter.check()
 
     machine.prepare()
     firewall.apply()
+    exporter.run()
     servers.describe()
     image.bring()
     data_file.format_once_on_servers()

@@ -17,6 +17,9 @@ from cluster.servers import Settings, monitoring_address
 #: The table's name, in the family ``inet``: IPv6 is closed too, as no replica listens there.
 TABLE = "tigerbeetle"
 
+#: The node exporter's usual port.
+EXPORTER_PORT = 9100
+
 _TEMPLATES = Path(__file__).parent.parent / "files" / "firewall"
 _EVERYBODY = IPv4Network("0.0.0.0/0")
 
@@ -40,13 +43,16 @@ def check(cluster: Cluster, clients: Sequence[IPv4Network], ssh_port: int) -> No
         )
 
 
-def rules(cluster: Cluster, replica: Replica, clients: Sequence[IPv4Network]) -> str:
+def rules(
+    cluster: Cluster, replica: Replica, clients: Sequence[IPv4Network], exporter: str = ""
+) -> str:
     """The table for the server that holds ``replica``: what ``nft -f`` loads in one transaction.
 
-    In a rehearsal one server may hold several replicas: all their ports are in the table.
+    ``exporter``: the address that may read the node exporter, if there is one. In a rehearsal one
+    server may hold several replicas: all their ports are in the table.
     """
     ports = {r.port for r in cluster.replicas if r.ip == replica.ip}
-    return _render(cluster, clients, what="replica", protocol="tcp", ports=ports)
+    return _render(cluster, clients, what="replica", protocol="tcp", ports=ports, exporter=exporter)
 
 
 def monitoring_rules(cluster: Cluster, clients: Sequence[IPv4Network]) -> str:
@@ -64,7 +70,13 @@ def admitted(cluster: Cluster, settings: Settings) -> list[IPv4Network]:
 
 
 def _render(
-    cluster: Cluster, clients: Sequence[IPv4Network], *, what: str, protocol: str, ports: set[int]
+    cluster: Cluster,
+    clients: Sequence[IPv4Network],
+    *,
+    what: str,
+    protocol: str,
+    ports: set[int],
+    exporter: str = "",
 ) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -79,4 +91,6 @@ def _render(
         ports=sorted(ports),
         replicas=sorted({r.ip for r in cluster.replicas}),
         clients=clients,
+        exporter=exporter,
+        exporter_port=EXPORTER_PORT,
     )

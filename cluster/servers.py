@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,6 +51,12 @@ class Settings(BaseModel):
     )
     monitoring_bind: IPv4Address = Field(
         IPv4Address("127.0.0.1"), description="one address of the monitoring host, not 0.0.0.0"
+    )
+    alertmanagers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:\d{1,5}$")], ...] = Field(
+        (), description="HOST:PORT of your Alertmanagers, such as 10.0.0.30:9093"
+    )
+    node_exporter: bool = Field(
+        False, description="True to watch the servers' disks and clocks too, or False"
     )
     check_clock: bool = Field(True, description="True, or False where no time service can run")
     development: bool = Field(False, description="False, or True for a rehearsal")
@@ -177,6 +183,13 @@ def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings)
             expected=str(Settings.model_fields["monitoring_bind"].description),
             found=settings.monitoring_bind,
             fix="name the one address that Prometheus is to be reached at: it asks no password",
+        )
+    if not settings.monitoring_host and settings.node_exporter:
+        raise ConfigError(
+            "node_exporter",
+            expected="a monitoring_host that reads it",
+            found="none",
+            fix="name one, or leave node_exporter out",
         )
     if not settings.monitoring_host:
         return

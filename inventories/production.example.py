@@ -39,6 +39,11 @@ hosts = on_servers(
     # Where Prometheus listens there: on loopback, to be reached through SSH, or at one address of
     # the host. It asks nobody for a password.
     # monitoring_bind="127.0.0.1",
+    # Who is told of an alert: your Alertmanagers. Without one, Prometheus' page shows it.
+    # alertmanagers=("10.0.0.30:9093",),
+    # Debian's node exporter on each server, which that host reads: for the alerts on full disks and
+    # wrong clocks. Installed where it is missing, which needs a package index.
+    # node_exporter=True,
     # How this machine reaches the ports, for status, verify and load: "direct" as a listed client,
     # "tunnel" through SSH, "auto" direct if one of this machine's addresses is a client's.
     reach="auto",

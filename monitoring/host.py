@@ -26,6 +26,7 @@ import prometheus_client
 from cluster import inventory, pyz, servers
 from cluster.config import ConfigError, fail
 from cluster.description import SETTINGS_VARIABLE, fingerprint
+from cluster.firewall import EXPORTER_PORT
 from cluster.fitness import PYTHON_MIN, SYSTEMD_MIN
 from cluster.inventory import REPOSITORY, Deployment
 from cluster.layout import ETC, PROGRAMS
@@ -42,13 +43,13 @@ STATE_DIRECTORY = "tigerbeetle-prometheus"
 PACKAGES = ("prometheus", "prometheus-blackbox-exporter")
 UNITS = ("collector", "prometheus", "blackbox")
 
-#: What each program may take.
-_MEMORY_MAX = {"collector": "256M", "prometheus": "1G", "blackbox": "256M"}
+#: What a program may take that needs more than the others.
+_MEMORY_MAX = {"prometheus": "1G"}
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The monitoring host as it says itself: ``files/monitoring/observe.sh``, read."""
+    """A host as it says itself: ``files/monitoring/observe.sh``, read."""
 
     systemd: str = ""
     python: str = ""
@@ -149,7 +150,17 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
     }
     for unit in places.keys() - (seen.running or {}).keys():
         for protocol, ip, number in places[unit]:
-            _check_free(seen, protocol, ip, number)
+            check_free("monitoring host", seen, protocol, ip, number)
+
+
+def check_free(what: str, seen: Observation, protocol: str, ip: IPv4Address, port: int) -> None:
+    """Nobody listens where a program is to listen. Raises NotReady."""
+    for place in (f"{ip}:{port}", f"0.0.0.0:{port}", f"*:{port}", f"[::]:{port}"):
+        if (protocol, place) in seen.listening:
+            raise NotReady(
+                f"{what}: expected {protocol} {ip}:{port} to be free, found somebody listening at "
+                f"{place}. Fix: stop it, or give the monitoring another port"
+            )
 
 
 def missing(seen: Observation) -> list[str]:
@@ -163,6 +174,9 @@ def configuration(deployment: Deployment, listen: Ports) -> dict[str, str]:
         "collector": f"{_LOOPBACK}:{listen.collector}",
         "blackbox": f"{_LOOPBACK}:{listen.blackbox}",
     }
+    if deployment.settings and deployment.settings.node_exporter:
+        servers_ = sorted({r.ip for r in deployment.cluster.replicas})
+        addresses["host"] = ",".join(f"{ip}:{EXPORTER_PORT}" for ip in servers_)
     ips = {r.index: str(r.ip) for r in deployment.cluster.replicas}
     values = stack.prometheus_values(deployment, addresses, ips)
     return {
@@ -198,7 +212,7 @@ def units(deployment: Deployment, listen: Ports) -> dict[str, str]:
         "prometheus": json.dumps({k: v for k, v in read.items() if k != "blackbox.yml"}),
         "blackbox": read["blackbox.yml"],
     }
-    return {name: _unit(deployment, name, commands[name], reads[name]) for name in UNITS}
+    return {name: unit_file(deployment, name, commands[name], reads=reads[name]) for name in UNITS}
 
 
 def stale(seen: Observation, written: Mapping[str, str]) -> list[str]:
@@ -259,14 +273,23 @@ def _bind(deployment: Deployment) -> IPv4Address:
     return deployment.settings.monitoring_bind
 
 
-def _unit(deployment: Deployment, name: str, command: Sequence[str], reads: str) -> str:
+def unit_file(
+    deployment: Deployment,
+    name: str,
+    command: Sequence[str],
+    *,
+    reads: str = "",
+    measures_the_host: bool = False,
+) -> str:
+    """The unit that runs ``command``, hardened; it changes when what the program reads does."""
     source = (FILES / "program.service.j2").read_text()
     values = {
         "label": deployment.label,
         "name": name,
         "command": shlex.join(command).replace("%", "%%"),
         "state_directory": STATE_DIRECTORY if name == "prometheus" else "",
-        "memory_max": _MEMORY_MAX[name],
+        "memory_max": _MEMORY_MAX.get(name, "256M"),
+        "measures_the_host": measures_the_host,
         "settings_variable": SETTINGS_VARIABLE,
     }
     made_of = json.dumps([source, values, reads], sort_keys=True)
@@ -279,16 +302,6 @@ def _rendered(source: str, values: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
     return environment.from_string(source).render(values)
-
-
-def _check_free(seen: Observation, protocol: str, ip: IPv4Address, port: int) -> None:
-    for place in (f"{ip}:{port}", f"0.0.0.0:{port}", f"*:{port}", f"[::]:{port}"):
-        if (protocol, place) in seen.listening:
-            _refuse(
-                f"{protocol} {ip}:{port} to be free", f"somebody listening at {place}",
-                f"stop it, or choose other ports with {stack.PORTS_VARIABLE}"
-                if protocol == "tcp" else "stop it, or choose another port for StatsD",
-            )  # fmt: skip
 
 
 def _version(text: str) -> tuple[int, int]:

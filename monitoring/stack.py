@@ -113,7 +113,8 @@ def prometheus_values(
 ) -> dict[str, Any]:
     """What ``prometheus.yml.j2`` and ``rules/expected.yml.j2`` are filled with.
 
-    ``addresses``: scrape address of the collector and of each exporter that is there.
+    ``addresses``: scrape address of the collector and of each exporter that is there; of hosts
+    also several, with commas.
     ``replica_ips``: where the port of each replica is probed.
     """
     return {
@@ -125,6 +126,7 @@ def prometheus_values(
         "rules": {"process": str(FILES / "rules"), "compose": "/etc/prometheus"}.get(
             deployment.runtime, "rules"
         ),
+        "alertmanagers": deployment.settings.alertmanagers if deployment.settings else (),
         "replicas": [
             {"index": r.index, "address": f"{replica_ips[r.index]}:{r.port}"}
             for r in deployment.cluster.replicas

@@ -22,7 +22,7 @@ from cluster import firewall
 from cluster.firewall import TABLE
 from cluster.inventory import REPOSITORY
 from cluster.model import Cluster
-from cluster.servers import Settings
+from cluster.servers import Settings, monitoring_address
 from tasks._host import deployment_here, guarded
 
 RULES = "/etc/tigerbeetle/firewall.nft"
@@ -104,7 +104,8 @@ def _wanted() -> str:
     if host.data.get("replica") is None:
         return firewall.monitoring_rules(cluster, settings.clients)
     replica = cluster.replicas[int(host.data.replica)]
-    return firewall.rules(cluster, replica, firewall.admitted(cluster, settings))
+    exporter = str(monitoring_address(cluster)[0]) if settings.node_exporter else ""
+    return firewall.rules(cluster, replica, firewall.admitted(cluster, settings), exporter)
 
 
 def _described() -> tuple[Cluster, Settings]:

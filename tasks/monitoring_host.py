@@ -25,7 +25,7 @@ from tasks._host import deployment_here, guarded
 READY_TIMEOUT_S = 120
 _INSTALL_TIMEOUT_S = 600
 _COMMAND_TIMEOUT_S = 30
-_UNITS = "/etc/systemd/system"
+UNITS = "/etc/systemd/system"
 
 
 class HostObservation(FactBase[Observation]):
@@ -49,20 +49,16 @@ def check() -> None:
             f"{host.name}: expected the monitoring host, found a replica's. Fix: make monitor-up"
         )
     with guarded():
-        monitoring_host.check(deployment, _observed(), stack.ports())
+        monitoring_host.check(deployment, observed(), stack.ports())
     firewall.check()
 
 
 @deploy("Install Prometheus")
 def install() -> None:
     """Debian's packages, none of which starts anything by itself; and our collector."""
-    if missing := monitoring_host.missing(_observed()):
+    if missing := monitoring_host.missing(observed()):
         for package in missing:
-            files.link(
-                name=f"Keep {package} from starting by itself, on every address",
-                path=f"{_UNITS}/{package}.service",
-                target="/dev/null",
-            )
+            masked(package)
         apt.packages(
             name=f"Install {' '.join(missing)}",
             packages=missing,
@@ -90,8 +86,8 @@ def describe() -> None:
     for path in (DIRECTORY, f"{DIRECTORY}/rules"):
         files.directory(name=f"Have {path}", path=path, mode="755")
     _write({f"{DIRECTORY}/{name}": text for name, text in read.items()})
-    _write({f"{_UNITS}/{monitoring_host.unit(name)}": text for name, text in units.items()})
-    if _observed().has_grafana:
+    _write({f"{UNITS}/{monitoring_host.unit(name)}": text for name, text in units.items()})
+    if observed().has_grafana:
         _write(monitoring_host.grafana(deployment, listen))
 
 
@@ -101,18 +97,12 @@ def run() -> None:
     deployment = deployment_here()
     with guarded():
         listen = stack.ports()
-    stale = monitoring_host.stale(_observed(), monitoring_host.units(deployment, listen))
+    stale = monitoring_host.stale(observed(), monitoring_host.units(deployment, listen))
     if not stale:
         host.noop("monitoring: all runs, as described")
         return
     for name in stale:
-        unit = monitoring_host.unit(name)
-        # Whoever wrote the unit may have been interrupted before systemd was told.
-        server.shell(
-            name=f"Start the {name}",
-            commands=["systemctl daemon-reload", f"systemctl enable {unit}",
-                      f"systemctl restart {unit}"],
-        )  # fmt: skip
+        restart(name)
     python.call(
         name="See that Prometheus is ready",
         function=_await_ready,
@@ -133,18 +123,39 @@ def start() -> None:
 @deploy("Stop the monitoring host's programs")
 def stop() -> None:
     """Stop them, also after a boot; what Prometheus has stored stays, and so does the firewall."""
-    for name in _observed().running or {}:
+    for name in observed().running or {}:
         server.shell(
             name=f"Stop the {name}",
             commands=[f"systemctl disable --now {monitoring_host.unit(name)}"],
         )
 
 
-def _observed() -> Observation:
+def masked(package: str) -> None:
+    """A package that is installed next starts nothing."""
+    files.link(
+        name=f"Keep {package} from starting by itself, on every address",
+        path=f"{UNITS}/{package}.service",
+        target="/dev/null",
+    )
+
+
+def restart(name: str) -> None:
+    """Start a unit as it is written, now and at every boot."""
+    unit = monitoring_host.unit(name)
+    # Whoever wrote the unit may have been interrupted before systemd was told.
+    server.shell(
+        name=f"Start the {name}",
+        commands=["systemctl daemon-reload", f"systemctl enable {unit}",
+                  f"systemctl restart {unit}"],
+    )  # fmt: skip
+
+
+def observed() -> Observation:
+    """The host as it was before any change. Raises DeployError when it says nothing."""
     seen: Observation | None = host.get_fact(HostObservation)
     if seen is None:
         raise DeployError(
-            "monitoring host: expected it to describe itself, found nothing. "
+            f"{host.name}: expected it to describe itself, found nothing. "
             "Fix: see what it said above; root, or sudo without a password, is needed"
         )
     return seen

@@ -21,7 +21,7 @@ from cluster import control, fitness, health, waiting
 from cluster.control import Control
 from cluster.data_file import DataFileError, Superblock, parse_progress
 from cluster.inventory import Deployment
-from tasks import firewall, image, program, servers
+from tasks import exporter, firewall, image, program, servers
 from tasks import host as machine
 from tasks._host import deployment_here, guarded
 from tasks._servers import observed
@@ -63,6 +63,7 @@ def check() -> None:
         with guarded():
             seen = observed(deployment)
             fitness.check_server(deployment, _index(), seen[_index()])
+        exporter.check()
     if _is_here():
         python.call(name="Look at the data file", function=_check, replica=_control())
 
@@ -112,6 +113,7 @@ def _make_ready(deployment: Deployment) -> None:
     """Have all that a deploy brings but the data file: the server may be a new, bare one."""
     machine.prepare()
     firewall.apply()
+    exporter.run()
     if deployment.runtime == "docker":
         servers.describe()
         image.bring()

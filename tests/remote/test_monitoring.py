@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from cluster.firewall import EXPORTER_PORT
 from cluster.waiting import wait_until
+from monitoring import exporter
 from monitoring import host as monitoring_host
 from tests.remote.bed import Bed, make_bed
 from tests.remote.machine import Machine
@@ -52,6 +54,19 @@ SETTINGS = {
     "AmbientCapabilities": "",
 }
 
+#: A small file system that a test fills.
+DISK = "/srv/small"
+
+RECEIVER = """
+import http.server
+class Print(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.path, self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("0.0.0.0", 9093), Print).serve_forever()
+"""
+
 SEND = "bash -c \"printf '%s' '{line}' >/dev/udp/{ip}/{port}\""
 
 
@@ -60,7 +75,13 @@ def site() -> Iterator[Site]:
     """Three genuine replicas that send their metrics to a fourth host, on which nothing is yet."""
     with make_bed("bare", with_monitor=True) as bed:
         made = Site(bed, variables={"STATSD": f"{bed.monitor.ip}:{STATSD_PORT}"})
-        made.write(monitoring_host=bed.monitor.ip)
+        # In place of an Alertmanager, something that writes down what it is told.
+        bed.client.read(f"systemd-run --quiet --unit=alertmanager python3 -uc '{RECEIVER}'")
+        made.write(
+            monitoring_host=bed.monitor.ip,
+            node_exporter=True,
+            alertmanagers=[f"{bed.client.ip}:9093"],
+        )
         done = made.up(bootstrap=True)
         assert done.returncode == 0, said(done)[-4000:]
         yield made
@@ -96,6 +117,13 @@ def firing(bed: Bed) -> set[tuple[str, str]]:
     """(alert, replica) of the replicas' own alerts that fire now."""
     found = query(bed, 'ALERTS{alertstate="firing", replica!=""}')
     return {(one["metric"]["alertname"], one["metric"]["replica"]) for one in found}
+
+
+def full_disks(bed: Bed) -> set[tuple[str, str]]:
+    """(server, mount point) of the alerts on full disks that fire now, on the tests' own disk."""
+    alert = 'ALERTS{alertstate="firing", alertname="TigerBeetleDiskNearlyFull"}'
+    found = [one["metric"] for one in query(bed, alert)]
+    return {(m["instance"], m["mountpoint"]) for m in found if m["mountpoint"] == DISK}
 
 
 def until(condition: Callable[[], object], expected: object, timeout_s: float) -> float:
@@ -180,6 +208,38 @@ def test_the_replicas_let_the_monitoring_host_in_and_still_no_outsider(watched: 
         assert not watched.bed.outsider.reaches(host.ip, PORT)
 
 
+def test_the_monitoring_host_alone_reads_the_servers_node_exporter(watched: Site) -> None:
+    bed = watched.bed
+    for host in bed.hosts:
+        reaching = {m.name for m in bed.machines.values() if m.reaches(host.ip, EXPORTER_PORT)}
+        assert reaching == {"monitor", host.name}
+
+
+def test_the_servers_disks_and_clocks_are_seen(watched: Site) -> None:
+    bed = watched.bed
+    instances = {f"{host.ip}:{EXPORTER_PORT}" for host in bed.hosts}
+
+    def seen(metric: str) -> set[str]:
+        return {one["metric"]["instance"] for one in query(bed, metric)}
+
+    for metric in ("node_filesystem_avail_bytes", "node_timex_sync_status"):
+        until(lambda metric=metric: seen(metric), instances, 30)  # type: ignore[misc]
+
+
+def test_a_server_s_full_disk_fires_its_alert_which_ends_when_there_is_room(watched: Site) -> None:
+    bed, host = watched.bed, watched.bed.hosts[0]
+    # On a server systemd shares what is mounted below /; in a container it leaves that alone.
+    host.read(f"mount --make-rshared /; systemctl restart {monitoring_host.unit(exporter.UNIT)}")
+    # Mounted after the exporter was started, and seen by it all the same.
+    host.read(f"mkdir -p {DISK}; mount -t tmpfs -o size=64m small {DISK}")
+    host.read(f"head -c 60M /dev/zero >{DISK}/ballast")
+    fired = until(lambda: full_disks(bed), {(f"{host.ip}:{EXPORTER_PORT}", DISK)}, FIRES_S)
+    host.read(f"rm {DISK}/ballast")
+    ended = until(lambda: full_disks(bed), set(), ENDS_S)
+    host.read(f"umount {DISK}")
+    print(f"disk: TigerBeetleDiskNearlyFull after {fired:.0f} s, ended after {ended:.0f} s")
+
+
 @pytest.mark.parametrize(("sender", "is_heard"), [("outsider", False), ("client", True)])
 def test_an_outsider_can_silence_no_alarm_and_a_client_can(
     watched: Site, sender: str, is_heard: bool
@@ -213,6 +273,22 @@ def test_each_unit_is_confined(watched: Site, unit: str) -> None:
     assert float(score.split(": ")[1].split()[0]) < 2.5, score
 
 
+def test_the_node_exporter_is_confined_but_for_what_it_measures(watched: Site) -> None:
+    seen = {"ProtectHome": "read-only", "PrivateDevices": "no", "ProtectClock": "no"}
+    unit = monitoring_host.unit(exporter.UNIT)
+    for host in watched.bed.hosts:
+        shown = host.read(f"systemctl show --property={','.join(SETTINGS)} {unit}")
+        assert dict(line.split("=", 1) for line in shown.splitlines()) == SETTINGS | seen
+        assert host.inside(f"systemctl is-enabled {exporter.PACKAGE}").stdout.strip() == "masked"
+    print(watched.bed.hosts[0].read(f"systemd-analyze security --no-pager {unit} | tail -1"))
+
+
+def test_a_second_deploy_of_the_servers_changes_nothing(watched: Site) -> None:
+    done = watched.up()
+    assert done.returncode == 0, said(done)[-4000:]
+    assert changes(done) == []
+
+
 def test_the_packages_own_services_were_never_started(watched: Site) -> None:
     host = watched.bed.monitor
     for package in monitoring_host.PACKAGES:
@@ -235,6 +311,28 @@ def test_its_status_is_read_from_here_through_ssh(watched: Site) -> None:
     assert done.returncode == 0
 
 
+def test_a_planned_stop_is_announced_from_a_machine_that_the_firewall_keeps_out(
+    watched: Site,
+) -> None:
+    def planned() -> set[str]:
+        return set(values(watched.bed, "tb:replica:planned_stop"))
+
+    listed = {"clients": [f"{watched.bed.client.ip}/32"]}
+    with_us = dict(watched.settings)
+    watched.write(**listed)
+    try:
+        assert watched.run("make", "monitor-up").returncode == 0
+        done = watched.run("make", "planned-stop", "REPLICA=1")
+        assert done.returncode == 0, said(done)
+        until(planned, {"1"}, 30)
+        assert watched.run("make", "planned-stop", "REPLICA=1", "END=yes").returncode == 0
+        until(planned, set(), 30)
+    finally:
+        watched.settings = with_us
+        watched.write()
+    assert watched.run("make", "monitor-up").returncode == 0
+
+
 def test_a_replica_that_is_stuck_fires_its_alert_which_ends_after_it_goes_on(watched: Site) -> None:
     bed = watched.bed
     bed.hosts[1].read("pkill -STOP -x tigerbeetle")
@@ -253,8 +351,11 @@ def test_a_replica_that_is_killed_fires_its_alert_which_ends_after_it_is_back(
     host = bed.hosts[2]
     host.read(f"systemctl kill --signal=KILL {unit}; systemctl stop {unit}")
     fired = until(lambda: firing(bed), {("TigerBeetleReplicaDown", "2")}, FIRES_S)
+    told = bed.client.read("journalctl --quiet --output=cat --unit=alertmanager")
+    assert "/api/v2/alerts" in told
+    assert "Replica 2 does not listen" in told
     done = watched.run("make", "monitor-status")
-    assert done.returncode == 1
+    assert done.returncode != 0
     assert "TigerBeetleReplicaDown: Replica 2 does not listen" in done.stdout
     host.read(f"systemctl start {unit}")
     ended = until(lambda: firing(bed), set(), ENDS_S)

@@ -9,7 +9,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import config, firewall
@@ -100,6 +100,19 @@ def test_replicas_let_the_monitoring_host_probe_them_and_only_where_there_is_one
     assert firewall.admitted(watched(), monitored) == [NETWORK, IPv4Network("10.0.7.5/32")]
 
 
+def test_the_node_exporter_is_read_by_the_monitoring_host_alone() -> None:
+    made = watched()
+    rules = firewall.rules(made, made.replicas[0], [NETWORK], "10.0.7.5")
+    about = [line.strip() for line in rules.splitlines() if "9100" in line]
+    assert about == ["tcp dport 9100 ip saddr 10.0.7.5 accept", "tcp dport 9100 iif != lo drop"]
+    assert rules.index("9100") < rules.index("tcp dport != { 3000 }")
+
+
+def test_without_a_node_exporter_its_port_is_somebody_else_s() -> None:
+    made = watched()
+    assert "9100" not in firewall.rules(made, made.replicas[0], [NETWORK])
+
+
 def test_the_token_and_the_cluster_id_are_not_in_the_rules() -> None:
     made = cluster().model_copy(update={"token": "secret-token", "id": 2**99 + 1})
     rules = firewall.rules(made, made.replicas[0], [NETWORK])
@@ -107,6 +120,7 @@ def test_the_token_and_the_cluster_id_are_not_in_the_rules() -> None:
     assert str(2**99 + 1) not in rules
 
 
+@settings(deadline=None)
 @given(st.lists(st.ip_addresses(v=4), max_size=20), st.integers(1, 65535))
 def test_whatever_is_listed_is_let_in_and_nothing_else(ips: list[IPv4Address], port: int) -> None:
     made = cluster(port=port)

@@ -237,6 +237,21 @@ def test_prometheus_is_never_bound_to_every_address(
     assert "monitoring_bind: expected one address of the monitoring host, not 0.0.0.0" in line
 
 
+@pytest.mark.parametrize("address", ["10.0.0.30", "http://10.0.0.30:9093", '"]:1', ""])
+def test_an_alertmanager_without_host_and_port_is_refused(
+    capsys: pytest.CaptureFixture[str], env_file: Path, address: str
+) -> None:
+    line = refusal(capsys, env_file, alertmanagers=[address])
+    assert "alertmanagers: expected HOST:PORT of your Alertmanagers" in line
+
+
+def test_a_node_exporter_that_nobody_would_read_is_refused(
+    capsys: pytest.CaptureFixture[str], env_file: Path
+) -> None:
+    line = refusal(capsys, env_file, node_exporter=True)
+    assert "node_exporter: expected a monitoring_host that reads it, found none" in line
+
+
 def test_a_monitoring_host_of_its_own_is_taken(env_file: Path) -> None:
     env_file.write_text(env_text(changes={"STATSD": "10.1.0.20:8125"}))
     hosts = hosts_of(env_file, ssh_user="admin", ssh_port=2222, monitoring_host="watch")

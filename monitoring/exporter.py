@@ -1,0 +1,46 @@
+"""Debian's node exporter on the replicas' servers: their disks and clocks, for the alerts. Pure.
+
+It listens at the replica's address, and the firewall lets the monitoring host alone read it.
+"""
+
+from __future__ import annotations
+
+from cluster.firewall import EXPORTER_PORT
+from cluster.inventory import Deployment
+from cluster.readiness import NotReady
+from monitoring import host
+from monitoring.host import Observation
+
+PACKAGE = "prometheus-node-exporter"
+UNIT = "node-exporter"
+
+#: What the alerts ask for, and what a person looks at next.
+_COLLECTORS = ("filesystem", "timex", "cpu", "diskstats", "loadavg", "meminfo", "pressure")
+
+
+def is_wanted(deployment: Deployment) -> bool:
+    """The inventory asks for it."""
+    return deployment.settings is not None and deployment.settings.node_exporter
+
+
+def check(deployment: Deployment, index: int, seen: Observation) -> None:
+    """It is there or can be installed, and its port is free or its own. Raises NotReady."""
+    what = f"replica {index}'s server"
+    if not seen.programs & {PACKAGE, "apt-get"}:
+        raise NotReady(
+            f"{what}: expected {PACKAGE} on PATH, or apt-get to install it, found neither. "
+            "Fix: install it, or leave node_exporter out"
+        )
+    if UNIT not in (seen.running or {}):
+        ip = deployment.cluster.replicas[index].ip
+        host.check_free(what, seen, "tcp", ip, EXPORTER_PORT)
+
+
+def unit(deployment: Deployment, index: int) -> str:
+    """Its unit on the server of replica ``index``."""
+    ip = deployment.cluster.replicas[index].ip
+    command = [
+        f"/usr/bin/{PACKAGE}", f"--web.listen-address={ip}:{EXPORTER_PORT}",
+        "--collector.disable-defaults", *(f"--collector.{name}" for name in _COLLECTORS),
+    ]  # fmt: skip
+    return host.unit_file(deployment, UNIT, command, measures_the_host=True)

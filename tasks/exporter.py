@@ -1,0 +1,49 @@
+"""The node exporter of a replica's server, where the inventory has ``node_exporter=True``."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from pyinfra import host
+from pyinfra.api import deploy
+from pyinfra.operations import apt, files, server
+
+from monitoring import exporter
+from monitoring import host as monitoring_host
+from tasks._host import deployment_here, guarded
+from tasks._servers import replica_index
+from tasks.monitoring_host import UNITS, masked, observed, restart
+
+
+@deploy("Check what the node exporter needs")
+def check() -> None:
+    """Its port and its package, where it is asked for. No impact."""
+    deployment = deployment_here()
+    if exporter.is_wanted(deployment):
+        with guarded():
+            exporter.check(deployment, replica_index(), observed())
+
+
+@deploy("Run the node exporter")
+def run() -> None:
+    """Install and start it where it is asked for; stop it where it no longer is."""
+    deployment, seen = deployment_here(), observed()
+    unit = monitoring_host.unit(exporter.UNIT)
+    if not exporter.is_wanted(deployment):
+        if exporter.UNIT in (seen.running or {}):
+            server.shell(name="Stop it", commands=[f"systemctl disable --now {unit}"])
+        return
+    if exporter.PACKAGE not in seen.programs:
+        masked(exporter.PACKAGE)
+        apt.packages(
+            name=f"Install {exporter.PACKAGE}",
+            packages=[exporter.PACKAGE],
+            update=True,
+            no_recommends=True,
+        )
+    text = exporter.unit(deployment, replica_index())
+    files.put(name="Write its unit", src=StringIO(text), dest=f"{UNITS}/{unit}", mode="644")
+    if monitoring_host.stale(seen, {exporter.UNIT: text}):
+        restart(exporter.UNIT)
+    else:
+        host.noop("node exporter: it runs, as described")
