@@ -42,7 +42,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     try:
         yield releases
     finally:
-        docker("rmi", "--force", *(f"{name}:{r}" for name in (BASE, CUSTOM) for r in releases))
+        made = (f"{name}:{tag}" for name in (BASE, CUSTOM) for tag in (*releases, "latest"))
+        docker("rmi", "--force", *made)
 
 
 @pytest.fixture
