@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cluster import data_file
+from cluster import data_file, script
 from cluster.data_file import DataFileError, Identity
 
 SCRIPT = Path(__file__).parent.parent / "files" / "tigerbeetle" / "observe.sh"
@@ -69,44 +69,36 @@ class Observation:
 
 def command(unit: str, directory: str, port: int, peers: Sequence[str]) -> str:
     """The shell line that makes a server print its observation."""
-    arguments = " ".join([unit, directory, str(port), *peers])
-    return f"sh -s -- {arguments} <<'END_OF_SCRIPT'\n{SCRIPT.read_text()}\nEND_OF_SCRIPT"
+    return script.command(SCRIPT, unit, directory, str(port), *peers)
 
 
 def parse(lines: Sequence[str], now: float) -> Observation:
     """What the script printed; ``now`` is this machine's time when its last line came."""
-    said: dict[str, list[list[str]]] = {}
-    for line in lines:
-        key, *values = line.split()
-        said.setdefault(key, []).append(values)
-
-    def one(key: str) -> str:
-        return " ".join(said.get(key, [[]])[0])
-
+    said = script.Printed(lines)
     return Observation(
-        kernel=one("kernel"),
-        machine=one("machine"),
-        io_uring_disabled=one("io_uring_disabled"),
-        memory_bytes=int(one("memory_kib") or 0) * 1024,
-        disk_bytes=int(one("disk_kib") or 0) * 1024,
-        filesystem=one("filesystem"),
-        has_direct_io=one("direct_io") == "yes",
-        systemd=one("systemd"),
-        docker=one("docker"),
-        compose=one("compose"),
-        owner=one("owner"),
-        addresses=frozenset(values[0] for values in said.get("address", [])),
-        python=one("python"),
-        settings=one("settings"),
-        unit_pid=_pid(one("unit")),
-        container_pid=_pid(one("container")),
-        listening=frozenset(_address(values[0]) for values in said.get("listening", [])),
-        holder=one("holder"),
-        peers={values[0]: _peer(values[1]) for values in said.get("peer", [])},
-        is_bootstrapping=one("bootstrapping") == "yes",
-        data_files=tuple(_data_file(*values) for values in said.get("data_file", [])),
-        is_synchronised=one("clock_synchronised") == "yes",
-        clock_offset_s=float(one("clock") or now) - now,
+        kernel=said.one("kernel"),
+        machine=said.one("machine"),
+        io_uring_disabled=said.one("io_uring_disabled"),
+        memory_bytes=int(said.one("memory_kib") or 0) * 1024,
+        disk_bytes=int(said.one("disk_kib") or 0) * 1024,
+        filesystem=said.one("filesystem"),
+        has_direct_io=said.one("direct_io") == "yes",
+        systemd=said.one("systemd"),
+        docker=said.one("docker"),
+        compose=said.one("compose"),
+        owner=said.one("owner"),
+        addresses=frozenset(values[0] for values in said.each("address")),
+        python=said.one("python"),
+        settings=said.one("settings"),
+        unit_pid=_pid(said.one("unit")),
+        container_pid=_pid(said.one("container")),
+        listening=frozenset(_address(values[0]) for values in said.each("listening")),
+        holder=said.one("holder"),
+        peers={values[0]: _peer(values[1]) for values in said.each("peer")},
+        is_bootstrapping=said.one("bootstrapping") == "yes",
+        data_files=tuple(_data_file(*values) for values in said.each("data_file")),
+        is_synchronised=said.one("clock_synchronised") == "yes",
+        clock_offset_s=float(said.one("clock") or now) - now,
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import jinja2
 import prometheus_client
 
-from cluster import inventory, pyz, servers
+from cluster import inventory, pyz, script, servers
 from cluster.config import ConfigError, fail
 from cluster.description import SETTINGS_VARIABLE, fingerprint
 from cluster.firewall import EXPORTER_PORT
@@ -92,28 +92,21 @@ def address(deployment: Deployment) -> servers.Host:
 
 def command() -> str:
     """The shell line that makes the host print its observation."""
-    return f"sh -s <<'END_OF_SCRIPT'\n{(FILES / 'observe.sh').read_text()}\nEND_OF_SCRIPT"
+    return script.command(FILES / "observe.sh")
 
 
 def parse(lines: Sequence[str]) -> Observation:
     """What the script printed."""
-    said: dict[str, list[list[str]]] = {}
-    for line in lines:
-        key, *values = line.split()
-        said.setdefault(key, []).append(values)
-
-    def one(key: str) -> str:
-        return " ".join(said.get(key, [[]])[0])
-
+    said = script.Printed(lines)
     return Observation(
-        systemd=one("systemd"),
-        python=one("python"),
-        addresses=frozenset(values[0] for values in said.get("address", [])),
-        programs=frozenset(values[0] for values in said.get("program", [])),
-        listening=frozenset((v[0], v[1]) for v in said.get("listening", [])),
-        running={v[0]: " ".join(v[1:]) for v in said.get("running", [])},
-        cluster=one("cluster"),
-        has_grafana=one("grafana") == "yes",
+        systemd=said.one("systemd"),
+        python=said.one("python"),
+        addresses=frozenset(values[0] for values in said.each("address")),
+        programs=frozenset(values[0] for values in said.each("program")),
+        listening=frozenset((v[0], v[1]) for v in said.each("listening")),
+        running={v[0]: " ".join(v[1:]) for v in said.each("running")},
+        cluster=said.one("cluster"),
+        has_grafana=said.one("grafana") == "yes",
     )
 
 
