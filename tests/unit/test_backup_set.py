@@ -186,10 +186,16 @@ def test_equal_readings_before_and_after_prove_equality() -> None:
 
 
 def test_under_load_what_was_read_before_is_the_least() -> None:
-    floor, ceiling = ledgers(debits_posted=5), ledgers(debits_posted=9)
-    assert totals.outside(ledgers(debits_posted=7), floor, ceiling) == []
-    assert totals.outside(ledgers(debits_posted=4), floor, ceiling)
-    assert totals.outside(ledgers(debits_posted=10), floor, ceiling)
+    floor, later = ledgers(debits_posted=5), ledgers(debits_posted=9)
+    assert totals.outside(ledgers(debits_posted=7), floor, later) == []
+    assert totals.outside(ledgers(debits_posted=4), floor, later) == [
+        "ledger 700: expected debits_posted at least 5, found 4"
+    ]
+
+
+def test_what_was_in_flight_at_the_stop_may_be_in_the_backup_alone() -> None:
+    floor, later = ledgers(debits_posted=5), ledgers(debits_posted=9)
+    assert totals.outside(ledgers(debits_posted=10), floor, later) == []
 
 
 def test_a_ledger_that_vanished_or_appeared_is_named() -> None:
