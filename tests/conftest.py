@@ -8,10 +8,15 @@ import signal
 from collections import Counter
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cluster import binary, config
 from tests.docker.sandbox import lacks_engine
 from tests.remote.bed import lacks_bed
+
+# A busy machine is no fault: how long an example takes is not asserted.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,7 +28,7 @@ def sample(seed: int) -> History:
     return honest(seed)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(100, 2**31))
 def test_what_an_honest_ledger_answers_is_passed(seed: int) -> None:
     found = check(honest(seed))
@@ -51,7 +51,7 @@ def test_the_honest_samples_hold_everything_that_is_judged() -> None:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda name: name)
 def test_a_broken_history_is_convicted(mutation: str) -> None:
-    @settings(max_examples=8, deadline=None, database=None)
+    @settings(max_examples=8, database=None)
     @given(seed=SEEDS, place=st.integers(0, 2**31))
     def strike(seed: int, place: int) -> None:
         whole, broken = broken_by(mutation, seed, place)

@@ -9,7 +9,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import config, firewall
@@ -120,7 +120,6 @@ def test_the_token_and_the_cluster_id_are_not_in_the_rules() -> None:
     assert str(2**99 + 1) not in rules
 
 
-@settings(deadline=None)
 @given(st.lists(st.ip_addresses(v=4), max_size=20), st.integers(1, 65535))
 def test_whatever_is_listed_is_let_in_and_nothing_else(ips: list[IPv4Address], port: int) -> None:
     made = cluster(port=port)
