@@ -5,58 +5,25 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster import config, planned_stop, servers, ssh, tunnel
+from cluster import planned_stop
 from cluster.config import ConfigError
 from cluster.inventory import Deployment
 from cluster.readiness import NotReady
-from cluster.servers import Server, Settings
 from cluster.waiting import wait_until
 from monitoring import exporter, host
 from monitoring.host import Observation
-from monitoring.stack import Ports
 from tests.clusters import free_ports
 from tests.monitoring import documents
+from tests.monitoring.samples import BARE, EXPORTING, IP, OF, PORTS, deployment
 from tests.monitoring.test_rules import promtool, run_promtool
-
-IP = "10.1.0.20"
-PORTS = Ports()
-
-
-def deployment(**settings: Any) -> Deployment:
-    """Three replicas on servers, watched by a fourth host."""
-    read = Settings.model_validate(
-        {"env_file": "x", "runtime": "systemd", "monitoring_host": "watch.example.com"} | settings
-    )
-    cluster = config.load(environ={f"{config.PREFIX}STATSD": f"{IP}:8125"})
-    replicas = tuple(
-        r.model_copy(update={"ip": IPv4Address(f"10.1.0.1{r.index}"), "port": 3000})
-        for r in cluster.replicas
-    )
-    server = Server.of({"replica": 0, "ssh_hostname": "a", "ssh_user": "admin", "_sudo": True})
-    return Deployment(
-        name="production", engine=read.engine, runtime="systemd",
-        cluster=cluster.model_copy(update={"replicas": replicas, "id": 0xAB}),
-        state_dir=Path("/nowhere"), servers=(server,), settings=read,
-        monitoring=servers.monitoring_host(read, server),
-    )  # fmt: skip
-
-
-OF = deployment()
-EXPORTING = deployment(node_exporter=True)
-BARE = Observation(
-    systemd="252", python="3.11.2", addresses=frozenset({"127.0.0.1", IP}),
-    programs=frozenset({"apt-get"}), listening=frozenset({("tcp", "0.0.0.0:22")}), running={},
-)  # fmt: skip
 
 
 def test_it_is_reached_as_the_servers_are_under_its_own_name() -> None:
@@ -273,51 +240,6 @@ def test_equal_sources_make_an_equal_collector() -> None:
     assert host.collector() == host.collector()
 
 
-def test_the_servers_disks_and_clocks_are_scraped_where_that_is_asked_for() -> None:
-    def scraped(of: Deployment) -> list[list[str]]:
-        read = documents.parse(host.configuration(of, PORTS)["prometheus.yml"])
-        hosts = (j for j in read["scrape_configs"] if j["job_name"] == "host")
-        return [target["targets"] for job in hosts for target in job["static_configs"]]
-
-    assert scraped(OF) == []
-    assert scraped(EXPORTING) == [["10.1.0.10:9100", "10.1.0.11:9100", "10.1.0.12:9100"]]
-
-
-def test_the_node_exporter_listens_at_its_replica_s_address_alone() -> None:
-    unit = exporter.unit(EXPORTING, 1)
-    assert re.findall(r"--web.listen-address=(\S+)", unit) == ["10.1.0.11:9100"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"programs": frozenset()}, "expected prometheus-node-exporter on PATH, or apt-get"),
-        (
-            {"listening": {("tcp", "*:9100")}},
-            r"expected tcp 10\.1\.0\.11:9100 to be free, found so",
-        ),
-    ],
-)
-def test_a_server_that_cannot_have_a_node_exporter_is_refused(
-    changes: dict[str, Any], expected: str
-) -> None:
-    with pytest.raises(NotReady, match=f"replica 1's server: {expected}.* Fix: "):
-        exporter.check(EXPORTING, 1, dataclasses.replace(BARE, **changes))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"programs": frozenset({exporter.PACKAGE})},
-        {"running": {exporter.UNIT: "x"}, "listening": {("tcp", "10.1.0.11:9100")}},
-        {"listening": {("tcp", "127.0.0.1:9100")}},
-    ],
-)
-def test_a_server_that_can_have_one_is_let_be(changes: dict[str, Any]) -> None:
-    exporter.check(EXPORTING, 1, dataclasses.replace(BARE, **changes))
-
-
 def test_grafana_s_package_is_given_paths_and_addresses_of_its_own_host() -> None:
     given = host.grafana(deployment(monitoring_bind=IP), PORTS)
     (source,) = documents.parse(
@@ -330,40 +252,3 @@ def test_grafana_s_package_is_given_paths_and_addresses_of_its_own_host() -> Non
     directory = provider["options"]["path"]
     boards = {p for p in given if p.startswith(f"{directory}/")}
     assert {Path(p).name for p in boards} == {"cluster.json", "load.json"}
-
-
-@pytest.fixture
-def through_ssh(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What is run over SSH, instead of running it: (host, shell line)."""
-    ran: list[tuple[str, str]] = []
-
-    def run(there: servers.Host, script: str) -> subprocess.CompletedProcess[str]:
-        ran.append((there.hostname, script))
-        return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
-
-    monkeypatch.setattr(ssh, "run", run)
-    return ran
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_from_outside_the_firewall_a_planned_stop_is_said_on_the_host_itself(
-    through_ssh: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tunnel, "is_needed", lambda deployment: True)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(10)
-        statsd = f"127.0.0.1:{receiver.getsockname()[1]}"
-        of = OF.model_copy(update={"cluster": OF.cluster.model_copy(update={"statsd": statsd})})
-        assert planned_stop.announce_of(of, [2], is_planned=True)
-        assert receiver.recv(65535) == planned_stop.lines(0xAB, [2], is_planned=True)
-    assert [there for there, _ in through_ssh] == ["watch.example.com"]
-
-
-def test_a_host_that_cannot_be_reached_fails_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(there: servers.Host, script: str) -> None:
-        raise ssh.SshError("no route")
-
-    monkeypatch.setattr(ssh, "run", refuse)
-    monkeypatch.setattr(tunnel, "is_needed", lambda deployment: True)
-    assert planned_stop.announce_of(OF, is_planned=True) is False

@@ -5,67 +5,52 @@ In the order in which they are written: each test goes on where the one before e
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.parse
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from cluster.firewall import EXPORTER_PORT
-from cluster.waiting import wait_until
 from monitoring import exporter
 from monitoring import host as monitoring_host
-from tests.remote.bed import Bed, make_bed
-from tests.remote.machine import Machine
+from tests.remote.bed import make_bed
 from tests.remote.site import PORT, Site, changes, said
+from tests.remote.watch import (
+    DISK,
+    PROMETHEUS_PORT,
+    RECEIVER,
+    STATSD_PORT,
+    UNITS,
+    firing,
+    full_disks,
+    listeners,
+    lives,
+    query,
+    until,
+    values,
+)
 
 pytestmark = [
     pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600),
 ]  # fmt: skip
 
-STATSD_PORT, PROMETHEUS_PORT = 8125, 9090
-UNITS = [monitoring_host.unit(name) for name in monitoring_host.UNITS]
 #: Longer than docs/monitoring.md says of any alert that is raised here.
 FIRES_S, ENDS_S = 150, 60
 
 #: As `systemctl show` prints them.
 SETTINGS = {
-    "DynamicUser": "yes",
-    "NoNewPrivileges": "yes",
-    "ProtectSystem": "strict",
-    "ProtectHome": "yes",
-    "PrivateTmp": "yes",
-    "PrivateDevices": "yes",
-    "ProtectProc": "invisible",
-    "ProtectKernelTunables": "yes",
-    "ProtectKernelModules": "yes",
-    "ProtectKernelLogs": "yes",
-    "ProtectControlGroups": "yes",
-    "ProtectClock": "yes",
-    "ProtectHostname": "yes",
-    "RestrictNamespaces": "yes",
-    "RestrictRealtime": "yes",
-    "RestrictSUIDSGID": "yes",
-    "LockPersonality": "yes",
-    "MemoryDenyWriteExecute": "yes",
-    "CapabilityBoundingSet": "",
-    "AmbientCapabilities": "",
-}
-
-#: A small file system that a test fills.
-DISK = "/srv/small"
-
-RECEIVER = """
-import http.server
-class Print(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        print(self.path, self.rfile.read(int(self.headers["Content-Length"])).decode())
-        self.send_response(200)
-        self.end_headers()
-http.server.HTTPServer(("0.0.0.0", 9093), Print).serve_forever()
-"""
+    "ProtectSystem": "strict", "ProtectProc": "invisible",
+    "CapabilityBoundingSet": "", "AmbientCapabilities": "",
+}  # fmt: skip
+SETTINGS |= dict.fromkeys(
+    [
+        "DynamicUser", "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices",
+        "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
+        "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictNamespaces",
+        "RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute",
+    ],
+    "yes",
+)  # fmt: skip
 
 SEND = "bash -c \"printf '%s' '{line}' >/dev/udp/{ip}/{port}\""
 
@@ -75,7 +60,6 @@ def site() -> Iterator[Site]:
     """Three genuine replicas that send their metrics to a fourth host, on which nothing is yet."""
     with make_bed("bare", with_monitor=True) as bed:
         made = Site(bed, variables={"STATSD": f"{bed.monitor.ip}:{STATSD_PORT}"})
-        # In place of an Alertmanager, something that writes down what it is told.
         bed.client.read(f"systemd-run --quiet --unit=alertmanager python3 -uc '{RECEIVER}'")
         made.write(
             monitoring_host=bed.monitor.ip,
@@ -95,56 +79,6 @@ def watched(site: Site) -> Site:
     assert done.returncode == 0, said(done)[-4000:]
     print(f"first monitor-up {time.monotonic() - started:.0f} s")
     return site
-
-
-def query(bed: Bed, expression: str) -> list[dict[str, Any]]:
-    """An instant query's vector, asked on the host itself; empty while Prometheus only starts."""
-    text = urllib.parse.urlencode({"query": expression})
-    address = f"http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/query?{text}"
-    done = bed.monitor.inside(f"curl -sf -m 10 '{address}'")
-    found: list[dict[str, Any]] = json.loads(done.stdout)["data"]["result"] if done.stdout else []
-    return found
-
-
-def values(bed: Bed, expression: str) -> dict[str, str]:
-    """Replica → value, of an instant query."""
-    return {
-        one["metric"].get("replica", ""): one["value"][1] for one in query(bed, expression)
-    }  # fmt: skip
-
-
-def firing(bed: Bed) -> set[tuple[str, str]]:
-    """(alert, replica) of the replicas' own alerts that fire now."""
-    found = query(bed, 'ALERTS{alertstate="firing", replica!=""}')
-    return {(one["metric"]["alertname"], one["metric"]["replica"]) for one in found}
-
-
-def full_disks(bed: Bed) -> set[tuple[str, str]]:
-    """(server, mount point) of the alerts on full disks that fire now, on the tests' own disk."""
-    alert = 'ALERTS{alertstate="firing", alertname="TigerBeetleDiskNearlyFull"}'
-    found = [one["metric"] for one in query(bed, alert)]
-    return {(m["instance"], m["mountpoint"]) for m in found if m["mountpoint"] == DISK}
-
-
-def until(condition: Callable[[], object], expected: object, timeout_s: float) -> float:
-    """Wait until the condition is what is expected; for how long (seconds)."""
-    started = time.monotonic()
-    wait_until(
-        lambda: ((seen := condition()) == expected, str(seen)),
-        what=str(expected), timeout_s=timeout_s, interval_s=1,
-    )  # fmt: skip
-    return time.monotonic() - started
-
-
-def lives(host: Machine) -> str:
-    """Each unit's process and when it was started."""
-    return host.read(f"systemctl show --property=MainPID,ExecMainStartTimestamp {' '.join(UNITS)}")
-
-
-def listeners(host: Machine) -> set[str]:
-    """All that listens there, but SSH and Docker's resolver."""
-    found = host.read("ss -Hltun | awk '{ print $1, $5 }'").splitlines()
-    return {line for line in found if not line.endswith(":22") and "127.0.0.11" not in line}
 
 
 def test_a_host_without_the_named_address_is_refused_before_any_change(site: Site) -> None:
