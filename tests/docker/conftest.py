@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from cluster import config
+from cluster.config import PREFIX
 from tests.docker.sandbox import DockerSandbox, best_engine, docker_sandbox, has_base
 
 
@@ -16,6 +18,17 @@ def deployed() -> Iterator[DockerSandbox]:
         done = made.up()
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         yield made
+
+
+@pytest.fixture(scope="session")
+def emulator_image() -> str:
+    """The emulator's own image, built: on a new engine no test before may have done so."""
+    if not has_base("emulator"):
+        pytest.skip("no emulator base image: .ci/provision-docker base")
+    with docker_sandbox() as made:
+        done = made.make("compose-tb-build")
+        assert done.returncode == 0, done.stderr[-2000:]
+        return f"{made.environ[f'{PREFIX}CUSTOM_IMAGE']}:{config.load().release}"
 
 
 @pytest.fixture

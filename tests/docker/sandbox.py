@@ -38,7 +38,6 @@ def docker(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProce
     )
 
 
-@cache
 def pause(name: str) -> None:
     """Freeze a container. On a busy machine runc gives up at first ("unable to freeze")."""
 
@@ -49,6 +48,7 @@ def pause(name: str) -> None:
     wait_until(frozen, what=f"{name} to freeze", timeout_s=30)
 
 
+@cache
 def lacks_engine() -> str | None:
     """Why nothing can run in Docker here; None when it can."""
     try:

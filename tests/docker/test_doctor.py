@@ -79,8 +79,8 @@ def test_a_taken_subnet(sandbox: DockerSandbox) -> None:
     assert name in findings(sandbox)["subnet"]
 
 
-def test_a_taken_container_name(sandbox: DockerSandbox) -> None:
-    made = docker("create", f"--name={sandbox.names[2]}", "tigerbeetle-emulator-custom:latest")
+def test_a_taken_container_name(sandbox: DockerSandbox, emulator_image: str) -> None:
+    made = docker("create", f"--name={sandbox.names[2]}", emulator_image)
     assert made.returncode == 0, made.stderr
     assert "one made by hand" in findings(sandbox)["names"]
 
@@ -150,13 +150,13 @@ def test_a_replica_cut_off_from_its_network(healthy: DockerSandbox) -> None:
     assert "not on the network" in findings(healthy)["wrong-ip"]
 
 
-def test_an_ip_that_another_container_took(healthy: DockerSandbox) -> None:
+def test_an_ip_that_another_container_took(healthy: DockerSandbox, emulator_image: str) -> None:
     assert docker("stop", healthy.names[0]).returncode == 0
     thief = f"{healthy.project}-thief"
     taken = docker(
         "run", "--detach", f"--name={thief}", f"--network={healthy.project}_tigerbeetle-net",
         f"--ip={healthy.environ[f'{PREFIX}0_IP']}", "--entrypoint=sleep",
-        "tigerbeetle-emulator-custom:latest", "60",
+        emulator_image, "60",
     )  # fmt: skip
     assert taken.returncode == 0, taken.stderr
     done = healthy.make("compose-tb-up")

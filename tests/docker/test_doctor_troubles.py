@@ -105,12 +105,12 @@ def test_more_replicas_configured_than_the_compose_file_has(sandbox: DockerSandb
 
 
 @pytest.fixture
-def scripted(sandbox: DockerSandbox) -> Iterator[DockerSandbox]:
+def scripted(sandbox: DockerSandbox, emulator_image: str) -> Iterator[DockerSandbox]:
     """The emulator's image, whose server is a shell script: the container's variable SCRIPT."""
     name = f"{sandbox.project}-emulator"
     release = config.load().release
     (sandbox.directory / "server").write_text('#!/bin/sh\neval "$SCRIPT"\n')
-    base = f"FROM tigerbeetle-emulator-custom:{release}\n"
+    base = f"FROM {emulator_image}\n"
     (sandbox.directory / "Dockerfile").write_text(f"{base}COPY --chmod=755 server /tigerbeetle\n")
     built = docker("build", "--network=none", f"--tag={name}:{release}", str(sandbox.directory))
     assert built.returncode == 0, built.stderr
