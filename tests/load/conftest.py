@@ -158,7 +158,7 @@ class Finished:
 def finished(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One good run for all tests that only look at one; they must not change it."""
     program = Program(tmp_path_factory.mktemp("finished") / "runs")
-    return Finished(program, program.load(server, "--processes", "2", seconds=2))
+    return Finished(program, program.load(server, "--processes", "2", seconds=6))
 
 
 @pytest.fixture

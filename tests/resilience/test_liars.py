@@ -41,7 +41,7 @@ def test_an_honest_emulator_that_comes_and_goes_is_passed(tmp_path: Path) -> Non
 def test_an_emulator_that_lies_is_convicted(
     lie: str, rate: float, convicted_by: set[str], tmp_path: Path
 ) -> None:
-    found = recorded(Faults(**{lie: rate}), tmp_path, run_time=3)  # type: ignore[arg-type]
+    found = recorded(Faults(**{lie: rate}), tmp_path, run_time=8)  # type: ignore[arg-type]
     assert found.verdict == "failed"
     assert convicted_by <= found.failed.keys(), found.failed
 
