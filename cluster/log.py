@@ -19,6 +19,10 @@ _TRANSITION = re.compile(
     r"info\(replica\): \d+\w: transition_to_(normal|view_change|recovering_head|recovering)"
     r"(?:_from_\w+?)?(?:_status)?: view=(?:\d+\.\.)?(\d+)(?:.* (primary|backup))?"
 )
+#: Every line begins with the replica's status, in capitals where it is its view's primary
+#: (``LogPrefix`` in TigerBeetle's replica.zig): all there is when the transition has rotated away.
+_PREFIX = re.compile(r"\(replica\): \d+([nvrh]): ", re.IGNORECASE)
+_STATUS_OF = {"n": "normal", "v": "view_change", "r": "recovering", "h": "recovering_head"}
 _HEARTBEAT_LOST = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): .*: heartbeat lost "
 )
@@ -80,8 +84,9 @@ class ReplicaLog:
 
 
 def parse(lines: Iterable[str]) -> ReplicaLog:
-    """Read a log, oldest line first."""
+    """Read a log, oldest line first; its beginning may have rotated away."""
     release, status, listening, primary = "", "", False, False
+    is_whole, newest = False, ""
     view: int | None = None
     lost: float | None = None
     lagged: float | None = None
@@ -89,7 +94,10 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
     panics, mlock = [], []
     bundled: tuple[str, ...] = ()
     for line in lines:
+        if "(replica): " in line:
+            newest = line
         if _START.search(line):
+            is_whole = True
             release, status, view, listening, primary, lost = "", "", None, False, False, None
             sync, lagged = StateSync(), None
         elif match := _RELEASE.search(line):
@@ -111,6 +119,8 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
             panics.append(line.strip())
         elif _MLOCK.search(line):
             mlock.append(line.strip())
+    if not status and not is_whole and (match := _PREFIX.search(newest)):
+        status, primary = _STATUS_OF[match[1].lower()], match[1].isupper()
     return ReplicaLog(
         release, status, view, primary, listening, lost, lagged, sync, tuple(panics), tuple(mlock),
         bundled,

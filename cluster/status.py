@@ -142,8 +142,8 @@ def _replica(r: ReplicaHealth) -> ReplicaStatus:
         wedged=r.is_wedged,
         wedged_because=r.wedged_because,
         role=r.log.role,
-        view=r.log.view,
-        release=r.log.release,
+        view=r.pong.view if r.log.view is None and r.pong else r.log.view,
+        release=r.pong.release if not r.log.release and r.pong else r.log.release,
         panics=len(r.log.panics),
     )
 

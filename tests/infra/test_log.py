@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from cluster import log_lines
 from cluster.config import Replica
 from tests.infra.world import World
 
 _NORMAL = re.compile(r"transition_to_normal\w*: view=(?:\d+\.\.)?(\d+) (primary|backup)")
+
+
+def _since_its_start(world: World, replica: Replica) -> str:
+    """The log with at least its last start in it."""
+    text = world.log(replica)
+    if 'info(io): opening "' not in text and "(replica): " in text:
+        pytest.skip("the log's beginning has rotated away: start the replica again to see it")
+    return text
 
 
 def test_the_log_is_free_of_panics(world: World, replica: Replica) -> None:
@@ -21,11 +31,11 @@ def test_the_log_has_no_line_to_act_upon(world: World, replica: Replica) -> None
 
 
 def test_the_log_says_that_the_replica_listens(world: World, replica: Replica) -> None:
-    assert ": listening on " in world.log(replica)
+    assert ": listening on " in _since_its_start(world, replica)
 
 
 def test_the_replica_runs_the_configured_release(world: World, replica: Replica) -> None:
-    releases = re.findall(r"info\(main\): release=(\S+)", world.log(replica))
+    releases = re.findall(r"info\(main\): release=(\S+)", _since_its_start(world, replica))
     assert releases[-1] == world.deployment.cluster.release
 
 
@@ -34,7 +44,8 @@ def test_the_log_names_the_emulator_exactly_where_it_is_one(world: World, replic
 
 
 def test_one_replica_is_primary_and_it_is_the_view_s(world: World) -> None:
-    last = {r.index: _NORMAL.findall(world.log(r))[-1] for r in world.deployment.cluster.replicas}
+    replicas = world.deployment.cluster.replicas
+    last = {r.index: _NORMAL.findall(_since_its_start(world, r))[-1] for r in replicas}
     views = {int(view) for view, _ in last.values()}
     assert len(views) == 1
     primaries = [index for index, (_, role) in last.items() if role == "primary"]

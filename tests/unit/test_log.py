@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.log import StateSync, parse
 
 #: Lines of a genuine 0.17.9 replica's log.
@@ -73,6 +75,39 @@ def test_an_unlocked_memory_warning_is_kept() -> None:
 def test_a_dead_replica_keeps_its_past_and_loses_its_role() -> None:
     dead = parse([*BOOT, *PRIMARY]).after_death()
     assert (dead.release, dead.role, dead.view) == ("0.17.9", "-", None)
+
+
+SUSPENDING = (
+    "2026-11-28 00:24:19.949Z warning(replica): 1n: on_messages: suspending command=prepare "
+    "op=11303 view=3 checksum=838c261f74718f1098ca254b9ec73305"
+)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "status", "role"),
+    [
+        ("1n", "normal", "backup"),
+        ("1N", "normal", "primary"),
+        ("1v", "view_change", "view_change"),
+        ("1V", "view_change", "view_change"),
+        ("1R", "recovering", "recovering"),
+        ("1h", "recovering_head", "recovering_head"),
+    ],
+)
+def test_a_log_whose_beginning_has_rotated_away_still_tells_the_role(
+    prefix: str, status: str, role: str
+) -> None:
+    log = parse([SUSPENDING, SUSPENDING.replace("1n:", f"{prefix}:"), "info(trace): 1: slow"])
+    assert (log.status, log.role, log.view) == (status, role, None)
+
+
+def test_a_transition_outweighs_what_later_lines_begin_with() -> None:
+    assert parse([*PRIMARY, SUSPENDING]).role == "primary"
+
+
+def test_a_replica_that_has_just_started_has_no_role_by_its_lines_alone() -> None:
+    assert parse([SUSPENDING, *BOOT]).role == "-"
+    assert parse([*BOOT, SUSPENDING.replace("1n:", "1R:")]).role == "-"
 
 
 def test_an_empty_log_says_nothing() -> None:
