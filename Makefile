@@ -28,7 +28,7 @@ $(INSTALLED): uv.lock pyproject.toml files/bootstrap.py
 
 .PHONY: quickstart
 quickstart: $(INSTALLED) ## Deploy, verify, load, audit and report, on the best engine this machine has
-	@$(PYTHON) -m cluster.quickstart $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
+	@$(PYTHON) -m cluster.operate.quickstart $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
 
 .PHONY: test
 test: $(INSTALLED) lint ## Run the tests that this machine can run, after the linters
@@ -43,30 +43,30 @@ test-long: $(INSTALLED) ## Run the tests that `make test` leaves out: whole depl
 
 .PHONY: up
 up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat. BOOTSTRAP=yes makes a new one on servers
-	@$(PYTHON) -m cluster.inventory
+	@$(PYTHON) -m cluster.config.inventory
 	@$(PYINFRA) $(if $(filter yes,$(BOOTSTRAP)),--data bootstrap=yes) $(INVENTORY) deploy.py
 
 .PHONY: down
 down: $(INSTALLED) ## Stop the cluster; its data stays
-	@$(PYTHON) -m cluster.inventory
+	@$(PYTHON) -m cluster.config.inventory
 	@$(PYINFRA) $(INVENTORY) tasks.replica.stop
 
 .PHONY: init-env
 init-env: $(INSTALLED) ## Write a private env file with a cluster id and token of its own: HOSTS="10.0.0.11 ..." PORT= OUT=
-	@$(PYTHON) -m cluster.env_file $(if $(OUT),--out $(OUT)) $(if $(PORT),--port $(PORT)) $(HOSTS)
+	@$(PYTHON) -m cluster.config.env_file $(if $(OUT),--out $(OUT)) $(if $(PORT),--port $(PORT)) $(HOSTS)
 
 .PHONY: restart
 restart: $(INSTALLED) ## Restart one replica after the other, the primary last, while the cluster goes on
-	@$(PYTHON) -m cluster.inventory
+	@$(PYTHON) -m cluster.config.inventory
 	@$(PYINFRA) $(INVENTORY) tasks.replica.restart
 
 .PHONY: upgrade
 upgrade: $(INSTALLED) ## Upgrade every replica to release TO=; checks the path, asks first (CONFIRM=yes)
-	@$(PYTHON) -m cluster.upgrade '$(TO)'
+	@$(PYTHON) -m cluster.operate.upgrade '$(TO)'
 
 .PHONY: migrate
 migrate: $(INSTALLED) ## Move a whole ledger into a new cluster, and prove both equal: FROM= TO= (inventories)
-	@$(PYTHON) -m loadtests.migrate --from '$(FROM)' --to '$(TO)'
+	@$(PYTHON) -m cluster.operate.migrate --from '$(FROM)' --to '$(TO)'
 
 .PHONY: migrate-drill
 migrate-drill: $(INSTALLED) ## Move 104,001 transfers of three genuine replicas of its own into six (20 GiB of memory, 5 minutes)
@@ -74,11 +74,11 @@ migrate-drill: $(INSTALLED) ## Move 104,001 transfers of three genuine replicas 
 
 .PHONY: status
 status: $(INSTALLED) ## Show each replica, and whether the cluster commits; WATCH=yes goes on, JSON=yes is for programs
-	@$(PYTHON) -m cluster.status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)
+	@$(PYTHON) -m cluster.health.status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)
 
 .PHONY: logs
 logs: $(INSTALLED) ## Print the last log lines; REPLICA=N for one, FOLLOW=yes to go on
-	@$(PYTHON) -m cluster.logs $(if $(REPLICA),--replica $(REPLICA)) $(if $(filter yes,$(FOLLOW)),--follow)
+	@$(PYTHON) -m cluster.health.logs $(if $(REPLICA),--replica $(REPLICA)) $(if $(filter yes,$(FOLLOW)),--follow)
 
 .PHONY: verify
 verify: $(INSTALLED) ## Check what was deployed: processes, sockets, files, logs, a commit
@@ -86,15 +86,15 @@ verify: $(INSTALLED) ## Check what was deployed: processes, sockets, files, logs
 
 .PHONY: download
 download: $(INSTALLED) ## Download the pinned tigerbeetle release and check it against its recorded sum
-	@$(PYTHON) -m cluster.release download
+	@$(PYTHON) -m cluster.tigerbeetle.release download
 
 .PHONY: pin
 pin: $(INSTALLED) ## Record the checksum of the release on first use; enforced from then on
-	@$(PYTHON) -m cluster.release pin
+	@$(PYTHON) -m cluster.tigerbeetle.release pin
 
 ### Docker: three replicas on this machine
 
-COMPOSE := $(PYTHON) -m cluster.commands
+COMPOSE := $(PYTHON) -m cluster.operate.compose_tb
 
 .PHONY: compose-tb-init
 compose-tb-init: $(INSTALLED) ## Build, format and start a new cluster; asks before it removes data (CONFIRM=yes)
@@ -142,36 +142,36 @@ compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's co
 
 .PHONY: doctor
 doctor: $(INSTALLED) ## Say what is wrong with the cluster in Docker, why, and what to do
-	@$(PYTHON) -m cluster.doctor
+	@$(PYTHON) -m cluster.health.doctor
 
 ### Backup and repair
 
 .PHONY: backup
 backup: $(INSTALLED) ## Back up all data files of one moment; a short stop of all replicas. KEEP= (7) BACKUP_DIR= (backups/)
-	@$(PYTHON) -m cluster.backup $(if $(KEEP),--keep $(KEEP))
+	@$(PYTHON) -m cluster.operate.backup $(if $(KEEP),--keep $(KEEP))
 
 .PHONY: backup-verify
 backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the newest)
-	@$(PYTHON) -m cluster.backup_verify $(if $(FROM),--from $(FROM))
+	@$(PYTHON) -m cluster.operate.backup_verify $(if $(FROM),--from $(FROM))
 
 .PHONY: restore
 restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes)
-	@$(PYTHON) -m cluster.restore --from "$(FROM)"
+	@$(PYTHON) -m cluster.operate.restore --from "$(FROM)"
 
 .PHONY: recover
 recover: $(INSTALLED) ## Make the lost data file of REPLICA= again, from the others, while the cluster goes on
-	@$(PYTHON) -m cluster.recover --replica "$(REPLICA)"
+	@$(PYTHON) -m cluster.operate.recover --replica "$(REPLICA)"
 
 ### Monitoring: needs LU_CFG_TIGERBEETLE_STATSD
 
 .PHONY: monitor-up
 monitor-up: $(INSTALLED) ## Collect the replicas' metrics and alert on them: Prometheus on port 9090 here, or of the monitoring host
-	@$(PYTHON) -m cluster.inventory
+	@$(PYTHON) -m cluster.config.inventory
 	@$(PYINFRA) monitoring/inventory.py tasks.monitoring.start
 
 .PHONY: monitor-down
 monitor-down: $(INSTALLED) ## Stop the monitoring; what it has stored stays
-	@$(PYTHON) -m cluster.inventory
+	@$(PYTHON) -m cluster.config.inventory
 	@$(PYINFRA) monitoring/inventory.py tasks.monitoring.stop
 
 .PHONY: monitor-status
@@ -188,7 +188,7 @@ planned-stop: $(INSTALLED) ## Tell the alerts that REPLICA= (default: all) stops
 
 .PHONY: watch
 watch: $(INSTALLED) ## Follow all replicas' logs, with what each line means; ALL=yes shows the normal ones too
-	@$(PYTHON) -m cluster.watch $(if $(filter yes,$(ALL)),--all)
+	@$(PYTHON) -m cluster.health.watch $(if $(filter yes,$(ALL)),--all)
 
 ### Load
 
@@ -207,11 +207,11 @@ load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1
 
 .PHONY: audit
 audit: $(INSTALLED) ## Prove a run's ledger, transfer by transfer: RUN= (default: the newest)
-	@$(PYTHON) -m loadtests.audit $(if $(RUN),--run $(RUN))
+	@$(PYTHON) -m loadtests.proof.audit $(if $(RUN),--run $(RUN))
 
 .PHONY: report
 report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the newest)
-	@$(PYTHON) -m loadtests.report $(if $(RUN),--run $(RUN))
+	@$(PYTHON) -m loadtests.report.report $(if $(RUN),--run $(RUN))
 
 .PHONY: capacity
 capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS=
@@ -219,11 +219,11 @@ capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= 
 
 .PHONY: workload
 workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operation recorded, then judge the history
-	@run=$$($(PYTHON) -m loadtests.workload --run-time $(DURATION)) && $(PYTHON) -m loadtests.checker --run $$run
+	@run=$$($(PYTHON) -m loadtests.workload --run-time $(DURATION)) && $(PYTHON) -m loadtests.proof.checker --run $$run
 
 .PHONY: load-compare
 load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=
-	@$(PYTHON) -m loadtests.compare $(A) $(B)
+	@$(PYTHON) -m loadtests.report.compare $(A) $(B)
 
 ### Faults
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster.waiting import wait_until
+from cluster.tigerbeetle.waiting import wait_until
 
 CLUSTER_ID = 0  # the only one `tigerbeetle benchmark` talks to
 START_TIMEOUT_S = 60

@@ -23,10 +23,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.genuine import Replicas
-from cluster import binary, config
-from loadtests import runs
-from loadtests.result import read_audit, read_result
-from loadtests.runs import REPOSITORY
+from cluster import REPOSITORY, config
+from cluster.tigerbeetle import binary
+from loadtests.run import runs
+from loadtests.run.result import read_audit, read_result
 
 PAIRS = 5
 TRANSFERS = 2_000_000
@@ -70,7 +70,7 @@ def ours(replicas: Replicas, user: str, *, users: int, seconds: int, wallets: in
         *("--addresses", replicas.addresses, "--engine", "tigerbeetle", "--run-id", name),
         *("--wallets", str(wallets), "--warmup-s", str(WARMUP_S), "--loglevel", "ERROR", user),
     ]
-    for step in (command, [sys.executable, "-m", "loadtests.audit", "--run", name]):
+    for step in (command, [sys.executable, "-m", "loadtests.proof.audit", "--run", name]):
         subprocess.run(step, capture_output=True, timeout=TIMEOUT_S, check=False, cwd=REPOSITORY)
     result, found = read_result(runs.find(name)), read_audit(runs.find(name))
     if result is None or found is None:

@@ -19,13 +19,13 @@ if _ROOT not in sys.path:
 
 import tigerbeetle as tb  # noqa: E402
 
-from loadtests import runs  # noqa: E402
-from loadtests.bank import STATEMENT_LINES, Bank  # noqa: E402
-from loadtests.ledger import Ledger  # noqa: E402
-from loadtests.meter import Meter  # noqa: E402
-from loadtests.records import CREATED, LINKED, join  # noqa: E402
-from loadtests.users import WalletTasks  # noqa: E402
-from loadtests.wallets import ASSETS, Choices, Pair, Population  # noqa: E402
+from loadtests.client.ledger import Ledger  # noqa: E402
+from loadtests.client.records import CREATED, LINKED, join  # noqa: E402
+from loadtests.run import runs  # noqa: E402
+from loadtests.run.meter import Meter  # noqa: E402
+from loadtests.wallet.bank import STATEMENT_LINES, Bank  # noqa: E402
+from loadtests.wallet.users import WalletTasks  # noqa: E402
+from loadtests.wallet.wallets import ASSETS, Choices, Pair, Population  # noqa: E402
 
 
 @events.init_command_line_parser.add_listener

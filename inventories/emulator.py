@@ -4,6 +4,6 @@ One node without replication behind three addresses. It shows how everything her
 nothing about what TigerBeetle carries or survives.
 """
 
-from cluster.inventory import on_this_machine
+from cluster.config.inventory import on_this_machine
 
 hosts = on_this_machine("emulator", engine="emulator", runtime="process")

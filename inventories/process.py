@@ -4,6 +4,6 @@ The binary is $TIGERBEETLE_BIN, else `tigerbeetle` on PATH, else the pinned rele
 `make download` has brought. All three share one machine: a rehearsal, not fault tolerance.
 """
 
-from cluster.inventory import on_this_machine
+from cluster.config.inventory import on_this_machine
 
 hosts = on_this_machine("process", engine="tigerbeetle", runtime="process")

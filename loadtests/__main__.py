@@ -1,7 +1,7 @@
 """Load, audit, report, gate and one short table: ``python -m loadtests --users 50 --run-time 20s``.
 
 Whatever else is given goes to locust (see ``locust -f loadtests/locustfile.py --help``). Exit codes
-as in ``loadtests.gate``: 0 passed, 1 audit failed, 2 usage, 3 threshold missed, 4 unknown.
+as in ``loadtests.report.gate``: 0 passed, 1 audit failed, 2 usage, 3 threshold missed, 4 unknown.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from statistics import fmean, stdev
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import gate, report, runs
-from loadtests.audit import CONNECT_TIMEOUT_S, audit
-from loadtests.options import seconds
-from loadtests.result import Audit, Result, read_result
+from loadtests.proof.audit import CONNECT_TIMEOUT_S, audit
+from loadtests.report import gate, report
+from loadtests.run import runs
+from loadtests.run.options import seconds
+from loadtests.run.result import Audit, Result, read_result
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 SHAPES = Path(__file__).parent / "shapes"

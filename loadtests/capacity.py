@@ -10,8 +10,8 @@ import json
 import sys
 
 from loadtests import __main__ as program
-from loadtests import runs
-from loadtests.audit import CONNECT_TIMEOUT_S
+from loadtests.proof.audit import CONNECT_TIMEOUT_S
+from loadtests.run import runs
 
 P99_MS = 100.0
 USERS = 2000

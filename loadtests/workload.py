@@ -20,14 +20,20 @@ import gevent
 import numpy as np
 import tigerbeetle as tb
 
-from loadtests import records, runs, target
-from loadtests.bridge import PACKET_ERRORS, BridgeError, NativeClient, Reply, Unanswered
-from loadtests.gate import EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
-from loadtests.history import CREATED, EXISTS, Operation, Outcome, Writer
-from loadtests.options import seconds
-from loadtests.packing import pack_accounts, pack_transfers, unpack_accounts, unpack_transfers
-from loadtests.result import Target
-from loadtests.scenario import HOLD_TIMEOUT_S, Request, Scenario, World
+from loadtests.client import records, target
+from loadtests.client.bridge import PACKET_ERRORS, BridgeError, NativeClient, Reply, Unanswered
+from loadtests.client.packing import (
+    pack_accounts,
+    pack_transfers,
+    unpack_accounts,
+    unpack_transfers,
+)
+from loadtests.proof.history import CREATED, EXISTS, Operation, Outcome, Writer
+from loadtests.report.gate import EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
+from loadtests.run import runs
+from loadtests.run.options import seconds
+from loadtests.run.result import Target
+from loadtests.wallet.scenario import HOLD_TIMEOUT_S, Request, Scenario, World
 
 WORKERS = 6  # of the 64 sessions a cluster keeps: room for the clients that are thrown away
 DEADLINE_S = 6.0

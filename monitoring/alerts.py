@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cluster import config, inventory, tunnel
-from cluster.config import ConfigError
-from cluster.ssh import SshError
+from cluster import config
+from cluster.config import ConfigError, inventory
+from cluster.runtimes import tunnel
+from cluster.runtimes.ssh import SshError
 from monitoring import host, stack
 
 _TIMEOUT_S = 5

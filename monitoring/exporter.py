@@ -5,9 +5,9 @@ It listens at the replica's address, and the firewall lets the monitoring host a
 
 from __future__ import annotations
 
-from cluster.firewall import EXPORTER_PORT
-from cluster.inventory import Deployment
-from cluster.readiness import NotReady
+from cluster.checks.firewall import EXPORTER_PORT
+from cluster.checks.readiness import NotReady
+from cluster.config.inventory import Deployment
 from monitoring import host
 from monitoring.host import Observation
 

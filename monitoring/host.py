@@ -23,14 +23,15 @@ from typing import Any, NoReturn
 import jinja2
 import prometheus_client
 
-from cluster import inventory, pyz, script, servers
-from cluster.config import ConfigError, fail
-from cluster.description import SETTINGS_VARIABLE, fingerprint
-from cluster.firewall import EXPORTER_PORT
-from cluster.fitness import PYTHON_MIN, SYSTEMD_MIN
-from cluster.inventory import REPOSITORY, Deployment
-from cluster.layout import ETC, PROGRAMS
-from cluster.readiness import NotReady
+from cluster import REPOSITORY
+from cluster.checks.firewall import EXPORTER_PORT
+from cluster.checks.fitness import PYTHON_MIN, SYSTEMD_MIN
+from cluster.checks.readiness import NotReady
+from cluster.config import ConfigError, fail, inventory, servers
+from cluster.config.inventory import Deployment
+from cluster.runtimes import pyz, script
+from cluster.runtimes.description import SETTINGS_VARIABLE, fingerprint
+from cluster.runtimes.layout import ETC, PROGRAMS
 from monitoring import stack
 from monitoring.stack import FILES, Ports
 
@@ -222,11 +223,9 @@ def unit(name: str) -> str:
 def collector() -> bytes:
     """Our collector and ``prometheus-client``, as locked, in one file that any Python 3.11 runs."""
     library = Path(prometheus_client.__file__).parent
-    ours = ("__init__", "collector", "datagram", "naming", "series")
-    sources = {f"monitoring/{m}.py": (REPOSITORY / "monitoring" / f"{m}.py") for m in ours}
-    files = {name: path.read_bytes() for name, path in sources.items()}
+    files = {"monitoring/__init__.py": b"", **pyz.sources(REPOSITORY, "monitoring/collector")}
     files |= pyz.sources(library.parent, library.name)
-    return pyz.pack("monitoring.collector", files)
+    return pyz.pack("monitoring.collector.collector", files)
 
 
 def grafana(deployment: Deployment, listen: Ports) -> dict[str, str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cluster import inventory
-from cluster.config import ConfigError, fail
-from cluster.planned_stop import announce_of
+from cluster.config import ConfigError, fail, inventory
+from cluster.health.planned_stop import announce_of
 
 
 def main() -> int:

@@ -17,8 +17,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from cluster import REPOSITORY
 from cluster.config import PREFIX, Cluster, ConfigError
-from cluster.inventory import REPOSITORY, Deployment
+from cluster.config.inventory import Deployment
 
 FILES = REPOSITORY / "files" / "monitoring"
 PORTS_VARIABLE = "WALLET_SERVICE_MONITORING_PORTS"
@@ -148,7 +149,7 @@ def programs(
     host, port = check_statsd(deployment)
     commands = {
         "collector": [
-            sys.executable, "-m", "monitoring.collector",
+            sys.executable, "-m", "monitoring.collector.collector",
             f"--statsd={host}:{port}", f"--listen=127.0.0.1:{listen.collector}",
         ],
         "prometheus": [

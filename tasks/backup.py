@@ -1,7 +1,8 @@
 """Backups: every replica stopped together, packed, started again; and put back, all or none.
 
-The phases of `make backup` and `make restore`, which decide what comes next (`cluster.backup`,
-`cluster.restore`). ``backup_set`` in the host data is the set's directory on this machine.
+The phases of `make backup` and `make restore`, which decide what comes next
+(`cluster.operate.backup`, `cluster.operate.restore`). ``backup_set`` in the host data is the set's
+directory on this machine.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
-from cluster import backup_set, control, health, packing, planned_stop
-from cluster.inventory import Deployment
-from tasks._host import deployment_here, guarded
+from cluster.config.inventory import Deployment
+from cluster.health import health, planned_stop
+from cluster.operate import backup_set, packing
+from cluster.runtimes import control
+from tasks.support.here import deployment_here, guarded
 
 #: pyinfra's own bound for one operation: packing takes as long as the disk does.
 _LONG_S = 6 * 3600

@@ -14,10 +14,10 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, server
 
-from cluster import backup
-from cluster import inventory as inventories
-from cluster.inventory import REPOSITORY
-from tasks._host import guarded
+from cluster import REPOSITORY
+from cluster.config import inventory as inventories
+from cluster.operate import backup
+from tasks.support.here import guarded
 
 #: systemd's OnCalendar.
 NIGHTLY = "*-*-* 02:00:00"

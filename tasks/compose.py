@@ -9,8 +9,11 @@ from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.operations import python
 
-from cluster import compose, config, containers, engine, image, readiness, volumes
-from tasks._host import guarded
+from cluster import config
+from cluster.checks import readiness
+from cluster.operate import compose
+from cluster.runtimes import containers, docker_engine, image, volumes
+from tasks.support.here import guarded
 
 
 @deploy("Check this machine's readiness")
@@ -65,7 +68,7 @@ def restart() -> None:
 def stop() -> None:
     """Stop and remove the containers; the volumes stay. Nothing to do when there are none."""
     with guarded():
-        engine.info()
+        docker_engine.info()
         cluster = config.load()
         if not containers.of_replicas(cluster):
             host.noop("no replica has a container")

@@ -10,8 +10,10 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
-from cluster import binary, control, layout, processes
-from cluster.data_file import (
+from cluster.config.inventory import Deployment
+from cluster.runtimes import control, layout, processes
+from cluster.tigerbeetle import binary
+from cluster.tigerbeetle.data_file import (
     DataFileError,
     Identity,
     Plan,
@@ -19,9 +21,8 @@ from cluster.data_file import (
     parse_superblock,
     refuse_others,
 )
-from cluster.inventory import Deployment
-from tasks._host import deployment_here, guarded, is_yes
-from tasks._servers import observed, plan_of_all, replica_index
+from tasks.support.here import deployment_here, guarded, is_yes
+from tasks.support.observed import observed, plan_of_all, replica_index
 
 #: `inspect` reads 96 KiB; it may hang on a damaged file, so it is never let run without a bound.
 _INSPECT_TIMEOUT_S = 30

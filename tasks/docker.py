@@ -10,8 +10,9 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.facts.server import LinuxDistribution, LinuxDistributionDict, Which
 from pyinfra.operations import apt, files
 
-from cluster import engine, readiness
-from tasks._host import guarded, is_yes
+from cluster.checks import readiness
+from cluster.runtimes import docker_engine
+from tasks.support.here import guarded, is_yes
 
 #: Debian and Ubuntu release → the packages that bring engine, client, Compose v2 and buildx.
 PACKAGES = {
@@ -38,7 +39,7 @@ Pin-Priority: 500
 def check_engine() -> None:
     """It answers, is new enough, and its kernel has io_uring."""
     with guarded():
-        readiness.check_kernel(engine.check_versions())
+        readiness.check_kernel(docker_engine.check_versions())
 
 
 @deploy("Install Docker when asked to")

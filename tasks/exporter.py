@@ -10,9 +10,9 @@ from pyinfra.operations import apt, files, server
 
 from monitoring import exporter
 from monitoring import host as monitoring_host
-from tasks._host import deployment_here, guarded
-from tasks._servers import replica_index
 from tasks.monitoring_host import UNITS, masked, observed, restart
+from tasks.support.here import deployment_here, guarded
+from tasks.support.observed import replica_index
 
 
 @deploy("Check what the node exporter needs")

@@ -18,12 +18,12 @@ from pyinfra.facts.files import File
 from pyinfra.facts.server import Command, Which
 from pyinfra.operations import apt, files, python, systemd
 
-from cluster import firewall
-from cluster.firewall import TABLE
-from cluster.inventory import REPOSITORY
-from cluster.model import Cluster
-from cluster.servers import Settings, monitoring_address
-from tasks._host import deployment_here, guarded
+from cluster import REPOSITORY
+from cluster.checks import firewall
+from cluster.checks.firewall import TABLE
+from cluster.config.model import Cluster
+from cluster.config.servers import Settings, monitoring_address
+from tasks.support.here import deployment_here, guarded
 
 RULES = "/etc/tigerbeetle/firewall.nft"
 UNIT = "tigerbeetle-firewall.service"

@@ -7,9 +7,9 @@ from io import StringIO
 from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
-from cluster import layout
-from tasks._host import deployment_here
-from tasks._servers import replica_index
+from cluster.runtimes import layout
+from tasks.support.here import deployment_here
+from tasks.support.observed import replica_index
 
 _SYSCTL = """\
 # TigerBeetle does all of its disk and network through io_uring. Written by pyinfra.

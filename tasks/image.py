@@ -10,9 +10,11 @@ from pyinfra import host
 from pyinfra.api import FactBase, deploy
 from pyinfra.operations import files, python, server
 
-from cluster import compose, config, image, layout
-from cluster.inventory import Deployment
-from tasks._host import deployment_here, guarded
+from cluster import config
+from cluster.config.inventory import Deployment
+from cluster.operate import compose
+from cluster.runtimes import image, layout
+from tasks.support.here import deployment_here, guarded
 
 _archives: list[Path] = []
 _packing = BoundedSemaphore()

@@ -16,11 +16,12 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, server
 
-from cluster import config, engine
-from cluster.inventory import REPOSITORY, Deployment
+from cluster import REPOSITORY, config
+from cluster.config.inventory import Deployment
+from cluster.runtimes import docker_engine
 from monitoring import stack
 from tasks import monitoring_host
-from tasks._host import deployment_here, guarded
+from tasks.support.here import deployment_here, guarded
 
 COMPOSE_FILE = REPOSITORY / "docker-compose.monitoring.yaml"
 _STOP_TRIES = 40
@@ -36,9 +37,9 @@ def check() -> None:
         stack.ports()
     if deployment.runtime == "compose":
         with guarded():
-            engine.check_versions()
+            docker_engine.check_versions()
             stack.check_inside(config.load())
-            engine.check_network()
+            docker_engine.check_network()
         return
     if stack.find("prometheus") is None:
         raise DeployError(
@@ -165,15 +166,15 @@ def _tool(program: str, deployment: Deployment, *action: str) -> str:
 def _compose(deployment: Deployment, *action: str) -> str:
     statsd_ip, statsd_port = stack.check_statsd(deployment)
     command = [
-        "docker", "compose", "--project-name", f"{engine.project()}-monitoring",
+        "docker", "compose", "--project-name", f"{docker_engine.project()}-monitoring",
         "--file", str(COMPOSE_FILE), "--profile", "monitoring", *action,
     ]  # fmt: skip
-    return engine.shell(
+    return docker_engine.shell(
         command,
         MONITORING_DIRECTORY=str(stack.directory(deployment)),
         MONITORING_STATSD_IP=statsd_ip,
         MONITORING_STATSD_PORT=str(statsd_port),
-        MONITORING_NETWORK=engine.network(),
+        MONITORING_NETWORK=docker_engine.network(),
         MONITORING_PROMETHEUS_PORT=str(stack.ports().prometheus),
     )
 

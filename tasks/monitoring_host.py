@@ -14,12 +14,12 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import apt, files, python, server
 
-from cluster.waiting import Expired, wait_until
+from cluster.tigerbeetle.waiting import Expired, wait_until
 from monitoring import host as monitoring_host
 from monitoring import stack
 from monitoring.host import DIRECTORY, Observation
 from tasks import firewall
-from tasks._host import deployment_here, guarded
+from tasks.support.here import deployment_here, guarded
 
 #: Prometheus replays what it has stored before it is ready: seconds for 15 days of three replicas.
 READY_TIMEOUT_S = 120

@@ -9,12 +9,15 @@ import psutil
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 
-from cluster import binary, config, fitness, processes
-from cluster.inventory import Deployment
-from cluster.runtime import ReplicaProcess
+from cluster import config
+from cluster.checks import fitness
+from cluster.config.inventory import Deployment
+from cluster.runtimes import processes
+from cluster.runtimes.base import ReplicaProcess
+from cluster.tigerbeetle import binary
 from tasks import data_file
-from tasks._host import deployment_here, guarded, is_yes
-from tasks._servers import is_first_host, observed, plan_of_all
+from tasks.support.here import deployment_here, guarded, is_yes
+from tasks.support.observed import is_first_host, observed, plan_of_all
 
 #: A formatted, still empty data file is 1.063 GiB, all of it allocated; leave room to grow.
 DATA_FILE_BYTES = 1_280 * 1024**2

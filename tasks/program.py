@@ -8,9 +8,9 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files
 
-from cluster import layout, program
-from tasks._host import deployment_here, guarded
-from tasks._servers import observed, replica_index
+from cluster.runtimes import layout, program
+from tasks.support.here import deployment_here, guarded
+from tasks.support.observed import observed, replica_index
 
 
 @deploy("Check the server program")

@@ -1,6 +1,7 @@
 """Recovering one replica's data file from the others, on the host that has lost it.
 
-The phases of `make recover`, which has seen to it that the others are well (`cluster.recover`).
+The phases of `make recover`, which has seen to it that the others are well
+(`cluster.operate.recover`).
 ``recover_replica`` in the host data is the replica's index.
 """
 
@@ -17,14 +18,17 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
-from cluster import control, fitness, health, waiting
-from cluster.control import Control
-from cluster.data_file import DataFileError, Superblock, parse_progress
-from cluster.inventory import Deployment
+from cluster.checks import fitness
+from cluster.config.inventory import Deployment
+from cluster.health import health
+from cluster.runtimes import control
+from cluster.runtimes.control import Control
+from cluster.tigerbeetle import waiting
+from cluster.tigerbeetle.data_file import DataFileError, Superblock, parse_progress
 from tasks import exporter, firewall, image, program, servers
 from tasks import host as machine
-from tasks._host import deployment_here, guarded
-from tasks._servers import observed
+from tasks.support.here import deployment_here, guarded
+from tasks.support.observed import observed
 
 #: 1.5 to 1.7 s were measured; without a view change it would wait for ever.
 _RECOVER_TIMEOUT_S = 120

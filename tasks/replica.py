@@ -12,10 +12,14 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, python, server
 
-from cluster import binary, config, health, planned_stop, processes, rollout
-from cluster.inventory import REPOSITORY, Deployment
+from cluster import REPOSITORY, config
+from cluster.config.inventory import Deployment
+from cluster.health import health, planned_stop
+from cluster.operate import rollout
+from cluster.runtimes import processes
+from cluster.tigerbeetle import binary
 from tasks import compose, servers
-from tasks._host import deployment_here, guarded
+from tasks.support.here import deployment_here, guarded
 
 _TEMPLATE = REPOSITORY / "files" / "tigerbeetle" / "supervisord.conf.j2"
 _STOP_TRIES = 40

@@ -12,20 +12,14 @@ from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.operations import files, python, server, systemd
 
-from cluster import (
-    control,
-    description,
-    fitness,
-    health,
-    image,
-    layout,
-    planned_stop,
-    program,
-    rollout,
-)
-from cluster.inventory import REPOSITORY, Deployment
-from tasks._host import deployment_here, guarded
-from tasks._servers import observed, replica_index, run
+from cluster import REPOSITORY
+from cluster.checks import fitness
+from cluster.config.inventory import Deployment
+from cluster.health import health, planned_stop
+from cluster.operate import rollout
+from cluster.runtimes import control, description, image, layout, program
+from tasks.support.here import deployment_here, guarded
+from tasks.support.observed import observed, replica_index, run
 
 
 @deploy("Describe the replica")

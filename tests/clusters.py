@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster import config
+from cluster import REPOSITORY, config
 from cluster.config import PREFIX
-from cluster.inventory import REPOSITORY, Deployment
+from cluster.config.inventory import Deployment
 
 DEPLOY_TIMEOUT_S = 240
 _BIN = Path(sys.executable).parent

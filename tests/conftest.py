@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cluster import binary, config
+from cluster import config
+from cluster.tigerbeetle import binary
 from tests.docker.sandbox import lacks_engine
 from tests.remote.bed import lacks_bed
 

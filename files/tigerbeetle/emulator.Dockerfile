@@ -10,6 +10,6 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3 tini &&
     rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 
 COPY --chmod=755 files/tigerbeetle/run-emulator.sh /tigerbeetle
-COPY emulator /opt/emulator
+COPY tigerbeetle_emulator /opt/tigerbeetle_emulator
 LABEL org.opencontainers.image.title="EMULATOR of a TigerBeetle node: not TigerBeetle"
 ENTRYPOINT ["tini", "--", "/tigerbeetle"]

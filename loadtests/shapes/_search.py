@@ -7,11 +7,11 @@ import time
 
 import psutil
 
-from loadtests import runs
-from loadtests.conductor import GENERATOR_CPU_LIMIT, Conductor
+from loadtests.run import runs
+from loadtests.run.conductor import GENERATOR_CPU_LIMIT, Conductor
+from loadtests.run.series import figures
+from loadtests.run.shaping import Profile
 from loadtests.search import Search, Window
-from loadtests.series import figures
-from loadtests.shaping import Profile
 
 #: After a change of rate, before a window: queues fill or empty.
 SETTLE_S = 2.0

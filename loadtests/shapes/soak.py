@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from loadtests import profiles
-from loadtests.shaping import Profile
+from loadtests.run import profiles
+from loadtests.run.shaping import Profile
 
 
 class Soak(Profile):
-    """See loadtests/profiles.py."""
+    """See loadtests/run/profiles.py."""
 
     def level(self, elapsed: float) -> float:
         """The share of the peak."""

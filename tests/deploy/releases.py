@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import binary
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
+from cluster.tigerbeetle import binary
 
 OLD, NEW = os.environ.get("TIGERBEETLE_OLD_BIN", ""), os.environ.get("TIGERBEETLE_NEW_BIN", "")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.inventory import REPOSITORY
-from cluster.waiting import wait_until
+from cluster import REPOSITORY
+from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
 
 pytestmark = pytest.mark.timeout(300)
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 
 def quickstart(made: Sandbox, runs: Path) -> tuple[list[str], dict[str, str]]:
     """The command and the environment of a short quickstart in this sandbox."""
-    command = [sys.executable, "-m", "cluster.quickstart", "--inventory", made.inventory]
+    command = [sys.executable, "-m", "cluster.operate.quickstart", "--inventory", made.inventory]
     return [*command, "--duration-s", "5"], made.environ | {"LOADTESTS_RUNS": str(runs)}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.waiting import wait_until
+from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox, sandbox
 from tests.deploy.under_load import workload
 
@@ -22,7 +22,7 @@ def order(said: str) -> list[int]:
 
 
 def primary_of(made: Sandbox) -> int:
-    done = made.run("python", "-m", "cluster.status", "--json", "--no-canary")
+    done = made.run("python", "-m", "cluster.health.status", "--json", "--no-canary")
     replicas = json.loads(done.stdout)["replicas"]
     (index,) = [r["index"] for r in replicas if r["role"] == "primary"]
     return int(index)
@@ -30,7 +30,7 @@ def primary_of(made: Sandbox) -> int:
 
 def await_health(made: Sandbox) -> None:
     def is_healthy() -> tuple[bool, str]:
-        done = made.run("python", "-m", "cluster.status")
+        done = made.run("python", "-m", "cluster.health.status")
         return done.returncode == 0, done.stdout
 
     wait_until(is_healthy, what="the cluster to be healthy", timeout_s=120)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from cluster.inventory import REPOSITORY
-from cluster.waiting import wait_until
-from loadtests import history
-from loadtests.history import Operation
+from cluster import REPOSITORY
+from cluster.tigerbeetle.waiting import wait_until
+from loadtests.proof import history
+from loadtests.proof.history import Operation
 from tests.clusters import Sandbox
 
 #: Longer than any outage here: no answer within it would be one that was lost.
@@ -69,7 +69,7 @@ def workload(made: Sandbox, runs: Path) -> Iterator[Seen]:
         process.wait()
     seen.operations = tuple(history.read(runs / "run").operations)
     checker = subprocess.run(
-        [sys.executable, "-m", "loadtests.checker", "--run", str(runs / "run")],
+        [sys.executable, "-m", "loadtests.proof.checker", "--run", str(runs / "run")],
         env=environ, cwd=REPOSITORY, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     seen.checked, seen.verdict = checker.stdout + checker.stderr, checker.returncode

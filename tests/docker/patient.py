@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cluster.waiting import wait_until
+from cluster.tigerbeetle.waiting import wait_until
 from tests.docker.sandbox import DockerSandbox
 
 #: Docker restarts a failing replica after 0.1, 0.2, 0.4 ... s; the first health check is at 10 s.
@@ -14,7 +14,7 @@ SHOWS_WITHIN_S = 40
 def findings(sandbox: DockerSandbox, **environ: str) -> dict[str, str]:
     """Key → text of what the doctor finds now."""
     with sandbox.having(**environ):
-        done = sandbox.run("python", "-m", "cluster.doctor", "--json")
+        done = sandbox.run("python", "-m", "cluster.health.doctor", "--json")
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)
     assert (done.returncode == 0) == (not found["findings"] and found["commits"])

@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster import config
 from cluster.config import PREFIX
-from cluster.waiting import wait_until
+from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox, free_ports
 
 #: RLIMIT_MEMLOCK where the engine may not raise limits: the kernel's own default.

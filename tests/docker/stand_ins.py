@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import config
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY, config
 from monitoring import stack
 from tests.docker.sandbox import docker
 from tests.monitoring import documents
@@ -47,7 +46,7 @@ for option; do
   esac
 done
 export PYTHONPATH=/opt/python PYTHONDONTWRITEBYTECODE=1
-exec python3 -m monitoring.collector --statsd="0.0.0.0$udp" --listen="0.0.0.0$http"
+exec python3 -m monitoring.collector.collector --statsd="0.0.0.0$udp" --listen="0.0.0.0$http"
 """
 
 

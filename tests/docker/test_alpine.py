@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.image import DOCKERFILE
+from cluster.runtimes.image import DOCKERFILE
 from tests.docker.sandbox import docker
 
 BUSYBOX = shutil.which("busybox")

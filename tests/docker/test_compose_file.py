@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster import config
+from cluster import REPOSITORY, config
 from cluster.config import PREFIX, Cluster
-from cluster.inventory import REPOSITORY
 
 pytestmark = pytest.mark.docker
 

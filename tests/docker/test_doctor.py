@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import config, diagnoses
+from cluster import config
 from cluster.config import PREFIX
+from cluster.runtimes import diagnoses
 from tests.docker.patient import findings, until_found, until_well
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base, pause
 

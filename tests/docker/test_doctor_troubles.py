@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import config, engine, readiness
+from cluster import REPOSITORY, config
+from cluster.checks import readiness
 from cluster.config import PREFIX
-from cluster.inventory import REPOSITORY
+from cluster.runtimes import docker_engine
 from tests.docker.patient import findings, until_found
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
 
@@ -60,7 +61,7 @@ def start(sandbox: DockerSandbox, service: str = "tigerbeetle-0", override: str 
 
 def found_with_mount(sandbox: DockerSandbox, mount: str) -> dict[str, str]:
     """What the doctor finds where ``mount``, a shell line, holds for it alone."""
-    doctor = f"{mount} && exec {sys.executable} -m cluster.doctor --json"
+    doctor = f"{mount} && exec {sys.executable} -m cluster.health.doctor --json"
     done = subprocess.run(
         ["unshare", "--mount", "--propagation=private", "sh", "-c", doctor],
         cwd=REPOSITORY, env=sandbox.environ, capture_output=True, text=True, timeout=120,
@@ -201,7 +202,7 @@ def test_a_disk_too_small_for_the_data_files_that_are_missing(genuine: DockerSan
     """The last one on these data files: it removes one."""
     volume = f"{genuine.project}_tigerbeetle-data-2"
     assert docker("volume", "rm", volume).returncode == 0
-    root = engine.info()["DockerRootDir"]
+    root = docker_engine.info()["DockerRootDir"]
     text = found_with_mount(genuine, f"mount -t tmpfs -o size=64m none {root}")["disk"]
     assert f"expected 1.2 GiB free in {root} for 1 data files, found 0.1 GiB" in text
     assert "disk" not in findings(genuine)  # the file system itself has room

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import binary, config, image
+from cluster import REPOSITORY, config
 from cluster.config import PREFIX, Cluster
-from cluster.engine import EngineError
-from cluster.inventory import REPOSITORY
+from cluster.runtimes import image
+from cluster.runtimes.docker_engine import EngineError
+from cluster.tigerbeetle import binary
 from tests.docker.registry import Registry, digest_of, registry
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
 

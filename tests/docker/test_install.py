@@ -11,7 +11,7 @@ import pytest
 from pyinfra.api.exceptions import DeployError
 from pyinfra.facts.server import LinuxDistributionDict
 
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
 from tasks.docker import packages_of
 from tests.docker.sandbox import docker
 

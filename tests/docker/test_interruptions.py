@@ -15,8 +15,8 @@ import sys
 
 import pytest
 
-from cluster.canary import ACCOUNT_CREDIT
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
+from cluster.tigerbeetle.canary import ACCOUNT_CREDIT
 from tests.docker.sandbox import DockerSandbox
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
@@ -38,11 +38,11 @@ with tb.ClientSync(cluster_id=0, replica_addresses=sys.argv[1]) as client:
 
 
 def killed_at(sandbox: DockerSandbox, action: str, point: str, **environ: str) -> None:
-    """Run ``cluster.commands ACTION`` and kill it, and what it started, once it says ``point``."""
+    """Run ``compose_tb ACTION`` and kill it, and what it started, once it says ``point``."""
     with sandbox.having(**environ):
         settings = sandbox.environ
     process = subprocess.Popen(
-        [sys.executable, "-m", "cluster.commands", action], cwd=REPOSITORY, text=True,
+        [sys.executable, "-m", "cluster.operate.compose_tb", action], cwd=REPOSITORY, text=True,
         env=settings | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
@@ -59,7 +59,7 @@ def killed_at(sandbox: DockerSandbox, action: str, point: str, **environ: str) -
 
 def commits(sandbox: DockerSandbox) -> bool:
     """By a status of its own, not by the command that was repeated."""
-    return sandbox.run("python", "-m", "cluster.status").returncode == 0
+    return sandbox.run("python", "-m", "cluster.health.status").returncode == 0
 
 
 def canary_transfers(sandbox: DockerSandbox) -> int:

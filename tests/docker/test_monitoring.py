@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import waiting
 from cluster.config import PREFIX
+from cluster.tigerbeetle import waiting
 from monitoring import stack
 from tests.clusters import free_ports
 from tests.docker import stand_ins

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import diagnoses, waiting
+from cluster.runtimes import diagnoses
+from cluster.tigerbeetle import waiting
 from tests.docker.sandbox import docker, has_base
 from tests.docker.test_profile import FORMAT, PROFILE, genuine, run_with
 

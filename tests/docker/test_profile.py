@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster import config, engine
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY, config
+from cluster.runtimes import docker_engine
 from tests.docker.sandbox import docker, has_base, memlock
 
 pytestmark = pytest.mark.docker
@@ -90,7 +90,7 @@ def test_the_server_refuses_to_start_where_io_uring_is_blocked(tmp_path: Path) -
 
 
 def test_the_engine_s_own_profile_blocks_io_uring_from_25_on() -> None:
-    major = int(str(engine.info()["ServerVersion"]).partition(".")[0])
+    major = int(str(docker_engine.info()["ServerVersion"]).partition(".")[0])
     done = run_with("default", genuine(), FORMAT)
     assert (done.returncode == 0) == (major < 25), done.stderr
 

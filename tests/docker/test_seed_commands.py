@@ -12,10 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import config
+from cluster import REPOSITORY, config
 from cluster.config import PREFIX
-from cluster.inventory import REPOSITORY
-from cluster.waiting import wait_until
+from cluster.tigerbeetle.waiting import wait_until
 from tests.docker.prompt import repl
 from tests.docker.sandbox import DockerSandbox, best_engine, docker_sandbox
 
@@ -146,7 +145,7 @@ def test_the_log_shows_who_listens_and_which_role(seed: DockerSandbox, index: in
 
 
 def test_exactly_one_replica_is_primary_and_not_always_the_first(seed: DockerSandbox) -> None:
-    status = json.loads(seed.run("python", "-m", "cluster.status", "--json").stdout)
+    status = json.loads(seed.run("python", "-m", "cluster.health.status", "--json").stdout)
     primaries = [r for r in status["replicas"] if r["role"] == "primary"]
     assert len(primaries) == 1
     assert primaries[0]["index"] == primaries[0]["view"] % 3

@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from emulator.aegis import checksum
 from tests.emulator import raw, records, servers
 from tests.emulator.raw import RawClient
+from tigerbeetle_emulator.protocol.aegis import checksum
 
 _OPERATIONS = [*range(8), *range(127, 150), 200, 255]
 _BATCH_OF_PROBES = 50  # mutated messages between two looks at the ledger

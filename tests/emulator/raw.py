@@ -11,8 +11,8 @@ import socket
 import time
 from typing import NamedTuple
 
-from emulator.aegis import checksum
 from tests.emulator import records
+from tigerbeetle_emulator.protocol.aegis import checksum
 
 HEADER = 256
 PING_CLIENT, PONG_CLIENT, REQUEST, REPLY, EVICTION = 3, 4, 5, 8, 18

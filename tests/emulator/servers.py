@@ -12,7 +12,7 @@ from pathlib import Path
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-EMULATOR = (sys.executable, "-m", "emulator")
+EMULATOR = (sys.executable, "-m", "tigerbeetle_emulator")
 
 
 def free_port() -> int:

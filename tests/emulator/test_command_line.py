@@ -1,4 +1,4 @@
-"""`python -m emulator`: the genuine verbs, three processes as one cluster, honest words."""
+"""`-m tigerbeetle_emulator`: the genuine verbs, three processes as one cluster, honest words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from emulator.addresses import Address, AddressError, parse
 from tests.emulator import raw, records, servers
 from tests.emulator.native import NativeClient
 from tests.emulator.raw import RawClient
 from tests.emulator.servers import ServerProcess
+from tigerbeetle_emulator.server.addresses import Address, AddressError, parse
 
 _ACCOUNT = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
 _LOOKUP = raw.multi_batch(records.LOOKUP_ACCOUNTS, [records.pack(records.ID, id=1)])

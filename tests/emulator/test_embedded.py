@@ -1,4 +1,4 @@
-"""The emulator in somebody's own test suite: `emulator.run()`, the fixture, faults on request."""
+"""The emulator in somebody's own test suite: `run()`, the fixture, faults on request."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 import tigerbeetle as tb
 
-import emulator
-from emulator.faults import Faults
-from emulator.journal import DataFileError
+import tigerbeetle_emulator
 from tests.emulator import raw, records
 from tests.emulator.native import NativeClient
 from tests.emulator.raw import RawClient
+from tigerbeetle_emulator.server.faults import Faults
+from tigerbeetle_emulator.server.journal import DataFileError
 
 _LOOKUP = records.LOOKUP_ACCOUNTS
 _BODY = raw.multi_batch(_LOOKUP, [records.pack(records.ID, id=1)])
 
 
-def _port(cluster: emulator.Emulator) -> int:
+def _port(cluster: tigerbeetle_emulator.Emulator) -> int:
     return int(cluster.address.split(",")[0].rpartition(":")[2])
 
 
 def test_a_wallet_test_runs_against_the_fixture(
-    tigerbeetle_emulator: emulator.Emulator,
+    tigerbeetle_emulator: tigerbeetle_emulator.Emulator,
 ) -> None:
     client = tb.ClientSync(tigerbeetle_emulator.cluster_id, tigerbeetle_emulator.address)
     try:
@@ -45,7 +45,9 @@ def test_a_wallet_test_runs_against_the_fixture(
         client.close()
 
 
-def test_each_test_gets_an_empty_ledger(tigerbeetle_emulator: emulator.Emulator) -> None:
+def test_each_test_gets_an_empty_ledger(
+    tigerbeetle_emulator: tigerbeetle_emulator.Emulator,
+) -> None:
     with RawClient(_port(tigerbeetle_emulator)) as client:
         client.register()
         assert raw.split_batches(client.request(_LOOKUP, _BODY).body, 128) == [b""]
@@ -54,22 +56,22 @@ def test_each_test_gets_an_empty_ledger(tigerbeetle_emulator: emulator.Emulator)
 def test_loading_the_plugin_imports_nothing_of_the_emulator() -> None:
     # The package's __init__ is loaded with the plugin, as any package's is; it must cost nothing.
     script = (
-        "import sys, pytest; before = set(sys.modules); import emulator.pytest_plugin\n"
+        "import sys, pytest; before = set(sys.modules); import tigerbeetle_emulator.pytest_plugin\n"
         "print(sorted(name for name in set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.strip() == "['emulator', 'emulator.pytest_plugin']"
+    assert done.stdout.strip() == "['tigerbeetle_emulator', 'tigerbeetle_emulator.pytest_plugin']"
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = emulator.nonsense
+        _ = tigerbeetle_emulator.nonsense
 
 
 def test_several_addresses_are_one_ledger() -> None:
-    with emulator.run(replicas=3, cluster=9) as cluster:
+    with tigerbeetle_emulator.run(replicas=3, cluster=9) as cluster:
         ports = [int(each.rpartition(":")[2]) for each in cluster.address.split(",")]
         assert len(set(ports)) == 3
         account = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
@@ -84,21 +86,27 @@ def test_several_addresses_are_one_ledger() -> None:
 
 def test_a_ledger_with_a_path_is_there_again(tmp_path: Path) -> None:
     account = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
-    with emulator.run(path=tmp_path / "data") as cluster, RawClient(_port(cluster)) as client:
+    with (
+        tigerbeetle_emulator.run(path=tmp_path / "data") as cluster,
+        RawClient(_port(cluster)) as client,
+    ):
         client.register()
         client.batches(records.CREATE_ACCOUNTS, [account])
-    with emulator.run(path=tmp_path / "data") as cluster, RawClient(_port(cluster)) as client:
+    with (
+        tigerbeetle_emulator.run(path=tmp_path / "data") as cluster,
+        RawClient(_port(cluster)) as client,
+    ):
         client.register()
         assert len(client.request(_LOOKUP, _BODY).body) == 256
     with (
         pytest.raises(DataFileError, match="expected"),
-        emulator.run(path=tmp_path / "data", cluster=1),
+        tigerbeetle_emulator.run(path=tmp_path / "data", cluster=1),
     ):
         pass
 
 
 def test_a_stop_keeps_the_ledger_and_the_sessions() -> None:
-    with emulator.run() as cluster, RawClient(_port(cluster)) as client:
+    with tigerbeetle_emulator.run() as cluster, RawClient(_port(cluster)) as client:
         client.register()
         address = cluster.address
         cluster.stop()
@@ -117,7 +125,7 @@ def test_a_stop_keeps_the_ledger_and_the_sessions() -> None:
 
 def test_latency_delays_every_reply() -> None:
     faults = Faults(latency=0.15, latency_jitter=0.05)
-    with emulator.run(faults=faults) as cluster, RawClient(_port(cluster)) as client:
+    with tigerbeetle_emulator.run(faults=faults) as cluster, RawClient(_port(cluster)) as client:
         started = time.monotonic()
         client.register()
         client.request(_LOOKUP, _BODY)
@@ -129,7 +137,7 @@ def test_latency_delays_every_reply() -> None:
 def test_a_dropped_reply_was_executed_all_the_same() -> None:
     account = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
     body = raw.multi_batch(records.CREATE_ACCOUNTS, [account])
-    with emulator.run() as cluster, RawClient(_port(cluster)) as client:
+    with tigerbeetle_emulator.run() as cluster, RawClient(_port(cluster)) as client:
         client.register()
         cluster.faults.drop_replies = 1.0
         assert client.ask(records.CREATE_ACCOUNTS, body) is None
@@ -142,7 +150,10 @@ def test_a_dropped_reply_was_executed_all_the_same() -> None:
 
 def test_the_genuine_client_gets_through_lost_replies() -> None:
     faults = Faults(seed=3, drop_replies=0.4)
-    with emulator.run(faults=faults) as cluster, NativeClient(0, cluster.address) as client:
+    with (
+        tigerbeetle_emulator.run(faults=faults) as cluster,
+        NativeClient(0, cluster.address) as client,
+    ):
         for number in range(1, 4):
             account = records.pack(records.ACCOUNT, id=number, ledger=1, code=1)
             reply = client.request(records.CREATE_ACCOUNTS, account)
@@ -150,7 +161,7 @@ def test_the_genuine_client_gets_through_lost_replies() -> None:
 
 
 def test_an_eviction_on_request_ends_the_genuine_client() -> None:
-    with emulator.run() as cluster:
+    with tigerbeetle_emulator.run() as cluster:
         client = tb.ClientSync(0, cluster.address)
         client.lookup_accounts([1])
         cluster.faults.evict = 1.0
@@ -160,7 +171,7 @@ def test_an_eviction_on_request_ends_the_genuine_client() -> None:
 
 
 def test_a_refused_connection_is_closed_at_once() -> None:
-    with emulator.run(faults=Faults(refuse=1.0)) as cluster:
+    with tigerbeetle_emulator.run(faults=Faults(refuse=1.0)) as cluster:
         with RawClient(_port(cluster)) as client, pytest.raises(raw.Closed):
             client.receive()
         cluster.faults.refuse = 0.0
@@ -170,7 +181,10 @@ def test_a_refused_connection_is_closed_at_once() -> None:
 
 def test_a_stop_on_request_comes_back() -> None:
     faults = Faults(stop_every=0.2, stop_for=0.2)
-    with emulator.run(faults=faults) as cluster, NativeClient(0, cluster.address) as client:
+    with (
+        tigerbeetle_emulator.run(faults=faults) as cluster,
+        NativeClient(0, cluster.address) as client,
+    ):
         account = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
         client.request(records.CREATE_ACCOUNTS, account)
         deadline = time.monotonic() + 1.5
@@ -193,7 +207,7 @@ def test_an_impossible_fault_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_two_emulators_do_not_share_anything() -> None:
-    with emulator.run() as one, emulator.run() as other:
+    with tigerbeetle_emulator.run() as one, tigerbeetle_emulator.run() as other:
         assert one.address != other.address
         account = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
         with RawClient(_port(one)) as first, RawClient(_port(other)) as second:
@@ -208,7 +222,7 @@ def test_two_emulators_do_not_share_anything() -> None:
 def test_the_example_of_the_documentation_runs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
     example = text.split("```python\n")[1].split("```")[0]
-    assert "emulator.run()" in example
+    assert "tigerbeetle_emulator.run()" in example
     done = subprocess.run(
         [sys.executable, "-c", example], capture_output=True, text=True, timeout=60, check=False
     )

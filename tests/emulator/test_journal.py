@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from emulator.journal import BLOCK_SIZE, DataFileError, FileJournal, Identity, format_file
-from emulator.replica import PULSE, RELEASE_NUMBER, REQUEST, Entry
 from tests.emulator import raw, records, servers
+from tigerbeetle_emulator.server.journal import (
+    BLOCK_SIZE,
+    DataFileError,
+    FileJournal,
+    Identity,
+    format_file,
+)
+from tigerbeetle_emulator.server.replica import PULSE, RELEASE_NUMBER, REQUEST, Entry
 
 _IDENTITY = Identity(7, 0, 1, RELEASE_NUMBER)
 
@@ -224,8 +230,8 @@ def test_every_choice_of_sync_survives_a_kill(tmp_path: Path, sync: str) -> None
 
 
 def test_a_long_replay_shows_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emulator import __main__ as main
-    from emulator.replica import Replica
+    from tigerbeetle_emulator import __main__ as main
+    from tigerbeetle_emulator.server.replica import Replica
 
     lines: list[str] = []
     monkeypatch.setattr(main, "to_stderr", lambda level, scope, message: lines.append(message))

@@ -6,21 +6,20 @@ import random
 
 import pytest
 
-import emulator.ledger
-import emulator.operations
-from emulator import plain
-from emulator.ledger import EXPIRED_PER_PULSE, Ledger
+import tigerbeetle_emulator
 from tests.emulator import records
 from tests.emulator.differential.runner import Side
 from tests.emulator.differential.workload import Workload
 from tests.emulator.native import Reply
 from tests.emulator.world import LedgerBackend, World
+from tigerbeetle_emulator.ledger import plain
+from tigerbeetle_emulator.ledger.ledger import EXPIRED_PER_PULSE, Ledger
 
 _SECOND = 1_000_000_000
 
 
 def _world(now: int = 1_700_000_000 * _SECOND) -> tuple[World, LedgerBackend]:
-    backend = LedgerBackend(emulator)
+    backend = LedgerBackend(tigerbeetle_emulator)
     backend.now = now
     return World(backend), backend
 
@@ -80,7 +79,7 @@ class _Recorder:
     """A native client's stand-in that executes in a ledger of this process."""
 
     def __init__(self) -> None:
-        self.backend = LedgerBackend(emulator)
+        self.backend = LedgerBackend(tigerbeetle_emulator)
 
     def request(self, operation: int, body: bytes) -> Reply:
         timestamp, data = self.backend.execute(operation, body)
@@ -154,7 +153,7 @@ def test_replaying_the_same_requests_builds_the_same_ledger() -> None:
         bodies.append(b"".join(records.pack(records.TRANSFER, **event) for event in events))
     ledgers = []
     for _ in range(2):
-        backend = LedgerBackend(emulator)
+        backend = LedgerBackend(tigerbeetle_emulator)
         world = World(backend, namespace=0)
         world.given(*({"id": n, "flags": 2 if n == 3 else 0} for n in range(1, 6)))
         replies = [backend.execute(records.CREATE_TRANSFERS, body) for body in bodies]

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-import emulator.ledger
-import emulator.operations
-from emulator.status import CreateAccountStatus, CreateTransferStatus
+import tigerbeetle_emulator
 from tests.emulator import scenarios
 from tests.emulator.native import NativeClient
 from tests.emulator.raw import RawClient
 from tests.emulator.servers import ServerProcess
 from tests.emulator.world import LedgerBackend, RawBackend, ServerBackend, World
+from tigerbeetle_emulator.protocol.status import CreateAccountStatus, CreateTransferStatus
 
 # Needs a clock within 136 years of the year 2262; tested on its own in test_ledger.
 _BEYOND_THE_CLOCK = {CreateTransferStatus.OVERFLOWS_TIMEOUT}
@@ -25,13 +24,13 @@ _BEYOND_THE_CLOCK = {CreateTransferStatus.OVERFLOWS_TIMEOUT}
 
 @pytest.mark.parametrize("name", scenarios.ALL)
 def test_the_ledger_does_what_the_scenario_expects(name: str) -> None:
-    scenarios.ALL[name](World(LedgerBackend(emulator)))
+    scenarios.ALL[name](World(LedgerBackend(tigerbeetle_emulator)))
 
 
 def test_the_scenarios_reach_every_status_of_both_creates() -> None:
     seen: dict[str, set[int]] = {"accounts": set(), "transfers": set()}
     for scenario in scenarios.ALL.values():
-        world = World(LedgerBackend(emulator))
+        world = World(LedgerBackend(tigerbeetle_emulator))
         scenario(world)
         for kind, statuses in world.seen.items():
             seen[kind] |= statuses

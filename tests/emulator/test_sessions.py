@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import emulator
+import tigerbeetle_emulator
 from tests.emulator import raw, records, servers
 from tests.emulator.raw import RawClient
 
@@ -62,7 +62,7 @@ def test_batches_of_a_request_are_executed_in_order_with_their_own_chains(
 
 
 def test_the_idlest_of_64_sessions_gives_way() -> None:
-    with emulator.run() as cluster:
+    with tigerbeetle_emulator.run() as cluster:
         port = int(cluster.address.rpartition(":")[2])
         clients = []
         for _ in range(64):

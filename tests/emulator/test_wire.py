@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from emulator import aegis, multibatch, wire
-from emulator.replica import Replica
 from tests.emulator import raw, records
+from tigerbeetle_emulator.protocol import aegis, multibatch, wire
+from tigerbeetle_emulator.server.replica import Replica
 
 _VECTORS = [
     bytes.fromhex(line.partition(": ")[2])

@@ -9,6 +9,7 @@ share a server.
 from __future__ import annotations
 
 import time
+from importlib import import_module
 from typing import Any, Protocol
 
 from tests.emulator import records
@@ -33,8 +34,8 @@ class LedgerBackend:
     """The emulator's ledger in this process. `package` may be a mutant of it."""
 
     def __init__(self, package: Any) -> None:
-        self.ledger = package.ledger.Ledger()
-        self._operations = package.operations
+        self.ledger = import_module(f"{package.__name__}.ledger.ledger").Ledger()
+        self._operations = import_module(f"{package.__name__}.protocol.operations")
         self.now = 1_700_000_000_000_000_000
         self.timestamp = 0
 

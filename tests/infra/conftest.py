@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 
-from cluster import inventory, runtime
-from cluster.config import ConfigError
-from cluster.inventory import Deployment, Engine, Runtime
+from cluster.config import ConfigError, inventory
+from cluster.config.inventory import Deployment, Engine, Runtime
+from cluster.runtimes import base
 from tests.infra.world import WORLDS, World
 
 _DEPLOYMENT = pytest.StashKey[Deployment]()
@@ -43,7 +43,7 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
     """What the inventory says should be there."""
     found = request.config.stash[_DEPLOYMENT]
     asked_for = request.config.getoption("--inventory")
-    if not asked_for and runtime.of(found).states(found) is None:
+    if not asked_for and base.of(found).states(found) is None:
         pytest.skip(f"no {found.name} cluster runs: `make up`, then `make verify`")
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cluster import canary, tunnel
+from cluster.runtimes import tunnel
+from cluster.tigerbeetle import canary
 from tests.infra.world import World
 
 COMMIT_BOUND_S = 15

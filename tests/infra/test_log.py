@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from cluster import log_lines
 from cluster.config import Replica
+from cluster.tigerbeetle import log_lines
 from tests.infra.world import World
 
 _NORMAL = re.compile(r"transition_to_normal\w*: view=(?:\d+\.\.)?(\d+) (primary|backup)")

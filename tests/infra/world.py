@@ -16,8 +16,8 @@ from typing import Any
 import testinfra
 
 from cluster.config import Replica
-from cluster.inventory import Deployment
-from cluster.servers import Server
+from cluster.config.inventory import Deployment
+from cluster.config.servers import Server
 
 _LISTEN = "0A"  # include/net/tcp_states.h
 _SOCKET_LINK = re.compile(r"socket:\[(\d+)\]")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
 from tests.clusters import free_ports
 
 CLUSTER_ID = 7
@@ -45,7 +45,7 @@ class Server:
         """Returns when it listens; the ``yield`` to a client is then at most a reconnect."""
         command = ["start", f"--addresses={self.address}", *self.options, str(self.data_file)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "emulator", *command],
+            [sys.executable, "-m", "tigerbeetle_emulator", *command],
             cwd=REPOSITORY, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stderr
@@ -75,7 +75,7 @@ class Server:
 
     def _run(self, arguments: list[str]) -> None:
         subprocess.run(
-            [sys.executable, "-m", "emulator", *arguments],
+            [sys.executable, "-m", "tigerbeetle_emulator", *arguments],
             cwd=REPOSITORY, check=True, capture_output=True, timeout=START_TIMEOUT_S,
         )  # fmt: skip
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtests.proof import Proof, Record
-from loadtests.records import (
+from loadtests.client.records import (
     ACCOUNT,
     CREATED,
     EXISTS,
@@ -28,7 +27,8 @@ from loadtests.records import (
     pack_transfer,
     split,
 )
-from loadtests.result import Check
+from loadtests.proof.proof import Proof, Record
+from loadtests.run.result import Check
 
 TAG = 0xABCDEF
 FUNDING, ANN, BOB, FEES = 1, 2, 3, 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadtests.histogram import Histogram
-from loadtests.meter import ActionSecond, Meter, Second
-from loadtests.result import (
+from loadtests.run.histogram import Histogram
+from loadtests.run.meter import ActionSecond, Meter, Second
+from loadtests.run.result import (
     Audit,
     Check,
     Fault,
@@ -17,7 +17,7 @@ from loadtests.result import (
     Settings,
     Target,
 )
-from loadtests.series import Series, by_action, figures
+from loadtests.run.series import Series, by_action, figures
 
 STARTED = 1_800_000_000.0
 

@@ -8,7 +8,7 @@ from time import perf_counter
 import gevent
 import pytest
 
-from loadtests.arrivals import Arrivals, gaps
+from loadtests.run.arrivals import Arrivals, gaps
 
 
 @pytest.mark.parametrize("process", ["poisson", "fixed"])

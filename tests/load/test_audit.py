@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import emulator
-from loadtests.audit import audit
-from loadtests.records import CREATED, RECORD, TRANSFER
-from loadtests.result import Audit
+import tigerbeetle_emulator
+from loadtests.client.records import CREATED, RECORD, TRANSFER
+from loadtests.proof.audit import audit
+from loadtests.run.result import Audit
 from tests.load.conftest import CLUSTER_ID, Program, Server
 
 
@@ -68,7 +68,7 @@ def test_an_emulator_whose_ledger_was_tampered_with_is_convicted(
     buried: tuple[Path, Path], tmp_path: Path, tamper: Callable[[bytes], bytes]
 ) -> None:
     run, data_file = dug_up(buried, tmp_path)
-    with emulator.run(cluster=CLUSTER_ID, path=data_file) as broken:
+    with tigerbeetle_emulator.run(cluster=CLUSTER_ID, path=data_file) as broken:
         records = broken.replica.ledger.records
         middle = len(records) // TRANSFER.itemsize // 2 * TRANSFER.itemsize
         row = bytes(records[middle : middle + TRANSFER.itemsize])
@@ -85,7 +85,7 @@ def test_an_emulator_that_lost_the_tail_of_its_journal_is_convicted(
 ) -> None:
     run, data_file = dug_up(buried, tmp_path)
     os.truncate(data_file, data_file.stat().st_size * 3 // 4)
-    with emulator.run(cluster=CLUSTER_ID, path=data_file) as broken:
+    with tigerbeetle_emulator.run(cluster=CLUSTER_ID, path=data_file) as broken:
         redirect(run, broken.address)
         found = audit(run)
     assert found.verdict == "failed"

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import tigerbeetle as tb
 
-from loadtests.bank import Bank
-from loadtests.bridge import BridgeError, NativeClient, Unanswered
-from loadtests.ledger import Ledger
-from loadtests.meter import Meter
-from loadtests.records import CREATED, EXISTS, LINKED, TRANSFER, join, pack_transfer
-from loadtests.runs import new_tag
-from loadtests.wallets import Choices, Population
+from loadtests.client.bridge import BridgeError, NativeClient, Unanswered
+from loadtests.client.ledger import Ledger
+from loadtests.client.records import CREATED, EXISTS, LINKED, TRANSFER, join, pack_transfer
+from loadtests.run.meter import Meter
+from loadtests.run.runs import new_tag
+from loadtests.wallet.bank import Bank
+from loadtests.wallet.wallets import Choices, Population
 from tests.load.conftest import CLUSTER_ID, Server
 
 DEADLINE_S = 1.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import gate
-from loadtests.gate import Gate, Thresholds
-from loadtests.runs import REPOSITORY
+from cluster import REPOSITORY
+from loadtests.report import gate
+from loadtests.report.gate import Gate, Thresholds
 from tests.load.samples import STARTED, audit, result, second
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.histogram import Histogram
+from loadtests.run.histogram import Histogram
 
 
 @given(st.lists(st.floats(2e-6, 1000.0), min_size=1, max_size=200), st.sampled_from([50, 95, 99]))

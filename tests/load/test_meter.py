@@ -7,9 +7,9 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from loadtests.histogram import Histogram
-from loadtests.meter import Meter
-from loadtests.records import CREATED, EXISTS, RESULT
+from loadtests.client.records import CREATED, EXISTS, RESULT
+from loadtests.run.histogram import Histogram
+from loadtests.run.meter import Meter
 
 
 def test_outcomes_are_counted_apart_and_reasons_kept() -> None:

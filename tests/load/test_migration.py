@@ -16,13 +16,13 @@ import tigerbeetle as tb
 from hypothesis import given
 from hypothesis import strategies as st
 
-import emulator
-from cluster import canary
-from cluster.inventory import REPOSITORY
-from emulator.embedded import Emulator
-from loadtests import migrate, migration
-from loadtests.migration import MigrationError, batches, differences, plan
-from loadtests.records import ACCOUNT, LINKED, PENDING, POST, TRANSFER, Array
+import tigerbeetle_emulator
+from cluster import REPOSITORY
+from cluster.operate import migrate, migration
+from cluster.operate.migration import MigrationError, batches, differences, plan
+from cluster.tigerbeetle import canary
+from loadtests.client.records import ACCOUNT, LINKED, PENDING, POST, TRANSFER, Array
+from tigerbeetle_emulator.embedded import Emulator
 
 SECOND = 10**9
 NOW = 10**6 * SECOND
@@ -140,7 +140,7 @@ def test_a_missing_row_is_a_difference() -> None:
 @pytest.fixture
 def old() -> Iterator[Emulator]:
     """A cluster of three with a ledger of every kind of transfer."""
-    with emulator.run(cluster=1, replicas=3) as made:
+    with tigerbeetle_emulator.run(cluster=1, replicas=3) as made:
         furnish(made.cluster_id, made.address)
         yield made
 
@@ -148,7 +148,7 @@ def old() -> Iterator[Emulator]:
 @pytest.fixture
 def new() -> Iterator[Emulator]:
     """An empty cluster of six."""
-    with emulator.run(cluster=2, replicas=6) as made:
+    with tigerbeetle_emulator.run(cluster=2, replicas=6) as made:
         yield made
 
 
@@ -194,7 +194,7 @@ def place(made: Emulator) -> str:
 
 def move(source: str, target: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "loadtests.migrate", "--from", source, "--to", target],
+        [sys.executable, "-m", "cluster.operate.migrate", "--from", source, "--to", target],
         cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True, timeout=100,
     )  # fmt: skip
 

@@ -8,7 +8,8 @@ import pytest
 
 from cluster.config import ConfigError
 from loadtests import __main__ as program
-from loadtests import options, target
+from loadtests.client import target
+from loadtests.run import options
 
 GOOD = {
     "wallets": 100, "skew": 1.0, "rate": 0.0, "warmup_s": 2.0, "think_s": 0.0,

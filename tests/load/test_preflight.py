@@ -9,12 +9,12 @@ import gevent
 import pytest
 import tigerbeetle as tb
 
-import emulator
-from emulator.faults import Faults
-from loadtests import preflight
-from loadtests.bridge import BridgeError, NativeClient, Unanswered
-from loadtests.ledger import Ledger
+import tigerbeetle_emulator
+from loadtests.client import preflight
+from loadtests.client.bridge import BridgeError, NativeClient, Unanswered
+from loadtests.client.ledger import Ledger
 from tests.load.conftest import CLUSTER_ID, Server
+from tigerbeetle_emulator.server.faults import Faults
 
 
 def refusal(cluster_id: int, addresses: str, timeout_s: float = 2.0) -> str:
@@ -42,7 +42,7 @@ def test_a_wrong_cluster_id_is_told_within_seconds(server: Server) -> None:
 
 def test_a_server_with_all_connections_taken_is_told_within_seconds() -> None:
     faults = Faults(refuse=1.0)
-    with emulator.run(cluster=CLUSTER_ID, faults=faults) as full:
+    with tigerbeetle_emulator.run(cluster=CLUSTER_ID, faults=faults) as full:
         message = refusal(CLUSTER_ID, full.address)
     assert "closes at once" in message
     assert "32 client connections" in message
@@ -50,7 +50,7 @@ def test_a_server_with_all_connections_taken_is_told_within_seconds() -> None:
 
 def test_an_evicted_client_says_why() -> None:
     faults = Faults(evict=1.0)
-    with emulator.run(cluster=CLUSTER_ID, faults=faults) as evicting:
+    with tigerbeetle_emulator.run(cluster=CLUSTER_ID, faults=faults) as evicting:
         message = refusal(CLUSTER_ID, evicting.address, 5.0)
     assert "evicted" in message
     assert "64 sessions" in message
@@ -64,8 +64,8 @@ def test_a_client_library_of_the_wrong_release_is_told_within_seconds(
     monkeypatch: pytest.MonkeyPatch, limit: str, message: str
 ) -> None:
     release = 0x1000 if limit == "RELEASE_NUMBER" else 0xFF0000
-    with emulator.run(cluster=CLUSTER_ID) as other:
-        monkeypatch.setattr(f"emulator.replica.{limit}", release)
+    with tigerbeetle_emulator.run(cluster=CLUSTER_ID) as other:
+        monkeypatch.setattr(f"tigerbeetle_emulator.server.replica.{limit}", release)
         assert message in refusal(CLUSTER_ID, other.address, 5.0)
 
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from loadtests import profiles
+from loadtests.run import profiles
 from loadtests.search import Search, Window
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtests.proof import Proof, Record, verdict_of
-from loadtests.records import CREATED, UNANSWERED
-from loadtests.result import Check
+from loadtests.client.records import CREATED, UNANSWERED
+from loadtests.proof.proof import Proof, Record, verdict_of
+from loadtests.run.result import Check
 from tests.load.ledgers import ANN, BOB, FEES, FUNDING, TAG, World, honest
 
 
@@ -208,7 +208,7 @@ def test_only_open_holds_are_waited_for() -> None:
 def np_page(row: bytes):  # type: ignore[no-untyped-def]
     import numpy as np
 
-    from loadtests.records import TRANSFER
+    from loadtests.client.records import TRANSFER
 
     return np.frombuffer(row, TRANSFER)
 

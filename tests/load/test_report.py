@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import gate, plots, report, runs
-from loadtests.gate import Gate
-from loadtests.plots import Chart, Line
+from loadtests.report import gate, plots, report
+from loadtests.report.gate import Gate
+from loadtests.report.plots import Chart, Line
+from loadtests.run import runs
 from tests.load.samples import STARTED, audit, manifest, result, second
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

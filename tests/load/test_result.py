@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from loadtests import compare, runs, schema
-from loadtests.conductor import Conductor
-from loadtests.result import Result
-from loadtests.series import Series, figures
+from loadtests.report import compare
+from loadtests.run import runs, schema
+from loadtests.run.conductor import Conductor
+from loadtests.run.result import Result
+from loadtests.run.series import Series, figures
 from tests.load.samples import STARTED, manifest, result, second
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import emulator
-from cluster.inventory import REPOSITORY
-from cluster.waiting import wait_until
-from emulator.faults import Faults
-from loadtests import runs
-from loadtests.audit import audit
-from loadtests.result import Audit, read_audit, read_result
+import tigerbeetle_emulator
+from cluster import REPOSITORY
+from cluster.tigerbeetle.waiting import wait_until
+from loadtests.proof.audit import audit
+from loadtests.run import runs
+from loadtests.run.result import Audit, read_audit, read_result
 from tests.clusters import free_ports
 from tests.load.conftest import CLUSTER_ID, Finished, Program, Server, load_options
+from tigerbeetle_emulator.server.faults import Faults
 
 
 def failed(found: Audit) -> dict[str, str]:
@@ -44,7 +44,7 @@ def test_a_run_passes_its_audit_and_names_its_engine(finished: Finished) -> None
 
 def test_a_client_evicted_under_load_ends_the_run_and_says_why(program: Program) -> None:
     faults = Faults()
-    with emulator.run(cluster=CLUSTER_ID, faults=faults) as crowded:
+    with tigerbeetle_emulator.run(cluster=CLUSTER_ID, faults=faults) as crowded:
         options = ["--addresses", crowded.address, "--cluster-id", str(CLUSTER_ID)]
         process = program.spawn("--users", "5", "--run-time", "60", "--wallets", "10", *options)
         wait_for_seconds(process, 1)
@@ -223,7 +223,7 @@ def test_a_gate_has_its_own_exit_code(
 ) -> None:
     file = tmp_path / "gate.toml"
     file.write_text(f"[gate]\n{threshold}\n")
-    done = program(str(file), "--run", str(copied), module="loadtests.gate")
+    done = program(str(file), "--run", str(copied), module="loadtests.report.gate")
     assert done.returncode == code, done.stdout + done.stderr
     assert text in done.stdout
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.servers import server_behind
+from loadtests.run.servers import server_behind
 
 START = ["start", "--addresses=172.20.0.10:3000,172.20.0.11:3001", "--cache-grid=512MiB"]
 OTHERS = "--addresses=10.0.0.1:3000,10.0.0.2:3001"
@@ -24,7 +24,7 @@ PROCESSES: list[tuple[int, list[str]]] = [
     (10, ["tini", "--", "/tigerbeetle", *START, "/data/0_0.tigerbeetle"]),
     (11, ["/tigerbeetle", *START, "/data/0_0.tigerbeetle"]),
     (20, ["/usr/bin/tini", "--", "/tigerbeetle", *START, "/data/0_1.tigerbeetle"]),
-    (21, ["python3", "-m", "emulator", *START, "/data/0_1.tigerbeetle"]),
+    (21, ["python3", "-m", "tigerbeetle_emulator", *START, "/data/0_1.tigerbeetle"]),
     (31, ["/tigerbeetle", "start", OTHERS, "/data/0_0.tigerbeetle"]),
 ]
 

@@ -7,8 +7,8 @@ import collections
 import numpy as np
 import pytest
 
-from loadtests.records import MUST_NOT_OVERDRAW, join
-from loadtests.wallets import ASSETS, AccountCode, Choices, Population
+from loadtests.client.records import MUST_NOT_OVERDRAW, join
+from loadtests.wallet.wallets import ASSETS, AccountCode, Choices, Population
 
 
 def test_no_two_workers_and_no_two_assets_share_an_account() -> None:

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster import binary, config, health, log, ping
-from cluster.health import ReplicaHealth
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY, config
+from cluster.health import health
+from cluster.health.health import ReplicaHealth
+from cluster.tigerbeetle import binary, log, ping
 from monitoring import stack
 from tests.clusters import Sandbox
 from tests.links import Links

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import waiting
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
+from cluster.tigerbeetle import waiting
 from monitoring import stack
 from tests.clusters import free_ports
 
 FIXTURES = Path(__file__).parent / "fixtures"
 DATAGRAMS = (FIXTURES / "datagrams.txt").read_bytes()
-COLLECTOR = [sys.executable, "-m", "monitoring.collector"]
+COLLECTOR = [sys.executable, "-m", "monitoring.collector.collector"]
 #: Debian would call it so; its own releases and images call it the other.
 STATSD_EXPORTER = shutil.which("prometheus-statsd-exporter") or shutil.which("statsd_exporter")
 MAPPING = stack.FILES / "statsd_mapping.yml"

@@ -6,9 +6,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from cluster import config, servers
-from cluster.inventory import Deployment
-from cluster.servers import Server, Settings
+from cluster import config
+from cluster.config import servers
+from cluster.config.inventory import Deployment
+from cluster.config.servers import Server, Settings
 from monitoring.host import Observation
 from monitoring.stack import Ports
 

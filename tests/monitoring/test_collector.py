@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
 from tests.monitoring import receivers
 from tests.monitoring.receivers import COLLECTOR, DATAGRAMS, FIXTURES, Receiver, in_datagrams
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import datagram
-from monitoring.datagram import Sample
-from monitoring.series import Series
+from monitoring.collector import datagram
+from monitoring.collector.datagram import Sample
+from monitoring.collector.series import Series
 
 RECORDED = (Path(__file__).parent / "fixtures" / "datagrams.txt").read_bytes()
 CLUSTER = "0" * 32

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cluster import status
+from cluster.health import status
 from monitoring import stack
 from tests.clusters import free_ports, sandbox
 from tests.monitoring import drill

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.inventory import Deployment
-from cluster.readiness import NotReady
+from cluster.checks.readiness import NotReady
+from cluster.config.inventory import Deployment
 from monitoring import exporter, host
 from tests.monitoring import documents
 from tests.monitoring.samples import BARE, EXPORTING, OF, PORTS

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from cluster import planned_stop
+from cluster.checks.readiness import NotReady
 from cluster.config import ConfigError
-from cluster.inventory import Deployment
-from cluster.readiness import NotReady
-from cluster.waiting import wait_until
+from cluster.config.inventory import Deployment
+from cluster.health import planned_stop
+from cluster.tigerbeetle.waiting import wait_until
 from monitoring import exporter, host
 from monitoring.host import Observation
 from tests.clusters import free_ports

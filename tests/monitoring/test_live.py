@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cluster import planned_stop
+from cluster.health import planned_stop
 from monitoring import stack
 from tests.clusters import Sandbox, free_ports, sandbox
 from tests.monitoring.drill import Monitoring, until

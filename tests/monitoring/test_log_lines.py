@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import doctor, log_lines, watch
-from cluster.inventory import REPOSITORY
-from cluster.log_lines import Kind
+from cluster import REPOSITORY
+from cluster.health import doctor, watch
+from cluster.tigerbeetle import log_lines
+from cluster.tigerbeetle.log_lines import Kind
 
 STAMP = "2026-11-23 05:06:57.311Z "
 #: A genuine 0.17.9 replica: started, chosen primary, loaded, audited. Nothing went wrong.
@@ -118,7 +119,7 @@ def test_a_line_is_shown_with_its_meaning() -> None:
 
 
 def test_the_catalogue_is_data() -> None:
-    assert log_lines.CATALOGUE == REPOSITORY / "cluster" / "log_lines.toml"
+    assert log_lines.CATALOGUE == REPOSITORY / "cluster" / "tigerbeetle" / "log_lines.toml"
     assert len(log_lines.entries()) >= 35
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import datagram, naming, stack
-from monitoring.datagram import Sample
+from monitoring import stack
+from monitoring.collector import datagram, naming
+from monitoring.collector.datagram import Sample
 from tests.monitoring import documents
 
 MAPPING = documents.read(stack.FILES / "statsd_mapping.yml")["mappings"]

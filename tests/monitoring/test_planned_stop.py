@@ -8,7 +8,9 @@ import subprocess
 
 import pytest
 
-from cluster import planned_stop, servers, ssh, tunnel
+from cluster.config import servers
+from cluster.health import planned_stop
+from cluster.runtimes import ssh, tunnel
 from tests.monitoring.samples import OF
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
 from monitoring import stack
 from tests.monitoring import documents
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cluster.planned_stop import lines
-from monitoring.naming import GAUGE_TTL_S, PLANNED_TTL_S
-from monitoring.series import Series
+from cluster.health.planned_stop import lines
+from monitoring.collector.naming import GAUGE_TTL_S, PLANNED_TTL_S
+from monitoring.collector.series import Series
 
 TAGS = b"|#cluster:c,replica:0\n"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from cluster import config, planned_stop
+from cluster import REPOSITORY, config
 from cluster.config import ConfigError
-from cluster.inventory import REPOSITORY, Deployment, Engine, Runtime
+from cluster.config.inventory import Deployment, Engine, Runtime
+from cluster.health import planned_stop
 from monitoring import stack
 from tests.clusters import Sandbox
 from tests.monitoring import documents

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import waiting
+from cluster.tigerbeetle import waiting
 from tests.monitoring import receivers
 from tests.monitoring.receivers import DATAGRAMS, MAPPING, Receiver, in_datagrams
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.inventory import REPOSITORY
-from cluster.waiting import wait_until
+from cluster import REPOSITORY
+from cluster.tigerbeetle.waiting import wait_until
 
 LEDGER, ACCOUNTS, BATCH = 700, 10, 1000
 #: A client that has lost its primary waits for its next try.

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.waiting import wait_until
+from cluster.tigerbeetle.waiting import wait_until
 from tests.docker.sandbox import docker
 
 #: A user who may do everything through sudo; root logs in as well. Both by key alone.

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster import config, inventory
-from cluster.config import ENV_FILE, PREFIX
-from cluster.inventory import REPOSITORY, Deployment
+from cluster import REPOSITORY, config
+from cluster.config import ENV_FILE, PREFIX, inventory
+from cluster.config.inventory import Deployment
 from tests.docker.sandbox import BASES, memlock
 from tests.remote.bed import Bed
 from tests.remote.machine import ADMIN, Machine

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.inventory import REPOSITORY
-from cluster.waiting import wait_until
-from loadtests.result import Result, read_result
+from cluster import REPOSITORY
+from cluster.tigerbeetle.waiting import wait_until
+from loadtests.run.result import Result, read_result
 from tests.docker.sandbox import has_base
 from tests.remote.bed import make_bed
 from tests.remote.image import Flavour

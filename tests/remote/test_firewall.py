@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.waiting import wait_until
+from cluster.tigerbeetle.waiting import wait_until
 from tasks.firewall import TRIAL_S
 from tests.remote.bed import Bed
 from tests.remote.machine import Machine

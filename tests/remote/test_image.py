@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from cluster import image
+from cluster.runtimes import image
 from tests.docker.sandbox import docker, has_base
 from tests.remote.bed import Bed
 from tests.remote.machine import Machine

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
 from tests.remote.bed import Bed
 from tests.remote.site import Site, changes, said
 

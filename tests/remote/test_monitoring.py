@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.firewall import EXPORTER_PORT
+from cluster.checks.firewall import EXPORTER_PORT
 from monitoring import exporter
 from monitoring import host as monitoring_host
 from tests.remote.bed import make_bed

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import layout, tunnel
+from cluster import REPOSITORY
 from cluster.config import PREFIX
-from cluster.inventory import REPOSITORY
-from cluster.waiting import wait_until
+from cluster.runtimes import layout, tunnel
+from cluster.tigerbeetle.waiting import wait_until
 from tests.operate.ledger import Ledger
 from tests.remote.bed import Bed
 from tests.remote.machine import Machine
@@ -142,7 +142,7 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(site: Site) -> No
 def test_all_are_stopped_and_started_and_restarted_in_turn(site: Site) -> None:
     done = site.run("make", "down")
     assert done.returncode == 0, said(done)[-3000:]
-    assert site.run("python", "-m", "cluster.status").returncode == 3
+    assert site.run("python", "-m", "cluster.health.status").returncode == 3
     for index, host in enumerate(site.bed.hosts):
         assert host.inside(f"systemctl is-active tigerbeetle-{index}").stdout != "active\n"
     done = site.run("make", "up")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cluster import layout
-from cluster.waiting import wait_until
+from cluster.runtimes import layout
+from cluster.tigerbeetle.waiting import wait_until
 from tests.docker.sandbox import docker
 from tests.remote.bed import Bed
 from tests.remote.machine import Machine

@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
-from cluster.waiting import wait_until
+from cluster.tigerbeetle.waiting import wait_until
 from monitoring import host as monitoring_host
 from tests.remote.bed import Bed
 from tests.remote.machine import Machine

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import recovery_report, runs
-from loadtests.recovery import Recoveries, Strike
+from loadtests.report import recovery_report
+from loadtests.report.recovery import Recoveries, Strike
+from loadtests.run import runs
 from tests.docker.sandbox import has_base
 from tests.resilience.containers import ContainerWorld, container_world
 from tests.resilience.processes import ProcessWorld, process_world

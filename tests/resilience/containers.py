@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from cluster import config, containers
-from cluster.inventory import Deployment
+from cluster import config
+from cluster.config.inventory import Deployment
+from cluster.runtimes import containers
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox
 from tests.resilience.world import World
 

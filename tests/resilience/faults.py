@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from cluster import canary, health, rollout
+from cluster.health import health
+from cluster.operate import rollout
+from cluster.tigerbeetle import canary
 from tests.resilience.processes import DISK_OF, ProcessWorld
 from tests.resilience.world import ZONES, World
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from emulator.ledger import Ledger
-from emulator.operations import OPERATIONS
-from emulator.status import CREATED as CREATED_CODE
-from emulator.status import CreateAccountStatus, CreateTransferStatus
-from loadtests import records
-from loadtests.history import Account, History, Operation, Transfer
-from loadtests.packing import (
+from loadtests.client import records
+from loadtests.client.packing import (
     pack_accounts,
     pack_transfers,
     unpack_accounts,
     unpack_transfers,
 )
-from loadtests.scenario import Request, Scenario, World
+from loadtests.proof.history import Account, History, Operation, Transfer
+from loadtests.wallet.scenario import Request, Scenario, World
+from tigerbeetle_emulator.ledger.ledger import Ledger
+from tigerbeetle_emulator.protocol.operations import OPERATIONS
+from tigerbeetle_emulator.protocol.status import CREATED as CREATED_CODE
+from tigerbeetle_emulator.protocol.status import CreateAccountStatus, CreateTransferStatus
 
 TAG = 0x5EED
 #: The older protocol forms of these operations take one plain batch: all that is needed here.

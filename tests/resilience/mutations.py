@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from loadtests.history import Account, History
-from loadtests.records import MUST_NOT_OVERDRAW, PENDING
+from loadtests.client.records import MUST_NOT_OVERDRAW, PENDING
+from loadtests.proof.history import Account, History
 from tests.resilience.places import (
     acknowledge,
     balances,

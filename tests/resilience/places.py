@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from loadtests.history import Account, History, Operation, Transfer
-from loadtests.records import LINKED
+from loadtests.client.records import LINKED
+from loadtests.proof.history import Account, History, Operation, Transfer
 
 _Place = TypeVar("_Place")
 

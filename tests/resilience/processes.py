@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import processes
+from cluster.runtimes import processes
 from tests.clusters import Sandbox, sandbox
 from tests.links import Links
 from tests.resilience.world import World

@@ -10,12 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.inventory import REPOSITORY
-from loadtests import history
-from loadtests.checker import check
-from loadtests.history import History
-from loadtests.proof import verdict_of
-from loadtests.result import Check
+from cluster import REPOSITORY
+from loadtests.proof import history
+from loadtests.proof.checker import check
+from loadtests.proof.history import History
+from loadtests.proof.proof import verdict_of
+from loadtests.run.result import Check
 
 #: From SIGTERM to the end: holds time out, then everything is read.
 SETTLE_TIMEOUT_S = 120

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from cluster.waiting import wait_until
-from loadtests.recovery import Strike, measure
+from cluster.tigerbeetle.waiting import wait_until
+from loadtests.report.recovery import Strike, measure
 from tests.resilience.faults import Fault
 from tests.resilience.recorded import Recorded, Workload
 from tests.resilience.world import World

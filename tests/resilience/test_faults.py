@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.processes import log_lines as replica_log
+from cluster.runtimes.processes import log_lines as replica_log
 from tests.resilience.conftest import ROUNDS, Ledger
 from tests.resilience.faults import DISK_FULL, FAULTS, UNAVAILABILITY, Fault
 from tests.resilience.processes import DISK_OF, ProcessWorld

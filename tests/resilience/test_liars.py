@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-import emulator
-from emulator.faults import Faults
+import tigerbeetle_emulator
 from tests.resilience.recorded import Recorded, Workload
+from tigerbeetle_emulator.server.faults import Faults
 
 
 def recorded(faults: Faults, runs: Path, **options: float) -> Recorded:
-    with emulator.run(cluster=7, faults=faults) as cluster:
+    with tigerbeetle_emulator.run(cluster=7, faults=faults) as cluster:
         workload = Workload(cluster.address, 7, runs, **options)
         try:
             return workload.wait()
@@ -47,7 +47,7 @@ def test_an_emulator_that_lies_is_convicted(
 
 
 def test_a_cluster_that_went_away_leaves_a_history_that_is_never_passed(tmp_path: Path) -> None:
-    with emulator.run(cluster=7) as cluster:
+    with tigerbeetle_emulator.run(cluster=7) as cluster:
         workload = Workload(cluster.address, 7, tmp_path, run_time=2, deadline_s=0.5)
         try:
             workload.kill()

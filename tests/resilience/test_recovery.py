@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import recovery_report
-from loadtests.history import History, Operation
-from loadtests.recovery import Recoveries, Strike, measure, table
+from loadtests.proof.history import History, Operation
+from loadtests.report import recovery_report
+from loadtests.report.recovery import Recoveries, Strike, measure, table
 
 S = 1_000_000_000
 

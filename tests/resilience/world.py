@@ -1,7 +1,7 @@
 """A deployed cluster to break: what can be done to a replica, and what must hold before and after.
 
 Subclasses know how a runtime's replicas are killed, paused and cut off. Everything else goes
-through ``cluster.control``, as the operator's own tasks do.
+through ``cluster.runtimes.control``, as the operator's own tasks do.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import control, data_file, health, log, ping, rollout, runtime
-from cluster.inventory import Deployment
-from cluster.waiting import wait_until
+from cluster.config.inventory import Deployment
+from cluster.health import health
+from cluster.operate import rollout
+from cluster.runtimes import base, control
+from cluster.tigerbeetle import data_file, log, ping
+from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
 from tests.resilience.recorded import Workload
 
@@ -114,16 +117,16 @@ class World(abc.ABC):
         return all(lives.values()), f"pids {lives}"
 
     def _panics_of(self, index: int) -> tuple[str, ...]:
-        lines = runtime.of(self.deployment).log_lines(self.deployment, index)
+        lines = base.of(self.deployment).log_lines(self.deployment, index)
         return log.parse(lines).panics
 
     def _said(self, index: int) -> list[str]:
-        return list(runtime.of(self.deployment).log_tail(self.deployment, index, 60))
+        return list(base.of(self.deployment).log_tail(self.deployment, index, 60))
 
     def keep_logs(self) -> None:
         """Copy what the replicas have said beside the histories."""
         for replica in self.replicas:
-            lines = runtime.of(self.deployment).log_lines(self.deployment, replica.index)
+            lines = base.of(self.deployment).log_lines(self.deployment, replica.index)
             path = self.runs / f"{self.deployment.name}-replica-{replica.index}.log"
             path.write_text("".join(f"{line.rstrip()}\n" for line in lines))
 

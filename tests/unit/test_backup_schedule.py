@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment, StrictUndefined
 
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
 from tasks.backup_schedule import NIGHTLY
 
 VALUES = {

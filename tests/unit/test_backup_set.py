@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from cluster import backup_set, config, packing, totals
-from cluster.backup_set import BackupError, Damaged, Manifest, PackedFile
-from cluster.control import of
-from cluster.data_file import Identity, Superblock
-from cluster.inventory import Deployment
-from cluster.totals import LedgerTotals, Totals
+from cluster import config
+from cluster.config.inventory import Deployment
+from cluster.operate import backup_set, packing
+from cluster.operate.backup_set import BackupError, Damaged, Manifest, PackedFile
+from cluster.runtimes.control import of
+from cluster.tigerbeetle import totals
+from cluster.tigerbeetle.data_file import Identity, Superblock
+from cluster.tigerbeetle.totals import LedgerTotals, Totals
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 

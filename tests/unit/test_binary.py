@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import binary, config
-from cluster.binary import BinaryError
+from cluster import config
+from cluster.tigerbeetle import binary
+from cluster.tigerbeetle.binary import BinaryError
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {})).model_copy(update={"data_dir": "absent"})
 

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY
 from tests.web import serving
 
 NAME = "uv-x.whl"

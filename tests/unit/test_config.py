@@ -251,10 +251,10 @@ def test_a_good_file_ends_with_code_0(tmp_path: Path) -> None:
 
 PROGRAMS = [
     "cluster.config",
-    "cluster.inventory",
-    "cluster.status",
-    "cluster.logs",
-    "cluster.quickstart",
+    "cluster.config.inventory",
+    "cluster.health.status",
+    "cluster.health.logs",
+    "cluster.operate.quickstart",
 ]
 
 

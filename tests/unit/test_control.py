@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import config, control
-from cluster.control import Control
-from cluster.inventory import Deployment, Runtime
+from cluster import config
+from cluster.config.inventory import Deployment, Runtime
+from cluster.runtimes import control
+from cluster.runtimes.control import Control
 
 
 def deployment(directory: Path, runtime: Runtime = "process") -> Deployment:

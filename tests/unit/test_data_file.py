@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from cluster import config
-from cluster.data_file import (
+from cluster.tigerbeetle.data_file import (
     DataFileError,
     Identity,
     decide,

@@ -15,9 +15,8 @@ from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import config, env_file, rules
-from cluster.config import ENV_FILE, PREFIX, ConfigError
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY, config
+from cluster.config import ENV_FILE, PREFIX, ConfigError, env_file, rules
 
 EXAMPLE = ENV_FILE.read_text()
 THREE = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
@@ -27,7 +26,7 @@ SIX = (*THREE, "10.0.1.14", "10.0.1.15", "10.0.1.16")
 def init_env(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
     return subprocess.run(
-        [sys.executable, "-m", "cluster.env_file", "--out", str(out), *arguments],
+        [sys.executable, "-m", "cluster.config.env_file", "--out", str(out), *arguments],
         cwd=REPOSITORY, env=environ, text=True, capture_output=True, timeout=60,
     )  # fmt: skip
 

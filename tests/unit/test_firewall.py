@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import config, firewall
+from cluster import config
+from cluster.checks import firewall
 from cluster.config import ConfigError
-from cluster.model import Cluster
-from cluster.servers import Settings
+from cluster.config.model import Cluster
+from cluster.config.servers import Settings
 
 HOSTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
 NETWORK = IPv4Network("10.0.9.0/24")

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from cluster import config, fitness, observation, servers
-from cluster.config import Cluster
-from cluster.inventory import Deployment
-from cluster.observation import DataFile, Observation
-from cluster.readiness import NotReady
+from cluster import config
+from cluster.checks import fitness, observation
+from cluster.checks.observation import DataFile, Observation
+from cluster.checks.readiness import NotReady
+from cluster.config import Cluster, servers
+from cluster.config.inventory import Deployment
 from tests.unit.test_servers import HOSTS, env_text
 
 GIB = 1024**3

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cluster import config, image
-from cluster.engine import EngineError
+from cluster import config
+from cluster.runtimes import image
+from cluster.runtimes.docker_engine import EngineError
 
 
 @pytest.mark.parametrize(

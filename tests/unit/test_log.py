@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.log import StateSync, parse
+from cluster.tigerbeetle.log import StateSync, parse
 
 #: Lines of a genuine 0.17.9 replica's log.
 BOOT = """\

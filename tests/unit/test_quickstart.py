@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import config, quickstart
-from cluster.quickstart import Step, StepFailed, choose, passed_checks, run_step
+from cluster import config
+from cluster.operate import quickstart
+from cluster.operate.quickstart import Step, StepFailed, choose, passed_checks, run_step
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 ENOUGH = 3 * config.memory_bytes(CLUSTER)

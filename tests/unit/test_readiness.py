@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster import config, readiness
-from cluster.containers import parse
-from cluster.diagnoses import KNOWN, of_container, of_text
-from cluster.engine import EngineError, _require
-from cluster.readiness import NotReady
+from cluster import config
+from cluster.checks import readiness
+from cluster.checks.readiness import NotReady
+from cluster.runtimes.containers import parse
+from cluster.runtimes.diagnoses import KNOWN, of_container, of_text
+from cluster.runtimes.docker_engine import EngineError, _require
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 REPLICA = CLUSTER.replicas[0]

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from cluster import config
-from cluster.canary import Canary
 from cluster.config import ConfigError
-from cluster.health import ReplicaHealth
-from cluster.inventory import Deployment
-from cluster.log import ReplicaLog
-from cluster.ping import Pong
-from cluster.recover import Unsafe, chosen, refuse_engine, refuse_unsafe
+from cluster.config.inventory import Deployment
+from cluster.health.health import ReplicaHealth
+from cluster.operate.recover import Unsafe, chosen, refuse_engine, refuse_unsafe
+from cluster.tigerbeetle.canary import Canary
+from cluster.tigerbeetle.log import ReplicaLog
+from cluster.tigerbeetle.ping import Pong
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 COMMITS = Canary(True, "committed and read back")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import rollout
-from cluster.canary import Canary
-from cluster.health import Unhealthy
-from cluster.rollout import Actions, Member, Stopped, choose, gate, renew, roll
+from cluster.health.health import Unhealthy
+from cluster.operate import rollout
+from cluster.operate.rollout import Actions, Member, Stopped, choose, gate, renew, roll
+from cluster.tigerbeetle.canary import Canary
 
 
 def member(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster import REPOSITORY
 from cluster.config import ENV_FILE
-from cluster.inventory import REPOSITORY
 
 PAGES = sorted((REPOSITORY / "docs" / "runbooks").glob("*.md"))
 INDEX = (REPOSITORY / "docs" / "runbooks" / "README.md").read_text()

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from cluster import config, inventory, rules, servers
-from cluster.config import ENV_FILE, ConfigError
-from cluster.inventory import REPOSITORY
-from cluster.servers import Settings
+from cluster import REPOSITORY, config
+from cluster.config import ENV_FILE, ConfigError, inventory, rules, servers
+from cluster.config.servers import Settings
 
 P = config.PREFIX
 HOSTS = ("10.1.0.11", "10.1.0.12", "10.1.0.13")
@@ -286,7 +285,8 @@ def test_a_program_says_what_the_inventory_file_found_wrong(env_file: Path, tmp_
     copy = tmp_path / "production.py"
     copy.write_text(example.replace("env/production.env", str(env_file)))
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.inventory"], env=os.environ | {"INVENTORY": str(copy)},
+        [sys.executable, "-m", "cluster.config.inventory"],
+        env=os.environ | {"INVENTORY": str(copy)},
         capture_output=True, text=True, timeout=60, cwd=REPOSITORY,
     )  # fmt: skip
     assert done.returncode == 2

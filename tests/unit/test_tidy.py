@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import config
-from cluster.inventory import REPOSITORY
+from cluster import REPOSITORY, config
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 README = (REPOSITORY / "README.md").read_text()

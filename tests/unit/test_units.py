@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from cluster import config, control, description, layout, ssh, tunnel, units
-from cluster.inventory import Deployment, Runtime
-from cluster.runtime import ReplicaProcess
-from cluster.servers import Server, Settings
+from cluster import config
+from cluster.config.inventory import Deployment, Runtime
+from cluster.config.servers import Server, Settings
+from cluster.runtimes import control, description, layout, ssh, tunnel, units
+from cluster.runtimes.base import ReplicaProcess
 from tests.unit.test_servers import HOSTS, env_text
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import upgrade
-from cluster.backup_set import Manifest, PackedFile
 from cluster.config import ENV_FILE, PREFIX
-from cluster.inventory import Deployment
-from cluster.log import parse
-from cluster.upgrade_path import (
+from cluster.config.inventory import Deployment
+from cluster.operate import upgrade
+from cluster.operate.backup_set import Manifest, PackedFile
+from cluster.tigerbeetle.log import parse
+from cluster.tigerbeetle.upgrade_path import (
     BAD_RELEASES,
     Offer,
     UpgradeError,

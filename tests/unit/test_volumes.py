@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from cluster import config, volumes
-from cluster.data_file import DataFileError
-from cluster.volumes import UID, Volume, decide, format_commands, holds_data, parse
+from cluster import config
+from cluster.runtimes import volumes
+from cluster.runtimes.volumes import UID, Volume, decide, format_commands, holds_data, parse
+from cluster.tigerbeetle.data_file import DataFileError
 from tests.unit.test_data_file import SUPERBLOCK
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))

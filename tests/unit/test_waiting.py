@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.waiting import Expired, wait_until
+from cluster.tigerbeetle.waiting import Expired, wait_until
 
 
 def test_it_returns_the_sight_that_ended_it() -> None:

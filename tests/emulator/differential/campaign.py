@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emulator.status import CreateAccountStatus, CreateTransferStatus
 from tests.emulator import records, servers
 from tests.emulator.differential.runner import Divergence, Statistics, run
 from tests.emulator.differential.shrink import shrink
 from tests.emulator.differential.steps import Step
 from tests.emulator.differential.workload import Workload
 from tests.emulator.native import NativeClient
+from tigerbeetle_emulator.protocol.status import CreateAccountStatus, CreateTransferStatus
 
 # 18 is dead since 0.16.33 and has no name here; 53 needs a clock near the year 2262.
 UNREACHABLE = {CreateTransferStatus.OVERFLOWS_TIMEOUT}

@@ -39,10 +39,10 @@ def test_no_random_workload_tells_the_emulator_from_the_genuine_server(
 
 def test_a_difference_is_found_and_named(emulator_process: servers.ServerProcess) -> None:
     # The emulator against itself, but one of the two has seen an id before.
-    import emulator
+    import tigerbeetle_emulator
 
     with (
-        emulator.run() as other,
+        tigerbeetle_emulator.run() as other,
         NativeClient(0, emulator_process.addresses) as client,
         NativeClient(0, other.address) as spoiled,
     ):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cluster import config, engine
+from cluster import config
 from cluster.config import Replica
+from cluster.runtimes import docker_engine
 from tests.infra.world import ContainerWorld
 
 
 def network(world: ContainerWorld) -> Any:
-    name = f"{engine.project()}_tigerbeetle-net"
+    name = f"{docker_engine.project()}_tigerbeetle-net"
     return json.loads(world.host.check_output("docker network inspect %s", name))[0]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from cluster import engine
 from cluster.config import Replica
+from cluster.runtimes import docker_engine
 from tests.infra.world import ContainerWorld
 
 
@@ -14,9 +14,9 @@ def data_file(world: ContainerWorld, replica: Replica) -> str:
 
 
 def test_the_volume_is_the_project_s(world: ContainerWorld, replica: Replica) -> None:
-    name = f"{engine.project()}_tigerbeetle-data-{replica.index}"
+    name = f"{docker_engine.project()}_tigerbeetle-data-{replica.index}"
     (found,) = json.loads(world.host.check_output("docker volume inspect %s", name))
-    assert found["Labels"]["com.docker.compose.project"] == engine.project()
+    assert found["Labels"]["com.docker.compose.project"] == docker_engine.project()
 
 
 def test_no_two_replicas_share_a_volume(world: ContainerWorld) -> None:

@@ -1,0 +1,42 @@
+"""What the cluster should be: the env file as a validated ``Cluster``, inventories as deployments.
+
+This is the room's face: ``config.load()``, ``config.Cluster``, ``config.ConfigError``.
+"""
+
+from cluster.config.loading import (
+    ENV_FILE,
+    REPLICA_KEY,
+    fail,
+    load,
+    load_or_exit,
+    parse,
+    read,
+    shown,
+)
+from cluster.config.model import (
+    EMULATOR_IMAGE,
+    PREFIX,
+    Cluster,
+    ConfigError,
+    Replica,
+    memory_bytes,
+    size_bytes,
+)
+
+__all__ = [
+    "EMULATOR_IMAGE",
+    "ENV_FILE",
+    "PREFIX",
+    "REPLICA_KEY",
+    "Cluster",
+    "ConfigError",
+    "Replica",
+    "fail",
+    "load",
+    "load_or_exit",
+    "memory_bytes",
+    "parse",
+    "read",
+    "shown",
+    "size_bytes",
+]

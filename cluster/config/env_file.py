@@ -1,0 +1,190 @@
+"""Env files: ``make init-env`` writes a private one; commands record in one what they found.
+
+A private file has a cluster id and a token of its own, and is its owner's alone. The id is fixed
+when the data files are formatted, so a file that is there is never written over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Sequence
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from cluster import REPOSITORY, config
+from cluster.config import ENV_FILE, PREFIX, ConfigError, rules
+
+DEFAULT = "env/production.env"
+PORT = 3000
+
+#: A replica's variables, with the comment above them.
+_REPLICA = re.compile(rf"(?:# Replica \d+ Configuration\n)?(?:{PREFIX}\d+_\w+=.*\n)+\n?")
+_TOKEN_BYTES = 32  # as secrets' own default
+
+
+def private(example: str, hosts: Sequence[IPv4Address] = (), port: int = PORT) -> str:
+    """The text of a private env file: ``example``'s, with a random cluster id and token.
+
+    With ``hosts`` it describes one replica on each, all at ``port``. Raises ConfigError.
+    """
+    text = _set(example, f"{PREFIX}CLUSTER_ID", str(secrets.randbelow(2**128 - 1) + 1))
+    text = _set(text, f"{PREFIX}AUTH_TOKEN", secrets.token_urlsafe(_TOKEN_BYTES))
+    if hosts:
+        rules.check_replica_numbers(list(range(len(hosts))))
+        text = _set(text, f"{PREFIX}ADDRESSES", ",".join(f"{ip}:{port}" for ip in hosts))
+        text = _set(text, f"{PREFIX}SUBNET", str(smallest_network(hosts)))
+        blocks = [_replica(index, ip, port) for index, ip in enumerate(hosts)]
+        first = _REPLICA.search(text)
+        assert first is not None  # noqa: S101 - the example has replicas
+        rest = _REPLICA.sub("", text[first.start() :])
+        text = text[: first.start()] + "\n".join(blocks) + "\n" + rest
+    text = text.replace("# The one place where the cluster is configured.", _HEAD, 1)
+    return text.replace(" This published default is refused for production inventories.", "", 1)
+
+
+_HEAD = """\
+# PRIVATE: never commit it. Keep a copy where the backups are: without the cluster id, the clients
+# and replicas of this cluster do not find each other.
+#
+# The place where this cluster is configured."""
+
+
+def smallest_network(hosts: Sequence[IPv4Address]) -> IPv4Network:
+    """The smallest network that holds all of them."""
+    network = IPv4Network((hosts[0], 32))
+    while not all(host in network for host in hosts):
+        network = network.supernet()
+    return network
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, if there is none. Raises ConfigError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigError(
+            str(path), expected="no file there", found="one, whose cluster id may be in use",
+            fix="keep it, or name another with OUT=",
+        ) from None  # fmt: skip
+    except OSError as error:
+        raise ConfigError(
+            str(path), expected="a file that can be written", found=error,
+            fix="name another with OUT=",
+        ) from None  # fmt: skip
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def record(env_file: Path, variable: str, value: str) -> None:
+    """Set one variable, keeping every other byte, and the file's mode. Raises ConfigError.
+
+    The variable must be there already.
+    """
+    changed = _set(env_file.read_text(encoding="utf-8"), variable, value, str(env_file))
+    partial = env_file.with_suffix(".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(changed)
+    partial.chmod(env_file.stat().st_mode & 0o777)
+    partial.replace(env_file)
+
+
+def _set(text: str, variable: str, value: str, where: str = "env/tigerbittle.env") -> str:
+    line = re.compile(rf"^{re.escape(variable)}=.*$", re.MULTILINE)
+    changed, count = line.subn(lambda _: f"{variable}={value}", text)
+    if count != 1:
+        raise ConfigError(
+            where, expected=f"one line {variable}=", found=count, fix="restore the line, empty"
+        )
+    return changed
+
+
+def _replica(index: int, ip: IPv4Address, port: int) -> str:
+    return (
+        f"# Replica {index} Configuration\n"
+        f"{PREFIX}{index}_CONTAINER_NAME=tigerbeetle-{index}\n"
+        f"{PREFIX}{index}_PORT={port}\n"
+        f"{PREFIX}{index}_IP={ip}\n"
+    )
+
+
+def _addresses(names: Sequence[str]) -> list[IPv4Address]:
+    """IPv4 addresses: TigerBeetle resolves no names. Raises ConfigError."""
+    found = []
+    for name in names:
+        try:
+            found.append(IPv4Address(name))
+        except AddressValueError:
+            raise ConfigError(
+                "HOSTS", expected="IPv4 addresses, since TigerBeetle resolves no host names",
+                found=name, fix='write HOSTS="10.0.0.11 10.0.0.12 10.0.0.13"',
+            ) from None  # fmt: skip
+    if len(set(found)) < len(found):
+        raise ConfigError(
+            "HOSTS", expected="a host of its own for each replica", found=" ".join(names),
+            fix="name each host once: what fails with one host must be one replica",
+        )  # fmt: skip
+    return found
+
+
+def _refuse_tracked(path: Path) -> None:
+    """Inside the repository only where git looks away. Raises ConfigError."""
+    if not path.is_relative_to(REPOSITORY):
+        return
+    try:
+        asked = subprocess.run(
+            ["git", "check-ignore", "--quiet", str(path)], cwd=REPOSITORY, capture_output=True
+        )
+    except OSError:
+        return  # without git nothing can be committed here
+    if asked.returncode == 1:  # 128: no git repository
+        raise ConfigError(
+            str(path), expected="a path that git ignores, since the file holds secrets",
+            found="one that it would commit", fix=f"use OUT={DEFAULT}, or env/NAME.local.env",
+        )  # fmt: skip
+
+
+def main() -> int:
+    """Write the file and say what to do with it; exit code 2 when refused."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.config.env_file", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(DEFAULT))
+    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("hosts", nargs="*", help="one IPv4 address per replica, in replica order")
+    options = parser.parse_args()
+    path = (REPOSITORY / options.out).absolute()
+    try:
+        _refuse_tracked(path)
+        hosts = _addresses(options.hosts)
+        text = private(ENV_FILE.read_text(encoding="utf-8"), hosts, options.port)
+        cluster = _validated(text, are_servers=bool(hosts))
+        write_private(path, text)
+    except ConfigError as error:
+        config.fail(error)
+    print(
+        f"{config.shown(path)}: cluster {cluster.id}, {len(cluster.replicas)} replicas at "
+        f"{cluster.addresses}\nOnly you can read it, and git ignores it: keep a copy elsewhere."
+    )
+    return 0
+
+
+def _validated(text: str, *, are_servers: bool) -> config.Cluster:
+    parsed = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    settings = {key: value or "" for key, value in parsed.items()}
+    if not are_servers:
+        return config.parse(settings)
+    return config.parse(
+        settings, check_place=lambda c: rules.check_servers(c, is_development=False)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

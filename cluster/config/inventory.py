@@ -1,0 +1,175 @@
+"""A pyinfra inventory, read as a Deployment: what runs where, and where clients reach it.
+
+Inventories are pyinfra's own files; ``pyinfra INVENTORY debug-inventory --json`` prints what they
+and the group data say without connecting anywhere, so this reads them exactly as a deploy does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cluster import REPOSITORY, config
+from cluster.config import Cluster, ConfigError, servers
+from cluster.config.servers import Host, Server, Settings
+
+DEFAULT = "inventories/emulator.py"
+
+Engine = Literal["tigerbeetle", "emulator"]
+Runtime = Literal["process", "compose", "systemd", "docker"]
+
+#: The runtimes of servers over SSH; the others run on this machine.
+ON_SERVERS: tuple[Runtime, ...] = ("systemd", "docker")
+
+#: The host data that an inventory file gives each host, and that describes its deployment.
+HOST_DATA = (
+    "deployment", "bootstrap", *Settings.model_fields,
+    *(f.alias or name for name, f in Server.model_fields.items()),
+)  # fmt: skip
+
+#: What a person is told about each engine, wherever an engine is named.
+ENGINE_LABELS: Mapping[Engine, str] = {
+    "tigerbeetle": "TigerBeetle",
+    "emulator": "EMULATOR (one node, no replication, not TigerBeetle)",
+}
+
+
+class InventoryError(ConfigError):
+    """What an inventory file itself found wrong, in its own one line."""
+
+    def __init__(self, line: str) -> None:
+        self.variable = "INVENTORY"
+        Exception.__init__(self, line)
+
+
+class Deployment(BaseModel):
+    """One inventory's cluster. ``cluster.addresses`` is where clients on this machine reach it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    engine: Engine
+    runtime: Runtime
+    cluster: Cluster
+    state_dir: Path
+    env_file: Path = config.ENV_FILE
+    #: One per replica, in order; none for replicas on this machine.
+    servers: tuple[Server, ...] = ()
+    settings: Settings | None = None
+    #: Where the replicas on servers are watched from, if anywhere.
+    monitoring: Host | None = None
+    #: The cluster's addresses are this machine's ends of tunnels: see ``cluster.runtimes.tunnel``.
+    is_tunnelled: bool = False
+
+    @property
+    def label(self) -> str:
+        """The engine, as a report must name it."""
+        return ENGINE_LABELS[self.engine]
+
+
+def on_this_machine(name: str, *, engine: Engine, runtime: Runtime) -> list[tuple[str, object]]:
+    """The hosts of an inventory file for this machine: one pyinfra host, all replicas on it.
+
+    Validates the configuration first: a bad one ends the program with exit code 2.
+    """
+    config.load_or_exit()
+    return [("@local", {"deployment": name, "engine": engine, "runtime": runtime})]
+
+
+def of_hosts(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
+    """The Deployment that the data of an inventory's pyinfra hosts describes. Raises ConfigError.
+
+    On servers ``cluster`` has the replicas' own addresses: see ``runtimes.tunnel`` for a machine
+    that must not reach them.
+    """
+    data = hosts[0]
+    if data["runtime"] in ON_SERVERS:
+        return _of_servers(hosts)
+    configured = config.load()
+    is_published = data["runtime"] == "compose"
+    cluster = configured.as_published() if is_published else configured.on_loopback()
+    return Deployment(
+        name=data["deployment"],
+        engine=data["engine"],
+        runtime=data["runtime"],
+        cluster=cluster,
+        state_dir=_state_dir(cluster, data["deployment"]),
+    )
+
+
+def _of_servers(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
+    settings = servers.settings_of(hosts[0])
+    cluster = servers.load(settings)
+    found = sorted(map(Server.of, hosts), key=lambda server: server.replica)
+    servers.check_hosts([s.hostname for s in found], cluster, is_development=settings.development)
+    return Deployment(
+        name=hosts[0]["deployment"],
+        engine=settings.engine,
+        runtime=settings.runtime,
+        cluster=cluster,
+        state_dir=_state_dir(cluster, hosts[0]["deployment"]),
+        env_file=servers.env_path(settings),
+        servers=tuple(found),
+        settings=settings,
+        monitoring=servers.monitoring_host(settings, found[0]),
+    )
+
+
+def _state_dir(cluster: Cluster, name: str) -> Path:
+    return (REPOSITORY / cluster.data_dir / name).absolute()
+
+
+def locate(path: str | Path | None = None) -> Path:
+    """The file of an inventory; default: $INVENTORY, else the emulator's."""
+    return REPOSITORY / (path or os.environ.get("INVENTORY") or DEFAULT)
+
+
+def read(path: str | Path | None = None) -> Deployment:
+    """Read an inventory file; default: $INVENTORY, else the emulator's. Raises ConfigError."""
+    file = locate(path)
+    if not file.is_file():
+        known = ", ".join(sorted(str(f.relative_to(REPOSITORY)) for f in _inventories()))
+        found = path or os.environ.get("INVENTORY")
+        raise ConfigError("INVENTORY", expected=known, found=found, fix="name one of them")
+    command = [sys.executable, "-m", "pyinfra", str(file), "debug-inventory", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    if done.returncode != 0:
+        message = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if message.startswith("error: "):
+            raise InventoryError(message.removeprefix("error: "))
+        raise ConfigError(
+            "INVENTORY",
+            expected=f"an inventory that loads: {file}",
+            found=message,
+            fix="correct what it names",
+        )
+    return of_hosts([host["data"] for host in json.loads(done.stdout)])
+
+
+def read_or_exit(path: str | Path | None = None) -> Deployment:
+    """For programs: the Deployment, or the one-line error on stderr and exit code 2."""
+    try:
+        return read(path)
+    except ConfigError as error:
+        config.fail(error)
+
+
+def _inventories() -> list[Path]:
+    return [f for f in (REPOSITORY / "inventories").glob("*.py") if f.stem != "__init__"]
+
+
+def main() -> None:
+    """Validate ``$INVENTORY`` and say what it is; exit code 2 when it is bad."""
+    deployment = read_or_exit()
+    print(f"{deployment.name}: {deployment.label}, at {deployment.cluster.addresses}")
+
+
+if __name__ == "__main__":
+    main()

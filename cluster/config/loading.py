@@ -1,0 +1,145 @@
+"""The one configuration: ``env/tigerbittle.env`` under the process environment, validated.
+
+The result is a frozen ``Cluster`` (``model``) that keeps every rule (``rules``).
+Whatever is wrong ends in one ``ConfigError``, whose text is one line: variable, expected, found,
+fix. Nothing is touched before this has passed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ValidationError
+
+from cluster import REPOSITORY
+from cluster.config import rules
+from cluster.config.model import PREFIX, Cluster, ConfigError, Replica
+
+ENV_FILE = REPOSITORY / "env" / "tigerbittle.env"
+REPLICA_KEY = re.compile(rf"{PREFIX}(\d+)_(CONTAINER_NAME|IP|PORT)")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read(env_file: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Our variables: the file's, under those of the environment, as Compose merges them.
+
+    Raises ConfigError for an unreadable file, and for any name that nobody reads.
+    """
+    try:
+        text = env_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            str(env_file),
+            expected="a readable file of KEY=value lines",
+            found=error,
+            fix="restore it with `git checkout env/tigerbittle.env`"
+            if env_file == ENV_FILE
+            else "write it with `make init-env`, or correct the inventory's env_file",
+        ) from None
+    parsed = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    in_file = {key: value or "" for key, value in parsed.items()}
+    from_environ = {key: value for key, value in environ.items() if key.startswith(PREFIX)}
+    for key in (*in_file, *from_environ):
+        _refuse_unknown(key, where=str(env_file) if key in in_file else "the environment")
+    return {**in_file, **from_environ}
+
+
+def parse(
+    settings: Mapping[str, str],
+    check_place: Callable[[Cluster], None] = rules.check_one_machine,
+    env_file: Path = ENV_FILE,
+) -> Cluster:
+    """Validate settings into a Cluster. Raises ConfigError for the first rule that is broken.
+
+    ``check_place`` adds the rules of where the replicas run; ``env_file`` is named in errors.
+    """
+    values = {key.removeprefix(PREFIX): value for key, value in settings.items()}
+    indexes = sorted({int(m[1]) for key in settings if (m := REPLICA_KEY.fullmatch(key))})
+    rules.check_replica_numbers(indexes)
+    replicas = tuple(
+        _build(Replica, f"{PREFIX}{i}_", _with_prefix(values, f"{i}_") | {"index": i}, env_file)
+        for i in indexes
+    )
+    cluster = _build(Cluster, PREFIX, dict(values) | {"replicas": replicas}, env_file)
+    check_place(cluster)
+    rules.check(cluster, values.get("ADDRESSES"))
+    return cluster
+
+
+def load(
+    env_file: Path = ENV_FILE,
+    environ: Mapping[str, str] = os.environ,
+    check_place: Callable[[Cluster], None] = rules.check_one_machine,
+) -> Cluster:
+    """Read and parse. Raises ConfigError."""
+    return parse(read(env_file, environ), check_place, env_file)
+
+
+def load_or_exit() -> Cluster:
+    """For programs: the Cluster, or the one-line error on stderr and exit code 2."""
+    try:
+        return load()
+    except ConfigError as error:
+        fail(error)
+
+
+def shown(env_file: Path) -> str:
+    """An env file as a person names it: relative to the repository where it is inside."""
+    is_inside = env_file.is_relative_to(REPOSITORY)
+    return str(env_file.relative_to(REPOSITORY) if is_inside else env_file)
+
+
+def fail(error: Exception) -> NoReturn:
+    """End the program as every command here does on bad input: one line, exit code 2."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _known_settings() -> Iterator[str]:
+    yield f"{PREFIX}ADDRESSES"
+    for i in range(max(rules.REPLICA_COUNTS)):
+        yield from (f"{PREFIX}{i}_{f.alias}" for f in Replica.model_fields.values() if f.alias)
+    yield from (f"{PREFIX}{f.alias}" for f in Cluster.model_fields.values() if f.alias)
+
+
+def _refuse_unknown(key: str, *, where: str) -> None:
+    known = list(_known_settings())
+    if key in known or REPLICA_KEY.fullmatch(key):
+        return
+    near = difflib.get_close_matches(key, known, n=1)
+    raise ConfigError(
+        key,
+        expected=f"a known variable{f' (did you mean {near[0]}?)' if near else ''}",
+        found=f"this name in {where}",
+        fix="correct the name or remove the line",
+    )
+
+
+def _with_prefix(values: Mapping[str, str], prefix: str) -> dict[str, object]:
+    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+
+
+def _build(model: type[Model], prefix: str, values: dict[str, object], env_file: Path) -> Model:
+    """Let pydantic validate, and say what it says in our one line."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as failure:
+        error = failure.errors()[0]
+        alias = str(error["loc"][0])
+        field = next(f for f in model.model_fields.values() if f.alias == alias)
+        found = "nothing" if error["type"] == "missing" else repr(error["input"])
+        raise ConfigError(
+            f"{prefix}{alias}",
+            expected=str(field.description),
+            found=found,
+            fix=f"set it in {shown(env_file)}",
+        ) from None

@@ -1,0 +1,143 @@
+"""Which clusters are allowed: rules over a whole Cluster, each with its reason. Pure.
+
+A field's own form is the model's business. Every rule raises ConfigError with the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster.config.model import PREFIX, Cluster, ConfigError, memory_bytes, size_bytes
+
+#: The example token in env/tigerbittle.env: everybody knows it, so production refuses it.
+DEFAULT_TOKEN = "CfDj7kdpld7BsUpXzQYiOfLdnateLkdBysPEWnvc"  # noqa: S105 - published, protects nothing
+
+#: Odd quorums tolerate a failure with the fewest replicas; TigerBeetle's replicas_max is 6.
+REPLICA_COUNTS = (1, 3, 6)
+REPLICA_COUNT_ADVICE = {
+    2: "2 replicas stop when either fails: use 3",
+    4: "4 replicas survive one failure, as 3 do, and commit slower: use 3 or 6",
+    5: "5 replicas need the quorums of 6 without its durability: use 3 or 6",
+}
+
+
+def check(cluster: Cluster, addresses: str | None) -> None:
+    """What holds wherever replicas run. Raises ConfigError for the first rule that is broken."""
+    _check_unique(cluster, "name", "CONTAINER_NAME")
+    _check_unique(cluster, "ip", "IP")
+    _check_subnet(cluster)
+    _check_addresses(cluster, addresses)
+    _check_memory(cluster)
+    _check_image(cluster)
+
+
+def check_one_machine(cluster: Cluster) -> None:
+    """On one machine each replica needs a port of its own. Raises ConfigError."""
+    _check_unique(cluster, "port", "PORT")
+
+
+def check_servers(cluster: Cluster, *, is_development: bool) -> None:
+    """What servers of their own need; production also refuses what everybody knows.
+
+    Raises ConfigError. On servers all replicas may share one port.
+    """
+    for replica in cluster.replicas:
+        if replica.ip.is_loopback or replica.ip.is_unspecified:
+            raise ConfigError(
+                f"{PREFIX}{replica.index}_IP",
+                expected="the address of a server, which its peers reach",
+                found=replica.ip,
+                fix="set the server's own address",
+            )
+    if is_development:
+        return
+    if cluster.id == 0:
+        raise ConfigError(
+            f"{PREFIX}CLUSTER_ID",
+            expected="a random number of this cluster's own, since 0 is for testing",
+            found=0,
+            fix="write a new env file with `make init-env`",
+        )
+    if cluster.token == DEFAULT_TOKEN:
+        raise ConfigError(
+            f"{PREFIX}AUTH_TOKEN",
+            expected="a token of this installation's own",
+            found="the published example",
+            fix="write a new env file with `make init-env`",
+        )
+
+
+def check_replica_numbers(indexes: Sequence[int]) -> None:
+    """Numbered from 0 without a gap, and 1, 3 or 6 of them. Raises ConfigError."""
+    found = f"replicas {', '.join(map(str, indexes)) or 'none'}"
+    if indexes != list(range(len(indexes))) or not indexes:
+        raise ConfigError(
+            f"{PREFIX}X_IP",
+            expected="replicas numbered 0, 1, 2, ... without a gap",
+            found=found,
+            fix=f"number the {PREFIX}X_ variables from 0",
+        )
+    if len(indexes) not in REPLICA_COUNTS:
+        advice = REPLICA_COUNT_ADVICE.get(
+            len(indexes), "a cluster has at most 6 replicas: use 3 or 6"
+        )
+        raise ConfigError(f"{PREFIX}X_IP", expected="1, 3 or 6 replicas", found=found, fix=advice)
+
+
+def _check_unique(cluster: Cluster, field: str, suffix: str) -> None:
+    """No two replicas share a name, an IP (each is one host), or, on one machine, a port."""
+    seen: dict[object, int] = {}
+    for replica in cluster.replicas:
+        value = getattr(replica, field)
+        if value in seen:
+            raise ConfigError(
+                f"{PREFIX}{replica.index}_{suffix}",
+                expected=f"one that differs from replica {seen[value]}'s",
+                found=f"{value} on both",
+                fix="give each replica its own",
+            )
+        seen[value] = replica.index
+
+
+def _check_subnet(cluster: Cluster) -> None:
+    for replica in cluster.replicas:
+        if replica.ip not in cluster.subnet:
+            raise ConfigError(
+                f"{PREFIX}{replica.index}_IP",
+                expected=f"an address inside {cluster.subnet}",
+                found=replica.ip,
+                fix=f"correct it, or {PREFIX}SUBNET",
+            )
+
+
+def _check_addresses(cluster: Cluster, addresses: str | None) -> None:
+    if addresses != cluster.addresses:
+        raise ConfigError(
+            f"{PREFIX}ADDRESSES",
+            expected=f"{cluster.addresses} (IP:PORT of each replica, in order)",
+            found=addresses or "nothing",
+            fix="write the replicas in order: the position in this list is a replica's identity",
+        )
+
+
+def _check_memory(cluster: Cluster) -> None:
+    needed = memory_bytes(cluster)
+    if size_bytes(cluster.memory_limit) < needed:
+        raise ConfigError(
+            f"{PREFIX}MEMORY_LIMIT",
+            expected=f"at least {-(-needed // 1024**2)}MiB, what a replica with "
+            f"{cluster.cache_grid} of grid cache takes",
+            found=cluster.memory_limit,
+            fix=f"raise it, or lower {PREFIX}CACHE_GRID",
+        )
+
+
+def _check_image(cluster: Cluster) -> None:
+    """Our emulator never runs under a name that could be taken for TigerBeetle's."""
+    if cluster.is_emulator_image and "emulator" not in cluster.custom_image:
+        raise ConfigError(
+            f"{PREFIX}CUSTOM_IMAGE",
+            expected=f"a name with 'emulator' in it, since {PREFIX}IMAGE is the emulator's",
+            found=cluster.custom_image,
+            fix="set it to tigerbeetle-emulator-custom",
+        )

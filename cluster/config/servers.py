@@ -1,0 +1,250 @@
+"""Servers of their own: one replica each, reached over SSH. What an inventory says about them.
+
+An inventory file calls ``on_servers``; everything is validated there, before any connection. What
+it returns is pyinfra's host data, so ``Server.of`` reads the same thing back everywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping, Sequence
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cluster import REPOSITORY, config
+from cluster.config import Cluster, ConfigError, rules
+
+ServerRuntime = Literal["systemd", "docker"]
+Reach = Literal["auto", "direct", "tunnel"]
+ImageFrom = Literal["ship", "build"]
+
+
+class Settings(BaseModel):
+    """What holds for all servers of an inventory; each field is a piece of host data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Literal["tigerbeetle", "emulator"] = Field(
+        "tigerbeetle", description="tigerbeetle, or emulator: one node without replication"
+    )
+    env_file: str = Field(min_length=1, description="the private env file, see `make init-env`")
+    runtime: ServerRuntime = Field(description="systemd (no Docker needed) or docker")
+    data_dir: str = Field(
+        "/var/lib/tigerbeetle",
+        pattern=r"^(/[A-Za-z0-9._-]+)+$",
+        description="an absolute path of letters, digits, '.', '_' and '-'",
+    )
+    clients: tuple[IPv4Network, ...] = Field(
+        (), description="networks such as 10.0.9.0/24, or addresses such as 10.0.9.7/32"
+    )
+    reach: Reach = Field("auto", description="auto, direct or tunnel")
+    image_from: ImageFrom = Field("ship", description="ship or build")
+    monitoring_host: str = Field(
+        "", description="nothing, or the SSH name of a host apart from the replicas' servers"
+    )
+    monitoring_bind: IPv4Address = Field(
+        IPv4Address("127.0.0.1"), description="one address of the monitoring host, not 0.0.0.0"
+    )
+    alertmanagers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:\d{1,5}$")], ...] = Field(
+        (), description="HOST:PORT of your Alertmanagers, such as 10.0.0.30:9093"
+    )
+    node_exporter: bool = Field(
+        False, description="True to watch the servers' disks and clocks too, or False"
+    )
+    check_clock: bool = Field(True, description="True, or False where no time service can run")
+    development: bool = Field(False, description="False, or True for a rehearsal")
+
+
+class Host(BaseModel):
+    """How a host is reached: OpenSSH's words. Empty means SSH's own default."""
+
+    model_config = ConfigDict(frozen=True)
+
+    hostname: str = Field(alias="ssh_hostname")
+    user: str = Field("", alias="ssh_user")
+    port: int = Field(22, alias="ssh_port")
+    key: str = Field("", alias="ssh_key")
+    known_hosts: str = Field("", alias="ssh_known_hosts_file")
+    sudo: bool = Field(False, alias="_sudo")
+
+
+class Server(Host):
+    """The host of one replica."""
+
+    replica: int
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Server:
+        """The server that a pyinfra host's data describes."""
+        return cls.model_validate({k: v for k, v in data.items() if v is not None})
+
+
+def on_servers(
+    name: str,
+    *,
+    ssh_hosts: Sequence[str] = (),
+    ssh_user: str = "root",
+    ssh_port: int = 22,
+    ssh_key: str = "",
+    ssh_known_hosts_file: str = "",
+    **settings: Any,
+) -> list[tuple[str, dict[str, Any]]]:
+    """The hosts of an inventory file for servers: one pyinfra host per replica, in replica order.
+
+    ``ssh_hosts`` are their SSH names; without them, the replicas' own addresses. Validates
+    everything first: bad input ends the program with exit code 2.
+    """
+    try:
+        valid = _settings(settings)
+        cluster = load(valid)
+        hosts = tuple(ssh_hosts) or tuple(str(r.ip) for r in cluster.replicas)
+        check_hosts(hosts, cluster, is_development=valid.development)
+        check_monitoring(hosts, cluster, valid)
+    except ConfigError as error:
+        config.fail(error)
+    common = {
+        "deployment": name,
+        "bootstrap": False,  # only ever set on the command line, for one deployment
+        **valid.model_dump(mode="json"),
+        "ssh_user": ssh_user,
+        "ssh_port": ssh_port,
+        "_sudo": ssh_user != "root",
+    }
+    if ssh_key:
+        common["ssh_key"] = str(Path(ssh_key).expanduser())
+    if ssh_known_hosts_file:
+        common["ssh_known_hosts_file"] = str(Path(ssh_known_hosts_file).expanduser())
+    return [
+        (replica.name, {**common, "replica": replica.index, "ssh_hostname": host})
+        for replica, host in zip(cluster.replicas, hosts, strict=True)
+    ]
+
+
+def settings_of(data: Mapping[str, Any]) -> Settings:
+    """The settings in a pyinfra host's data. Raises ConfigError."""
+    return _settings({k: data[k] for k in Settings.model_fields if data.get(k) is not None})
+
+
+def env_path(settings: Settings) -> Path:
+    """The env file's path; a relative one is inside the repository."""
+    return REPOSITORY / Path(settings.env_file).expanduser()
+
+
+def load(settings: Settings) -> Cluster:
+    """The Cluster in the inventory's private env file. Raises ConfigError."""
+    path = env_path(settings)
+    if path.is_file() and not settings.development:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigError(
+                config.shown(path),
+                expected="a file that only its owner can read (mode 600)",
+                found=f"mode {mode:o}",
+                fix=f"chmod 600 {config.shown(path)}",
+            )
+    place = partial(rules.check_servers, is_development=settings.development)
+    return config.load(path, check_place=place)
+
+
+def check_hosts(hosts: Sequence[str], cluster: Cluster, *, is_development: bool) -> None:
+    """One SSH host per replica, each another machine outside development. Raises ConfigError."""
+    if len(hosts) != len(cluster.replicas):
+        raise ConfigError(
+            "ssh_hosts",
+            expected=f"{len(cluster.replicas)} hosts, one per replica, in replica order",
+            found=len(hosts),
+            fix="name each replica's server once",
+        )
+    repeated = sorted({host for host in hosts if hosts.count(host) > 1})
+    if repeated and not is_development:
+        raise ConfigError(
+            "ssh_hosts",
+            expected="a server of its own for each replica: one failure must not take two",
+            found=f"{repeated[0]} for {hosts.count(repeated[0])} replicas",
+            fix="name another server, or set development=True for a rehearsal",
+        )
+
+
+def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings) -> None:
+    """The monitoring host does not fail with a replica, and metrics reach it. Raises ConfigError.
+
+    Its address is the one in ``LU_CFG_TIGERBEETLE_STATSD``.
+    """
+    if settings.monitoring_bind.is_unspecified or settings.monitoring_bind.is_multicast:
+        raise ConfigError(
+            "monitoring_bind",
+            expected=str(Settings.model_fields["monitoring_bind"].description),
+            found=settings.monitoring_bind,
+            fix="name the one address that Prometheus is to be reached at: it asks no password",
+        )
+    if not settings.monitoring_host and settings.node_exporter:
+        raise ConfigError(
+            "node_exporter",
+            expected="a monitoring_host that reads it",
+            found="none",
+            fix="name one, or leave node_exporter out",
+        )
+    if not settings.monitoring_host:
+        return
+    statsd = f"{config.PREFIX}STATSD"
+    try:
+        address, _ = monitoring_address(cluster)
+    except ValueError:
+        raise ConfigError(
+            statsd,
+            expected=f"IP:PORT at {settings.monitoring_host}, where the replicas' metrics go",
+            found=cluster.statsd or "nothing",
+            fix=f"set it in {settings.env_file}, such as 10.0.0.20:8125",
+        ) from None
+    if address.is_loopback or address.is_unspecified or address in {r.ip for r in cluster.replicas}:
+        raise ConfigError(
+            statsd,
+            expected="an address of the monitoring host, apart from the replicas' servers",
+            found=cluster.statsd,
+            fix="name that host's own: it must not fail together with what it watches",
+        )
+    if settings.monitoring_host in hosts:
+        raise ConfigError(
+            "monitoring_host",
+            expected=str(Settings.model_fields["monitoring_host"].description),
+            found=f"{settings.monitoring_host}, a replica's",
+            fix="name another: it must not fail together with what it watches",
+        )
+
+
+def monitoring_host(settings: Settings, server: Server) -> Host | None:
+    """How the monitoring host is reached: as the servers are; None where there is none."""
+    if not settings.monitoring_host:
+        return None
+    like = server.model_dump(by_alias=True, exclude={"replica", "hostname"})
+    return Host(ssh_hostname=settings.monitoring_host, **like)
+
+
+def monitoring_address(cluster: Cluster) -> tuple[IPv4Address, int]:
+    """Where the replicas send their metrics. Raises ValueError when that is no address."""
+    ip, _, port = cluster.statsd.rpartition(":")
+    if not 0 < int(port) < 65536:
+        raise ValueError(cluster.statsd)
+    return IPv4Address(ip), int(port)
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    """Let pydantic validate, and say what it says in our one line. Raises ConfigError."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as failure:
+        error = failure.errors()[0]
+        key = str(error["loc"][0])
+        field = Settings.model_fields.get(key)
+        known = ", ".join(Settings.model_fields)
+        raise ConfigError(
+            key,
+            expected=str(field.description) if field else f"a known setting ({known})",
+            found="nothing" if error["type"] == "missing" else json.dumps(error["input"]),
+            fix="correct it in the inventory; inventories/production.example.py explains each",
+        ) from None

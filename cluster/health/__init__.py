@@ -1,0 +1,1 @@
+"""How is the cluster? Its health, status, logs, and what the doctor finds."""

@@ -1,0 +1,187 @@
+"""Health in three levels, per replica and for the cluster.
+
+1. the port answers; 2. the replica answers a ping of the protocol, and its log says normal status,
+and who is primary; 3. a canary commits. A port alone says little: a wedged replica keeps it open.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from cluster.config import Replica
+from cluster.config.inventory import Deployment
+from cluster.runtimes import base, tunnel
+from cluster.runtimes.base import ReplicaProcess
+from cluster.tigerbeetle import canary, log, ping, waiting
+from cluster.tigerbeetle.canary import Canary
+from cluster.tigerbeetle.ping import Pong
+
+#: A genuine replica faults in 2.6 GiB before it listens: 1 to 23 s were measured.
+START_TIMEOUT_S = 120.0
+PROBE_TIMEOUT_S = 15.0
+#: Normal replicas may be about to start again together, as a new release: 12 s were measured.
+PROBES = 3
+_CONNECT_TIMEOUT_S = 1.0
+_KEPT_S = 0.1
+#: A backup that hears nothing says so again and again, ever less often: up to 5.6 s apart were
+#: measured within the first minute (0.17.9).
+HEARTBEAT_LOST_S = 12.0
+
+
+class Unhealthy(Exception):  # noqa: N818 - reads as what is wrong
+    """The cluster does not commit; ``str()`` says what was last seen, log lines included."""
+
+
+@dataclass(frozen=True)
+class ReplicaHealth:
+    """Levels 1 and 2 of one replica, and its process."""
+
+    replica: Replica
+    process: str  # RUNNING, BACKOFF, FATAL, EXITED, ...; DOWN when there is none
+    pid: int
+    port_open: bool
+    log: log.ReplicaLog
+    pong: Pong | None
+    newest_view: int = 0  # of all pongs
+    seen_at: float = 0.0  # seconds since 1970
+
+    @property
+    def wedged_because(self) -> str:
+        """Why it does not work though its port is open; '' when it works, or when it is closed.
+
+        A port check calls such a replica healthy. A backup that is cut off stays in normal status
+        and answers pings; only its log says that it does not hear its primary.
+        """
+        if self.process != "RUNNING" or not self.port_open:
+            return ""
+        if self.pong is None:
+            return "silent"
+        if self.pong.view < self.newest_view:
+            return "old view"
+        lost_at = self.log.heartbeat_lost_at
+        is_deaf = lost_at is not None and self.seen_at - lost_at < HEARTBEAT_LOST_S
+        return "hears no primary" if is_deaf else ""
+
+    @property
+    def is_wedged(self) -> bool:
+        """Its port is open and it does not work."""
+        return self.wedged_because != ""
+
+    @property
+    def is_normal(self) -> bool:
+        """Running, answering, and in normal status: it takes part in commits."""
+        is_up = self.process == "RUNNING" and self.port_open and not self.is_wedged
+        return is_up and self.log.status == "normal"
+
+    def __str__(self) -> str:
+        if self.process != "RUNNING":
+            return f"replica {self.replica.index} {self.process.lower()}"
+        if not self.port_open:
+            return f"replica {self.replica.index} starting"
+        if self.is_wedged:
+            return f"replica {self.replica.index} wedged"
+        return f"replica {self.replica.index} {self.log.role}"
+
+
+def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
+    """Levels 1 and 2 of each replica, in order."""
+    states = base.of(deployment).states(deployment) or {}
+    ways = tunnel.reached(deployment).cluster.replicas
+
+    def look(replica: Replica) -> ReplicaHealth:
+        return _of_replica(deployment, replica, ways[replica.index], states)
+
+    replicas = deployment.cluster.replicas
+    with ThreadPoolExecutor(len(replicas)) as together:  # a silent one takes its whole time
+        found = list(together.map(look, replicas))
+    newest = max((r.pong.view for r in found if r.pong), default=0)
+    return [replace(r, newest_view=newest) for r in found]
+
+
+def _of_replica(
+    deployment: Deployment, replica: Replica, way: Replica, states: dict[int, ReplicaProcess]
+) -> ReplicaHealth:
+    """``way`` is the replica where it is reached from here."""
+    process = states.get(replica.index, ReplicaProcess("DOWN", 0))
+    port_open = port_answers(way)
+    pong = ping.ask(way, deployment.cluster.id) if port_open else None
+    said = log.parse(base.of(deployment).log_lines(deployment, replica.index))
+    return ReplicaHealth(
+        replica=replica,
+        process=process.state,
+        pid=process.pid,
+        port_open=port_open,
+        log=said if process.is_running else said.after_death(),
+        pong=pong,
+        seen_at=time.time(),
+    )
+
+
+def port_answers(replica: Replica) -> bool:
+    """Level 1: a TCP connection is accepted within a second, and kept.
+
+    Docker's proxy accepts for a container that does not listen, and closes at once.
+    """
+    try:
+        with socket.create_connection((str(replica.ip), replica.port), _CONNECT_TIMEOUT_S) as made:
+            made.settimeout(_KEPT_S)
+            return made.recv(1) != b""
+    except TimeoutError:
+        return True  # kept, and nothing to say: the client speaks first
+    except OSError:
+        return False
+
+
+def probe(deployment: Deployment, timeout_s: float = PROBE_TIMEOUT_S) -> Canary:
+    """Level 3: commit once and read back."""
+    addresses = tunnel.reached(deployment).cluster.addresses
+    return canary.probe(addresses, deployment.cluster.id, timeout_s)
+
+
+def wait(
+    deployment: Deployment,
+    *,
+    timeout_s: float = START_TIMEOUT_S,
+    on_progress: Callable[[str], None] = lambda seen: None,
+) -> Canary:
+    """Return once every replica is normal and the canary has committed. Raises Unhealthy."""
+
+    def observe() -> tuple[bool, str]:
+        replicas = of_replicas(deployment)
+        given_up = [r for r in replicas if r.process in base.of(deployment).GIVEN_UP]
+        if given_up:
+            raise Unhealthy(_with_log_tails(deployment, str(given_up[0]), given_up))
+        return all(r.is_normal for r in replicas), ", ".join(map(str, replicas))
+
+    for _ in range(PROBES):
+        try:
+            waiting.wait_until(
+                observe,
+                what="all replicas to be normal",
+                timeout_s=timeout_s,
+                on_progress=on_progress,
+            )
+        except waiting.Expired as expired:
+            late = [r for r in of_replicas(deployment) if not r.is_normal]
+            raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
+        committed = probe(deployment)
+        if committed.commits:
+            on_progress(
+                f"canary committed in {committed.commit_ms:g} ms, read in {committed.read_ms:g} ms"
+            )
+            return committed
+        on_progress(committed.detail)
+    raise Unhealthy(_with_log_tails(deployment, committed.detail, of_replicas(deployment)))
+
+
+def _with_log_tails(deployment: Deployment, reason: str, replicas: list[ReplicaHealth]) -> str:
+    lines = [reason]
+    for health in replicas:
+        source = base.of(deployment).log_source(deployment, health.replica.index)
+        last = base.of(deployment).log_tail(deployment, health.replica.index)
+        lines += [f"  last lines of {source}:", *(f"    {line}" for line in last)]
+    return "\n".join(lines)

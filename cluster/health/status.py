@@ -1,0 +1,232 @@
+"""``make status``: each replica and the cluster, for a person or (``--json``) for a program.
+
+Exit codes, for cron and load balancers: 0 healthy, 1 degraded (commits, but a replica is missing),
+2 bad configuration, 3 down (does not commit), 4 unknown (could not be read).
+
+The canary takes one of the cluster's 64 client sessions for each run, and the oldest one is evicted
+to make room: whoever asks more often than once a minute should add ``--no-canary``. The verdict
+then rests on what the replicas answer. ``--watch`` does that by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cluster import REPOSITORY
+from cluster.config import inventory
+from cluster.config.inventory import Deployment, Engine
+from cluster.health import health
+from cluster.health.health import ReplicaHealth
+from cluster.runtimes import docker_engine
+from cluster.runtimes.docker_engine import EngineError
+from cluster.tigerbeetle.canary import Canary
+
+Verdict = Literal["healthy", "degraded", "down", "unknown"]
+EXIT_CODES: dict[Verdict, int] = {"healthy": 0, "degraded": 1, "down": 3, "unknown": 4}
+COLOURS: dict[Verdict, str] = {
+    "healthy": "green", "degraded": "yellow", "down": "red", "unknown": "magenta",
+}  # fmt: skip
+_WIDTH_OF_PIPE = 120
+SCHEMA_FILE = REPOSITORY / "docs" / "status.schema.json"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CanaryStatus(_Strict):
+    """Whether one transfer was committed and read back; milliseconds, 0 when it was not."""
+
+    commits: bool
+    detail: str
+    commit_ms: float
+    read_ms: float
+
+
+class ReplicaStatus(_Strict):
+    """One replica, from its port up to its part in the cluster."""
+
+    index: int
+    address: str
+    process: str = Field(description="RUNNING, or what it is instead; DOWN when there is none")
+    pid: int = Field(description="0 when there is none")
+    port_open: bool
+    answers: bool = Field(description="to a ping of the protocol: its loop turns")
+    ping_ms: float | None
+    wedged: bool = Field(description="port open, but it does not work: no answer, or cut off")
+    wedged_because: str = Field(description="silent, old view, hears no primary; or empty")
+    role: str = Field(description="primary, backup, or the status that keeps it from being either")
+    view: int | None
+    release: str = Field(description="empty when it has not said")
+    panics: int = Field(description="in the log that is kept")
+
+
+class Status(_Strict):
+    """What ``make status JSON=yes`` prints."""
+
+    deployment: str
+    engine: Engine
+    engine_label: str
+    cluster_id: str = Field(description="decimal")
+    verdict: Verdict
+    reason: str = Field(description="why, in a few words")
+    canary: CanaryStatus | None = Field(description="null when it was not asked for")
+    replicas: list[ReplicaStatus] = Field(description="empty when nothing could be read")
+
+
+def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict, str]:
+    """The cluster's verdict, and why. Commits decide; a missing replica degrades.
+
+    Without a canary a majority in normal status, one of them primary, stands for commits.
+    """
+    missing = [r for r in replicas if not r.is_normal]
+    normal = [r for r in replicas if r.is_normal]
+    if canary is not None and not canary.commits:
+        return "down", canary.detail
+    if canary is None:
+        if 2 * len(normal) <= len(replicas):
+            return "down", f"{len(normal)} of {len(replicas)} replicas are normal: no majority"
+        if not any(r.log.is_primary for r in normal):
+            return "down", "no replica is primary"
+    if missing:
+        return "degraded", ", ".join(map(str, missing))
+    return "healthy", "it commits" if canary else "all replicas are normal"
+
+
+def read(deployment: Deployment, *, with_canary: bool = True) -> Status:
+    """The status now. What cannot be read ends in the verdict ``unknown``."""
+    unknown = Status(
+        deployment=deployment.name, engine=deployment.engine, engine_label=deployment.label,
+        cluster_id=str(deployment.cluster.id), verdict="unknown", reason="", canary=None,
+        replicas=[],
+    )  # fmt: skip
+    canary = None
+    try:
+        if deployment.runtime == "compose":
+            docker_engine.info()  # without an answer nothing is known: not even that they are down
+        replicas = health.of_replicas(deployment)
+        if with_canary:
+            is_open = any(r.port_open for r in replicas)
+            canary = health.probe(deployment) if is_open else Canary(False, "no port answers")
+    except (OSError, EngineError) as error:
+        return unknown.model_copy(update={"reason": str(error)})
+    if replicas and all(r.process == "UNREACHABLE" and not r.port_open for r in replicas):
+        return unknown.model_copy(update={"reason": "no server can be reached over SSH"})
+    verdict, reason = judge(replicas, canary)
+    return unknown.model_copy(
+        update={
+            "verdict": verdict,
+            "reason": reason,
+            "canary": CanaryStatus(**vars(canary)) if canary else None,
+            "replicas": [_replica(r) for r in replicas],
+        }
+    )
+
+
+def _replica(r: ReplicaHealth) -> ReplicaStatus:
+    return ReplicaStatus(
+        index=r.replica.index,
+        address=r.replica.address,
+        process=r.process,
+        pid=r.pid,
+        port_open=r.port_open,
+        answers=r.pong is not None,
+        ping_ms=r.pong.ms if r.pong else None,
+        wedged=r.is_wedged,
+        wedged_because=r.wedged_because,
+        role=r.log.role,
+        view=r.pong.view if r.log.view is None and r.pong else r.log.view,
+        release=r.pong.release if not r.log.release and r.pong else r.log.release,
+        panics=len(r.log.panics),
+    )
+
+
+def drawn(status: Status) -> Group:
+    """The status as a person reads it."""
+    title = f"{status.engine_label} · cluster {status.cluster_id}"
+    table = Table(title=title, show_edge=False, pad_edge=False)  # so that 80 columns hold it
+    for column in ("replica", "address", "process", "pid", "answers", "role", "view", "release"):
+        table.add_column(column, no_wrap=True)
+    for r in status.replicas:
+        table.add_row(
+            str(r.index), r.address, r.process, str(r.pid or "-"), _answers(r), r.role,
+            "-" if r.view is None else str(r.view), r.release or "-",
+        )  # fmt: skip
+    lines = []
+    if status.canary:
+        timing = f" in {status.canary.commit_ms:g} ms" if status.canary.commits else ""
+        lines.append(Text(f"canary: {status.canary.detail}{timing}"))
+    verdict = Text("cluster: ")
+    verdict.append(status.verdict, style=f"bold {COLOURS[status.verdict]}")
+    verdict.append(f" ({status.reason})")
+    return Group(table, *lines, verdict)
+
+
+def _answers(r: ReplicaStatus) -> Text:
+    if r.wedged:
+        return Text(f"WEDGED: {r.wedged_because}", style="bold red")
+    if not r.port_open:
+        return Text("port closed")
+    return Text(f"{r.ping_ms:.1f} ms" if r.ping_ms is not None else "-")
+
+
+def show(deployment: Deployment, *, as_json: bool, with_canary: bool = True) -> int:
+    """Print the status for a person or, as JSON, for a program; the exit code of its verdict."""
+    status = read(deployment, with_canary=with_canary)
+    if as_json:
+        print(status.model_dump_json(indent=2))
+    else:
+        # A file or a pipe has no width; nothing is cut there.
+        Console(width=None if sys.stdout.isatty() else _WIDTH_OF_PIPE).print(drawn(status))
+    return EXIT_CODES[status.verdict]
+
+
+def watch(deployment: Deployment, every_s: float) -> int:
+    """Show the status again and again until Ctrl-C; the exit code of the last verdict."""
+    verdict: Verdict = "unknown"
+    try:
+        with Live(console=Console(), refresh_per_second=4) as live:
+            while True:
+                status = read(deployment, with_canary=False)
+                verdict = status.verdict
+                live.update(drawn(status))
+                time.sleep(every_s)
+    except KeyboardInterrupt:
+        return EXIT_CODES[verdict]
+
+
+def schema() -> str:
+    """The JSON schema of a Status, as ``docs/status.schema.json`` has it."""
+    return json.dumps(Status.model_json_schema(), indent=1) + "\n"
+
+
+def main() -> int:
+    """Print the status of ``$INVENTORY`` or ``--inventory``; the exit code is the verdict."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.health.status", description=__doc__)
+    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--no-canary", action="store_true", help="take no client session")
+    parser.add_argument("--watch", type=float, metavar="SECONDS", help="again and again")
+    parser.add_argument("--schema", action="store_true", help="write docs/status.schema.json")
+    options = parser.parse_args()
+    if options.schema:
+        SCHEMA_FILE.write_text(schema(), encoding="utf-8")
+        return 0
+    deployment = inventory.read_or_exit(options.inventory)
+    if options.watch is not None:
+        return watch(deployment, max(options.watch, 0.5))
+    return show(deployment, as_json=options.json, with_canary=not options.no_canary)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What is done to a whole cluster: rolled, backed up, restored, recovered, upgraded, migrated."""

@@ -1,0 +1,211 @@
+"""``make backup``: every data file of one moment, packed, checked and bound by a manifest.
+
+All replicas are stopped together: a copy of a running one is inconsistent, and copies of different
+moments lose transfers when they are restored. The downtime is that of reading the files once.
+
+Exit codes: 0 taken, 1 failed (the cluster runs again, nothing is left behind), 2 refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cluster import config
+from cluster.config import ConfigError, inventory
+from cluster.config.inventory import Deployment
+from cluster.health import health
+from cluster.operate import backup_set, phase
+from cluster.operate.backup_set import BackupError, Manifest, PackedFile
+from cluster.operate.phase import PhaseFailed
+from cluster.runtimes import base, tunnel
+from cluster.runtimes.docker_engine import EngineError
+from cluster.tigerbeetle import data_file, totals
+from cluster.tigerbeetle.data_file import DataFileError
+
+KEEP = 7
+_PARTIAL = ".partial"
+
+
+def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
+    """Take a backup and let the ones beyond ``keep`` go; the new set's directory.
+
+    Raises BackupError before anything is touched, PhaseFailed and DataFileError after everything
+    is as it was.
+    """
+    was_running = is_running(deployment)
+    if was_running:
+        _require_whole(deployment)
+    root = backup_set.directory(deployment.name)
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with locked(root):
+        for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
+            shutil.rmtree(left)
+        now = datetime.now(UTC)
+        partial = root / f"{backup_set.new_name(now)}{_PARTIAL}"
+        partial.mkdir(mode=0o700)
+        try:
+            before = _read_totals(deployment) if was_running else None
+            _pack(inventory_file, partial, was_running=was_running)
+            after = _read_totals(deployment) if was_running else None
+            manifest = _manifest(deployment, partial, now, before, after)
+            (partial / backup_set.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+            (partial / backup_set.MANIFEST).chmod(0o600)
+            taken = partial.rename(root / manifest.name)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        for old in backup_set.expired(root, deployment.cluster.id, keep):
+            print(f"removing {old.name}: KEEP={keep}")
+            backup_set.remove(old)
+    _report(manifest, taken)
+    return taken
+
+
+def is_running(deployment: Deployment) -> bool:
+    """True when any replica has a process, or its port answers."""
+    processes = base.of(deployment).states(deployment) or {}
+    with_process = any(process.pid for process in processes.values())
+    return with_process or any(map(health.port_answers, deployment.cluster.replicas))
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """One backup or restore of a deployment at a time. Raises BackupError."""
+    with (root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupError(
+                f"{root}: expected no other backup or restore, found one under way. "
+                "Fix: wait for its end"
+            ) from None
+        yield
+
+
+def _pack(inventory_file: str, partial: Path, *, was_running: bool) -> None:
+    data = {"backup_set": str(partial)}
+    if not was_running:
+        phase.run(inventory_file, "tasks.backup.pack", data=data)
+        return
+    try:
+        phase.run(inventory_file, "tasks.backup.take", data=data)
+    except BaseException:  # Ctrl-C too: the cluster must not stay down
+        print("the backup failed; starting the replicas again", flush=True)
+        phase.run(inventory_file, "tasks.backup.start_again", data=data)
+        raise
+
+
+def _require_whole(deployment: Deployment) -> None:
+    """Raises BackupError unless every replica works: after the stop each must come back."""
+    unwell = [r for r in health.of_replicas(deployment) if not r.is_normal]
+    if unwell:
+        raise BackupError(
+            f"backup: expected every replica to be normal, found {', '.join(map(str, unwell))}. "
+            "Fix: make status; make recover REPLICA=N for a lost data file"
+        )
+
+
+def _read_totals(deployment: Deployment) -> totals.Totals | None:
+    print("reading the ledger's totals", flush=True)
+    found = totals.read(deployment.cluster)
+    if found is None:
+        print(f"  not read within {totals.TIMEOUT_S:g} s: the manifest has none")
+    return found
+
+
+def _manifest(
+    deployment: Deployment,
+    partial: Path,
+    now: datetime,
+    before: totals.Totals | None,
+    after: totals.Totals | None,
+) -> Manifest:
+    """From what the hosts have written; their notes are removed."""
+    files = [_packed(partial, replica.index) for replica in deployment.cluster.replicas]
+    stopped, committed = (_note(partial / n) for n in (backup_set.STOPPED, backup_set.COMMITTED))
+    return Manifest(
+        name=partial.name.removesuffix(_PARTIAL),
+        deployment=deployment.name,
+        engine=deployment.engine,
+        cluster_id=str(deployment.cluster.id),
+        replica_count=len(deployment.cluster.replicas),
+        release=max((f.release for f in files), key=lambda r: tuple(map(int, r.split(".")))),
+        taken_at=datetime.fromtimestamp(stopped, UTC) if stopped else now,
+        stopped_s=round(committed - stopped, 2) if stopped and committed else None,
+        before=before,
+        after=after,
+        files=files,
+    )
+
+
+def _packed(partial: Path, index: int) -> PackedFile:
+    stem = f"replica-{index}"
+    (packed,) = [p for s in backup_set.UNPACK if (p := partial / f"{stem}.{s}").exists()]
+    size, superblock = partial / f"{stem}.size", partial / f"{stem}.superblock"
+    found = backup_set.packed_file(
+        packed, data_file.parse_progress(superblock.read_text()), int(size.read_text())
+    )
+    size.unlink()
+    superblock.unlink()
+    return found
+
+
+def _note(path: Path) -> float | None:
+    try:
+        return float(path.read_text())
+    except OSError:
+        return None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _report(manifest: Manifest, taken: Path) -> None:
+    packed, whole = manifest.size / 1024**2, manifest.data_size / 1024**2
+    print(f"backup: {taken}")
+    print(f"  {len(manifest.files)} data files, {packed:,.1f} MiB packed of {whole:,.0f} MiB")
+    if manifest.stopped_s is not None:
+        print(f"  downtime {manifest.stopped_s:.1f} s, from the stop to the next commit")
+    if manifest.before:
+        print(f"  {manifest.before}, read before the stop")
+    print(f"  prove it: make backup-verify FROM={taken}")
+
+
+def main() -> int:
+    """Take a backup of ``$INVENTORY`` or ``--inventory``."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.operate.backup", description=__doc__)
+    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
+    parser.add_argument("--keep", default=str(KEEP), help=f"how many to keep (default {KEEP})")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it, too, undoes what was begun
+    deployment = tunnel.reached_or_exit(options.inventory)
+    if not options.keep.isdecimal() or int(options.keep) < 1:
+        config.fail(
+            ConfigError(
+                "KEEP", expected="a number of backups, 1 or more", found=options.keep,
+                fix=f"leave it out for {KEEP}",
+            )
+        )  # fmt: skip
+    file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
+    try:
+        take(file, deployment, int(options.keep))
+    except (BackupError, EngineError) as error:
+        config.fail(error)
+    except (PhaseFailed, DataFileError) as error:
+        print(f"error: {error}; no backup was taken", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

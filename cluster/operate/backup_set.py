@@ -1,0 +1,254 @@
+"""A backup: one directory with every replica's data file, packed, and the manifest that binds them.
+
+    backups/DEPLOYMENT/20261124T064500Z/   manifest.json   replica-0.zst   replica-1.zst   ...
+
+The files of one set are of one moment: all replicas stood still while they were copied. Files of
+different moments would let a replica forget what it has acknowledged, and so lose transfers; the
+manifest's checksums see to it that no file of another set is taken for one of this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cluster import REPOSITORY
+from cluster.config import Cluster
+from cluster.config.inventory import Engine
+from cluster.tigerbeetle.data_file import Superblock
+from cluster.tigerbeetle.totals import Totals
+
+MANIFEST = "manifest.json"
+#: While a backup is taken: when the replicas were stopped, and when the cluster committed again;
+#: seconds since 1970.
+STOPPED, COMMITTED = "stopped-at", "committed-at"
+#: Suffix → how to unpack it. Packed with zstd where the host has it (ten times as fast), else gzip.
+UNPACK = {"zst": "zstd -q -d -c", "gz": "gzip -d -c"}
+_NAME = re.compile(r"\d{8}T\d{6}Z")
+_CHUNK = 4 * 1024**2
+
+
+class BackupError(Exception):
+    """A backup that cannot be taken, verified or restored; ``str()``: expected, found, fix."""
+
+
+class Damaged(BackupError):  # noqa: N818 - reads as what is wrong
+    """A backup that is not what was written."""
+
+
+class PackedFile(BaseModel):
+    """One replica's data file, as it is kept, and what its superblock says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    replica: int
+    name: str = Field(pattern=r"^replica-\d\.(zst|gz)$")
+    size: int = Field(description="bytes on disk, packed")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the packed file")
+    data_size: int = Field(description="bytes of the data file")
+    release: str
+    op_checkpoint: int = Field(description="the operation up to which its checkpoint reaches")
+    commit_max: int = Field(description="committed at the last write of its superblock, or later")
+
+
+class Manifest(BaseModel):
+    """What a set is. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str
+    deployment: str
+    engine: Engine
+    cluster_id: str = Field(description="decimal")
+    replica_count: int
+    release: str = Field(description="the newest of its files' releases")
+    taken_at: datetime = Field(description="when the replicas stood still")
+    stopped_s: float | None = Field(description="from the stop to the next commit; null: was down")
+    before: Totals | None = Field(description="read before the stop; null: could not be read")
+    after: Totals | None = Field(description="read after the start; null: could not be read")
+    files: list[PackedFile]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all packed files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of all data files."""
+        return sum(file.data_size for file in self.files)
+
+
+def directory(deployment: str) -> Path:
+    """Where a deployment's backups are: under $BACKUP_DIR, else ``backups/`` of the repository."""
+    root = Path(os.environ.get("BACKUP_DIR") or "backups")
+    return (REPOSITORY / root / deployment).absolute()
+
+
+def new_name(now: datetime) -> str:
+    """A set's name: when it was taken, sortable."""
+    return now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def packed_file(path: Path, superblock: Superblock, data_size: int) -> PackedFile:
+    """Describe a packed file that has just been written."""
+    return PackedFile(
+        replica=superblock.identity.replica,
+        name=path.name,
+        size=path.stat().st_size,
+        sha256=sha256(path),
+        data_size=data_size,
+        release=superblock.identity.release,
+        op_checkpoint=superblock.op_checkpoint,
+        commit_max=superblock.commit_max,
+    )
+
+
+def read(set_directory: Path) -> Manifest:
+    """The manifest of a set. Raises BackupError for a directory that is not a whole backup."""
+    path = set_directory / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BackupError(
+            f"FROM: expected a backup, a directory with {MANIFEST}, found {set_directory} "
+            f"({error.strerror}). Fix: name one of `ls {set_directory.parent}`"
+        ) from None
+    except (ValidationError, ValueError) as error:
+        why = str(error).splitlines()
+        raise BackupError(
+            f"{path}: expected the manifest of a backup, found {' '.join(why[1:3]) or why[0]}. "
+            "Fix: take another backup"
+        ) from None
+    if [file.replica for file in manifest.files] != list(range(manifest.replica_count)):
+        raise BackupError(
+            f"{path}: expected the files of replicas 0 to {manifest.replica_count - 1}, found "
+            f"{', '.join(str(f.replica) for f in manifest.files) or 'none'}. "
+            "Fix: take another backup; a part of one restores nothing"
+        )
+    return manifest
+
+
+def refuse_foreign(manifest: Manifest, cluster: Cluster, engine: Engine) -> None:
+    """A set is restored into its own cluster, by a server that is not older. Pure.
+
+    Raises BackupError.
+    """
+    if (manifest.cluster_id, manifest.replica_count) != (str(cluster.id), len(cluster.replicas)):
+        raise BackupError(
+            f"FROM: expected a backup of cluster {cluster.id} with {len(cluster.replicas)} "
+            f"replicas, found one of cluster {manifest.cluster_id} with {manifest.replica_count}. "
+            "Fix: name a backup of this cluster, or the INVENTORY of that one"
+        )
+    if manifest.engine != engine:
+        raise BackupError(
+            f"FROM: expected a backup of engine {engine}, found one of {manifest.engine}. "
+            "Fix: name the INVENTORY that it was taken from"
+        )
+    if _triple(manifest.release) > _triple(cluster.release):
+        raise BackupError(
+            f"FROM: expected a backup of release {cluster.release} or older, found one of "
+            f"{manifest.release}. Fix: set LU_CFG_TIGERBEETLE_RELEASE to {manifest.release} and "
+            "bring that server; no release reads a newer one's files"
+        )
+
+
+def check_files(
+    set_directory: Path, manifest: Manifest, on_progress: Callable[[str], None] = lambda _: None
+) -> None:
+    """Every file is there and is byte for byte what was written.
+
+    Raises Damaged: one missing, damaged, or of another set refuses the whole.
+    """
+    for file in manifest.files:
+        path = set_directory / file.name
+        if not path.is_file():
+            raise Damaged(
+                f"{path}: expected replica {file.replica}'s file, found none. "
+                "Fix: bring it back, or take another backup; a part of one restores nothing"
+            )
+        on_progress(f"checking {file.name} ({file.size / 1024**2:,.1f} MiB)")
+        found = sha256(path)
+        if found != file.sha256:
+            raise Damaged(
+                f"{path}: expected sha256 {file.sha256[:16]}…, found {found[:16]}…: damaged, or of "
+                "another backup. Fix: take another one; files of different moments lose transfers"
+            )
+
+
+def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
+    """An unpacked data file is the one that the manifest says. Pure. Raises Damaged."""
+    identity = found.identity
+    is_it = (str(identity.cluster_id), identity.replica, identity.replica_count) == (
+        manifest.cluster_id, file.replica, manifest.replica_count,
+    )  # fmt: skip
+    if not is_it or (found.op_checkpoint, found.commit_max) != (
+        file.op_checkpoint, file.commit_max,
+    ):  # fmt: skip
+        raise Damaged(
+            f"{file.name}: expected cluster {manifest.cluster_id}, replica {file.replica} of "
+            f"{manifest.replica_count} at checkpoint {file.op_checkpoint}, found {identity} at "
+            f"{found.op_checkpoint}. Fix: take another backup; nothing was changed"
+        )
+
+
+def complete(root: Path) -> list[Path]:
+    """The whole sets under a deployment's directory, oldest first."""
+    found = (path for path in root.glob("*") if _NAME.fullmatch(path.name))
+    return sorted(path for path in found if (path / MANIFEST).is_file())
+
+
+def chosen(source: str | None, deployment: str) -> Path:
+    """The set that a person names, by path or by its name; the newest when none is named.
+
+    Raises BackupError where there is none.
+    """
+    root = directory(deployment)
+    if source:
+        return root / source if _NAME.fullmatch(source) else Path(source).absolute()
+    found = complete(root)
+    if not found:
+        raise BackupError(
+            f"FROM: expected a backup under {root}, found none. Fix: make backup, or name one"
+        )
+    return found[-1]
+
+
+def expired(root: Path, cluster_id: int, keep: int) -> list[Path]:
+    """The sets of this cluster beyond the newest ``keep``. Another cluster's are never named."""
+    ours = []
+    for path in complete(root):
+        try:
+            if read(path).cluster_id == str(cluster_id):
+                ours.append(path)
+        except BackupError:
+            continue  # not whole: a person decides
+    return ours[:-keep]
+
+
+def remove(set_directory: Path) -> None:
+    """Remove a set, the manifest first: what is left of it is then no backup any more."""
+    (set_directory / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(set_directory)
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _triple(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))

@@ -1,0 +1,240 @@
+"""``make compose-tb-*``: one replica set in Docker on this machine, step by step or all at once.
+
+Exit codes: 0 done, 1 the cluster does not commit, 2 refused (nothing was touched), 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from cluster import REPOSITORY, config
+from cluster.checks import readiness
+from cluster.config import Cluster, ConfigError
+from cluster.health import health, status
+from cluster.operate import compose
+from cluster.runtimes import containers, docker_engine, image, volumes
+from cluster.tigerbeetle.data_file import DataFileError
+
+
+class Refused(Exception):  # noqa: N818 - reads as what happened
+    """A command that would destroy something, and was not confirmed."""
+
+
+def init(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Build, stop, remove the old volumes, format, start, and wait for the first commit."""
+    begun = time.monotonic()
+    docker_engine.check_versions()
+    _confirm_loss(cluster)
+    build(cluster, options)
+    readiness.check_memlock(cluster)
+    compose.stop(cluster, with_volumes=True)
+    format_files(cluster, options)
+    up(cluster, options)
+    print(f"init to first commit: {time.monotonic() - begun:.1f} s")
+
+
+def build(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Build our image, unless the one here was built from the same inputs."""
+    docker_engine.check_versions()
+    if image.is_current(cluster):
+        print(f"{image.name(cluster)} is up to date.")
+        return
+    print("Building custom TigerBeetle image...", flush=True)
+    compose.build(cluster)
+    print("Custom TigerBeetle image built successfully.")
+
+
+def pin(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Record the digest of the pulled base image, once; every later build must match it."""
+    docker_engine.check_versions()
+    digest = image.pin(cluster, config.ENV_FILE)
+    print(f"{config.PREFIX}IMAGE_DIGEST={digest}")
+
+
+def format_files(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Format the data files of a new cluster; never over an existing one."""
+    _require_image(cluster)
+    compose.refuse_while_in_use(cluster)
+    readiness.check_disk(cluster, docker_engine.info())
+    found = volumes.read(cluster)
+    if volumes.decide(found, cluster) == "keep":
+        raise DataFileError(
+            "format: expected volumes without data files, found those of "
+            f"cluster {cluster.id}: they are kept. Fix: make compose-tb-up to start them; "
+            "make compose-tb-down-volumes first, to lose them"
+        )
+    print("Formatting TigerBeetle data files...", flush=True)
+    compose.format_volumes(cluster, found)
+    print("TigerBeetle data files formatted successfully.")
+
+
+def up(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Start the cluster; return when it commits."""
+    _require_image(cluster)
+    if readiness.check_all(cluster) == "format":
+        raise DataFileError(
+            "up: expected formatted data files, found none. Fix: make compose-tb-format"
+        )
+    compose.start(cluster)
+    compose.await_commit(cluster)
+
+
+def down(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Stop and remove the containers; the data stays."""
+    docker_engine.info()
+    compose.stop(cluster)
+
+
+def down_volumes(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Stop the cluster and remove its data."""
+    docker_engine.info()
+    _confirm_loss(cluster)
+    compose.stop(cluster, with_volumes=True)
+
+
+def restart(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Restart one replica at a time; the cluster goes on committing."""
+    compose.refuse_incomplete(cluster)
+    compose.restart(cluster)
+
+
+def show_status(cluster: Cluster, options: argparse.Namespace) -> int:
+    """Containers and their health checks, then each replica's role and the commit canary."""
+    docker_engine.info()
+    names = [f"--filter=name=^/{replica.name}$" for replica in cluster.replicas]
+    columns = "table {{.Names}}\t{{.Status}}\t{{.Ports}}"
+    print("=== TigerBeetle Cluster Status ===")
+    print(docker_engine.stdout(["docker", "ps", "--all", "--format", columns, *names]))
+    print("=== Detailed Health Information ===")
+    found = containers.of_replicas(cluster)
+    for replica in cluster.replicas:
+        print(f"--- {replica.name} ---")
+        container = found.get(replica.index)
+        if container is None:
+            print("Status: no container\n")
+            continue
+        print(f"Status: {container.health if container.pid else container.state}")
+        print(f"Last Check: {container.last_check or '-'}")
+        print(f"Locked Memory: {_locked(container.pid)}\n")
+    return status.show(compose.deployment(cluster), as_json=False)
+
+
+def logs(cluster: Cluster, options: argparse.Namespace) -> int:
+    """The logs of all replicas, or of one container."""
+    docker_engine.info()
+    services = [f"tigerbeetle-{_index_of(cluster, options.container)}"] if options.container else []
+    follow = ["--follow"] if options.follow else []
+    return _become(docker_engine.compose("logs", *follow, *services))
+
+
+def repl(cluster: Cluster, options: argparse.Namespace) -> int:
+    """TigerBeetle's prompt, in a replica's container: it takes one of the 64 client sessions."""
+    docker_engine.info()
+    running = [c for c in containers.of_replicas(cluster).values() if c.state == "running"]
+    if not running:
+        raise docker_engine.EngineError(
+            "repl: expected a running replica, found none. Fix: make compose-tb-up"
+        )
+    terminal = ["--tty"] if sys.stdin.isatty() else []
+    return _become(
+        ["docker", "exec", "--interactive", *terminal, running[0].name, "/tigerbeetle", "repl",
+         f"--cluster={cluster.id}", f"--addresses={cluster.addresses}"]
+    )  # fmt: skip
+
+
+ACTIONS = {
+    "init": init,
+    "build": build,
+    "pin": pin,
+    "format": format_files,
+    "up": up,
+    "down": down,
+    "down-volumes": down_volumes,
+    "restart": restart,
+    "status": show_status,
+    "logs": logs,
+    "repl": repl,
+}
+
+
+def _require_image(cluster: Cluster) -> None:
+    docker_engine.check_versions()
+    if image.id_of(image.name(cluster)) is None:
+        raise docker_engine.EngineError(
+            f"image: expected {image.name(cluster)} here, found none. Fix: make compose-tb-build"
+        )
+
+
+def _confirm_loss(cluster: Cluster) -> None:
+    """Before data is removed: CONFIRM=yes, or the word at a terminal. Raises Refused."""
+    present = [volumes.name(index) for index in volumes.existing(cluster)]
+    if not present:
+        return
+    try:
+        holds_data = volumes.holds_data(volumes.read(cluster))
+    except docker_engine.EngineError:
+        holds_data = True  # nothing here can look inside
+    if not holds_data or os.environ.get("CONFIRM") == "yes":
+        return
+    print(f"This removes the data of cluster {cluster.id}: {', '.join(present)}")
+    if sys.stdin.isatty():
+        if input("Type yes to remove it: ").strip() == "yes":
+            return
+        raise Refused("not confirmed: nothing was removed")
+    raise Refused(
+        "CONFIRM: expected yes, since data would be lost, found nothing. Fix: make compose-tb-up "
+        "to start what is there; CONFIRM=yes to remove it"
+    )
+
+
+def _index_of(cluster: Cluster, name: str) -> int:
+    for replica in cluster.replicas:
+        if replica.name == name:
+            return replica.index
+    raise ConfigError(
+        "CONTAINER",
+        expected=f"one of {', '.join(r.name for r in cluster.replicas)}",
+        found=name,
+        fix="name one of them",
+    )
+
+
+def _locked(pid: int) -> str:
+    kib = containers.locked_kib(pid)
+    return "-" if kib is None else f"{kib / 1024:,.0f} MiB"
+
+
+def _become(command: list[str]) -> int:
+    """Hand the terminal over: the command is the rest of this program."""
+    os.chdir(REPOSITORY)
+    os.execvpe(command[0], command, docker_engine.environ())  # noqa: S606 - no shell is wanted
+
+
+def main() -> int:
+    """Do one action of ``make compose-tb-*``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.operate.compose_tb", description=__doc__
+    )
+    parser.add_argument("action", choices=ACTIONS)
+    parser.add_argument("--container", help="for logs: only this one")
+    parser.add_argument("--follow", action="store_true", help="for logs: go on until Ctrl-C")
+    options = parser.parse_args()
+    cluster = config.load_or_exit()
+    try:
+        return ACTIONS[options.action](cluster, options) or 0
+    except health.Unhealthy as unhealthy:
+        print(f"error: {unhealthy}", file=sys.stderr)
+        return 1
+    except (
+        ConfigError, DataFileError, Refused, docker_engine.EngineError, readiness.NotReady
+    ) as error:  # fmt: skip
+        config.fail(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

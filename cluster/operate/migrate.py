@@ -1,0 +1,245 @@
+"""``make migrate FROM= TO=``: a whole ledger into a new, empty cluster, of any size.
+
+FROM and TO are inventories, or CLUSTER_ID@IP:PORT,IP:PORT. The services in front of the old cluster
+must be stopped first: what it acknowledges meanwhile is found, and fails the migration. May be
+repeated: it goes on after the newest transfer that the new cluster has. Ends with a proof by
+reading both. It holds 128 bytes per transfer in memory, four times over.
+
+Exit codes: 0 both ledgers are equal, 1 they are not, 2 refused (nothing was written).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import tigerbeetle as tb
+
+from cluster import config
+from cluster.config import ConfigError, inventory
+from cluster.operate import migration
+from cluster.operate.migration import MigrationError, Plan
+from cluster.runtimes import tunnel
+from cluster.runtimes.ssh import SshError
+from loadtests.client import preflight
+from loadtests.client.bridge import PACKET_ERRORS, BridgeError, NativeClient, Unanswered, log_lines
+from loadtests.client.records import (
+    ACCOUNT,
+    ACCOUNT_EXISTS,
+    BATCH_MAX,
+    CREATED,
+    EXISTS,
+    QUERY_FILTER,
+    RESULT,
+    TRANSFER,
+    Array,
+)
+
+#: A view change, or a new release taking over, is waited for; a cluster that is gone is not.
+DEADLINE_S = 60.0
+_CONNECT_TIMEOUT_S = 15.0
+_PROGRESS_S = 2.0
+_REVERSED = int(tb.QueryFilterFlags.REVERSED)
+
+
+class Cluster:
+    """One of the two clusters, with one client."""
+
+    def __init__(self, name: str, cluster_id: int, addresses: str) -> None:
+        """Connect. Raises MigrationError when nothing answers."""
+        self.name, self.label = name, f"{name} (cluster {cluster_id} at {addresses})"
+        self._client = NativeClient(cluster_id, addresses)
+        try:
+            self._client.call(tb.Operation.LOOKUP_ACCOUNTS, bytes(16), _CONNECT_TIMEOUT_S)
+        except Unanswered:
+            why = preflight.diagnose(cluster_id, addresses, _CONNECT_TIMEOUT_S, log_lines())
+            raise MigrationError(f"{name}: {why}") from None
+
+    def accounts(self) -> Array:
+        """All accounts, by timestamp."""
+        return self._all(tb.Operation.QUERY_ACCOUNTS, ACCOUNT, f"{self.name}: accounts read")
+
+    def transfers(self) -> Array:
+        """All transfers, by timestamp."""
+        return self._all(tb.Operation.QUERY_TRANSFERS, TRANSFER, f"{self.name}: transfers read")
+
+    def newest_transfer(self) -> Array:
+        """The newest transfer, in an array of one; empty when there is none."""
+        query = _query(limit=1, flags=_REVERSED)
+        return self._ask(tb.Operation.QUERY_TRANSFERS, query, TRANSFER)
+
+    def create_accounts(self, accounts: Array) -> Array:
+        """One RESULT each."""
+        return self._ask(tb.Operation.CREATE_ACCOUNTS, accounts.tobytes(), RESULT)
+
+    def create_transfers(self, transfers: Array) -> Array:
+        """One RESULT each."""
+        return self._ask(tb.Operation.CREATE_TRANSFERS, transfers.tobytes(), RESULT)
+
+    def close(self) -> None:
+        """End the session."""
+        self._client.close()
+
+    def _all(self, operation: int, layout: np.dtype[Any], what: str) -> Array:
+        pages, count, progress = [], 0, _Progress(what)
+        after = 0
+        while True:
+            page = self._ask(operation, _query(timestamp_min=after + 1, limit=BATCH_MAX), layout)
+            pages.append(page)
+            count += len(page)
+            progress.show(count)
+            if len(page) < BATCH_MAX:
+                return np.concatenate(pages)
+            after = int(page["timestamp"][-1])
+
+    def _ask(self, operation: int, data: bytes, layout: np.dtype[Any]) -> Array:
+        try:
+            reply = self._client.call(operation, data, DEADLINE_S)
+        except Unanswered:
+            raise MigrationError(
+                f"{self.label}: expected an answer within {DEADLINE_S:g} s, found none. "
+                "Fix: bring it back (make status), then repeat: nothing is imported twice"
+            ) from None
+        if reply.status != tb.PacketStatus.OK:
+            raise BridgeError(PACKET_ERRORS[reply.status])
+        return np.frombuffer(reply.body, layout)
+
+
+class _Progress:
+    """A line every two seconds."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._shown = what, time.monotonic()
+
+    def show(self, count: int, of: int | None = None) -> None:
+        if time.monotonic() - self._shown >= _PROGRESS_S:
+            self._shown = time.monotonic()
+            print(f"  {self._what}: {count:,}{f' of {of:,}' if of else ''}", flush=True)
+
+
+def check_target(planned: Plan, target: Cluster) -> tuple[int, int]:
+    """The newest timestamps (account, transfer) that it has; it holds nothing foreign.
+
+    Raises MigrationError: only a new cluster, or one that a migration has begun to fill, will do.
+    """
+    there = target.accounts()
+    known = np.isin(there["timestamp"], planned.accounts["timestamp"])
+    newest = target.newest_transfer()
+    is_known = np.isin(newest["timestamp"], planned.transfers["timestamp"]).all()
+    if not (known.all() and is_known):
+        found = f"{int((~known).sum())} accounts of its own" if not known.all() else "transfers"
+        raise MigrationError(
+            f"TO: expected a cluster that never had an account, found {found} in {target.label}: "
+            "what is older could not be imported after that. Fix: format a new one, and start it "
+            "with `make up CANARY=read`, which writes nothing"
+        )
+    return int(there["timestamp"].max(initial=0)), int(newest["timestamp"].max(initial=0))
+
+
+def fill(planned: Plan, target: Cluster) -> int:
+    """Import what the target does not have yet; how many transfers. Raises MigrationError."""
+    accounts_until, transfers_until = check_target(planned, target)
+    accounts = planned.accounts[planned.accounts["timestamp"] > accounts_until]
+    for start in range(0, len(accounts), BATCH_MAX):
+        part = accounts[start : start + BATCH_MAX]
+        _require(target.create_accounts(part), part, "account", ACCOUNT_EXISTS)
+    transfers = planned.transfers[planned.transfers["timestamp"] > transfers_until]
+    done, progress = 0, _Progress(f"{target.name}: transfers imported")
+    for part in migration.batches(transfers):
+        _require(target.create_transfers(part), part, "transfer", EXISTS)
+        done += len(part)
+        progress.show(done, len(transfers))
+    return done
+
+
+def migrate(source: Cluster, target: Cluster) -> list[str]:
+    """Move everything; how the two differ afterwards. Raises MigrationError and BridgeError."""
+    accounts, transfers = source.accounts(), source.transfers()
+    planned = migration.plan(accounts, transfers, time.time_ns())
+    print(f"{source.label}: {len(accounts):,} accounts, {len(transfers):,} transfers; "
+          f"{planned.left_out:,} holds that ran out are left out")  # fmt: skip
+    begun = time.monotonic()
+    done = fill(planned, target)
+    took = time.monotonic() - begun
+    print(f"{target.label}: {done:,} transfers imported in {took:.1f} s"
+          f" ({done / max(took, 1e-9):,.0f} a second)")  # fmt: skip
+    found = [
+        *migration.differences(accounts, source.accounts(), "the old cluster, since: accounts"),
+        *migration.differences(transfers[-1:], source.newest_transfer(),
+                               "the old cluster, since: newest transfer"),
+    ]  # fmt: skip
+    if found:
+        return [*found, "the old cluster moved on: stop the services in front of it, then repeat"]
+    shown = migration.as_imported(accounts)
+    return [
+        *migration.differences(shown, target.accounts(), "accounts and balances"),
+        *migration.differences(planned.transfers, target.transfers(), "transfers"),
+    ]
+
+
+def _require(results: Array, sent: Array, kind: str, exists: int) -> None:
+    """Each was created, or was there already. Raises MigrationError with the first that was not."""
+    wrong = np.flatnonzero(~np.isin(results["status"], (CREATED, exists)))
+    if len(wrong):
+        row = int(wrong[0])
+        statuses = tb.CreateAccountStatus if kind == "account" else tb.CreateTransferStatus
+        raise MigrationError(
+            f"{kind} {int(sent['id'][row][0]) | int(sent['id'][row][1]) << 64}: expected it to be "
+            f"imported, found {statuses(int(results['status'][row])).name}. Fix: nothing was lost; "
+            "the new cluster is not to be used: format another, and report this"
+        )
+
+
+def _query(*, limit: int, timestamp_min: int = 0, flags: int = 0) -> bytes:
+    query = np.zeros(1, QUERY_FILTER)
+    query["limit"], query["timestamp_min"], query["flags"] = limit, timestamp_min, flags
+    return query.tobytes()
+
+
+def _resolve(variable: str, named: str) -> tuple[int, str]:
+    """(cluster id, addresses) of an inventory, or of ID@ADDRESSES. Raises ConfigError."""
+    cluster_id, at, addresses = named.partition("@")
+    if at and cluster_id.isdecimal() and int(cluster_id) < 1 << 128:
+        return int(cluster_id), addresses
+    if at or not named:
+        raise ConfigError(
+            variable, expected="an inventory, or CLUSTER_ID@IP:PORT,IP:PORT",
+            found=named or "nothing", fix=f"{variable}=inventories/production.py",
+        )  # fmt: skip
+    deployment = tunnel.reached(inventory.read(named))
+    return deployment.cluster.id, deployment.cluster.addresses
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Move a ledger and prove that both are equal."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.operate.migrate", description=__doc__)
+    parser.add_argument("--from", dest="source", default="", metavar="CLUSTER")
+    parser.add_argument("--to", dest="target", default="", metavar="CLUSTER")
+    options = parser.parse_args(arguments)
+    try:
+        places = {"FROM": _resolve("FROM", options.source), "TO": _resolve("TO", options.target)}
+        if places["FROM"] == places["TO"]:
+            raise MigrationError("TO: expected another cluster than FROM, found the same. Fix: TO=")
+        source, target = (Cluster(name, *place) for name, place in places.items())
+    except (ConfigError, MigrationError, BridgeError, SshError) as error:
+        config.fail(error)
+    try:
+        problems = migrate(source, target)
+    except (MigrationError, BridgeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        source.close()
+        target.close()
+    for problem in problems:
+        print(f"  {problem}")
+    print("migration FAILED: do not use the new cluster" if problems else
+          "migration passed: every account, balance and transfer is equal")  # fmt: skip
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

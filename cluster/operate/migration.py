@@ -1,0 +1,151 @@
+"""What moving a whole ledger into a new cluster means, row by row. Pure; columns, not objects.
+
+A cluster's size is fixed when it is formatted: three replicas become six by a new cluster that is
+given the old one's history. TigerBeetle's ``imported`` flag is for this: accounts, then transfers,
+in the order of their timestamps, each with its own id and timestamp, so the same balances come out
+of the same transfers. What cannot be imported as it was is named here, and nowhere else:
+
+- a time limit (``timeout``): imported holds have none. A hold that was posted or voided keeps its
+  end, which is a transfer of its own. One that ran out moved nothing and is left out, counted. One
+  that may still run out is refused: wait for it, post it, or void it.
+- ``closed``: an account is closed again by the transfer that closed it, if one did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tigerbeetle as tb
+
+from loadtests.client.records import BATCH_MAX, LINKED, PENDING, POST, VOID, Array
+
+ACCOUNT_IMPORTED = int(tb.AccountFlags.IMPORTED)
+ACCOUNT_CLOSED = int(tb.AccountFlags.CLOSED)
+TRANSFER_IMPORTED = int(tb.TransferFlags.IMPORTED)
+_CLOSING = int(tb.TransferFlags.CLOSING_DEBIT | tb.TransferFlags.CLOSING_CREDIT)
+_BALANCES = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+_SECOND = 10**9
+#: A hold ends within a second of its time, by the cluster's clock; ours may differ a little. One
+#: that had not ended after all would show in the balances.
+CLOCK_MARGIN_NS = 2 * _SECOND
+
+
+class MigrationError(Exception):
+    """A ledger that cannot be moved as it is, or has not been; ``str()``: expected, found, fix."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the new cluster is sent, in this order, and how many ran-out holds are left out."""
+
+    accounts: Array
+    transfers: Array
+    left_out: int
+
+
+def plan(accounts: Array, transfers: Array, now_ns: int) -> Plan:
+    """The import of a whole ledger, both in order of timestamp. Raises MigrationError."""
+    _check_order("accounts", accounts)
+    _check_order("transfers", transfers)
+    left_out = _ran_out(transfers, now_ns)
+    sent = transfers.copy()
+    sent["timeout"] = 0
+    sent["flags"] |= TRANSFER_IMPORTED
+    _mend_chains(sent, left_out)
+    return Plan(_importable(accounts, transfers), sent[~left_out], int(left_out.sum()))
+
+
+def batches(transfers: Array, size: int = BATCH_MAX) -> Iterator[Array]:
+    """Parts of at most ``size`` that cut no chain. Raises MigrationError for a longer chain."""
+    ends = np.flatnonzero((transfers["flags"] & LINKED) == 0) + 1
+    start = 0
+    while start < len(transfers):
+        at = int(np.searchsorted(ends, start + size, side="right")) - 1
+        end = int(ends[at]) if at >= 0 else 0
+        if end <= start:
+            raise MigrationError(
+                f"transfers: expected chains of at most {size}, found a longer one at row {start}"
+            )
+        yield transfers[start:end]
+        start = end
+
+
+def differences(expected: Array, found: Array, kind: str) -> list[str]:
+    """How what the new cluster holds differs from what it must hold; empty when equal."""
+    if len(expected) != len(found):
+        return [f"{kind}: expected {len(expected):,}, found {len(found):,}"]
+    return [
+        f"{kind}: {field} differs in {int(unequal.sum()):,} rows, first at id "
+        f"{int(expected['id'][row][0]) | int(expected['id'][row][1]) << 64}"
+        for field in expected.dtype.names or ()
+        if (unequal := _unequal(expected[field], found[field])).any()
+        for row in [int(np.argmax(unequal))]
+    ]
+
+
+def as_imported(accounts: Array) -> Array:
+    """The old cluster's accounts as the new one must show them: the same, marked as imported."""
+    shown = accounts.copy()
+    shown["flags"] |= ACCOUNT_IMPORTED
+    return shown
+
+
+def keys(ids: Array) -> npt.NDArray[np.bytes_]:
+    """u128 columns of shape (n, 2) as values that numpy can look up."""
+    return np.ascontiguousarray(ids).view("S16").ravel()
+
+
+def _ran_out(transfers: Array, now_ns: int) -> npt.NDArray[np.bool_]:
+    """Which transfers are holds that ran out. Raises MigrationError for one that still may."""
+    flags = transfers["flags"]
+    ended = transfers["pending_id"][(flags & (POST | VOID)) != 0]
+    is_open = ((flags & PENDING) != 0) & (transfers["timeout"] != 0)
+    is_open &= ~np.isin(keys(transfers["id"]), keys(ended))
+    ends_ns = transfers["timestamp"] + transfers["timeout"].astype("<u8") * np.uint64(_SECOND)
+    alive = is_open & (ends_ns + np.uint64(CLOCK_MARGIN_NS) > np.uint64(now_ns))
+    if alive.any():
+        wait_s = (int(ends_ns[alive].max()) + CLOCK_MARGIN_NS - now_ns) / _SECOND
+        raise MigrationError(
+            f"holds: expected none that may still run out, since imported ones have no time limit, "
+            f"found {int(alive.sum()):,}. Fix: post or void them, or try again in {wait_s:,.0f} s"
+        )
+    ran_out: npt.NDArray[np.bool_] = is_open
+    return ran_out
+
+
+def _importable(accounts: Array, transfers: Array) -> Array:
+    """The accounts as they were created: no balances; open if a transfer closed them."""
+    created = as_imported(accounts)
+    for field in _BALANCES:
+        created[field] = 0
+    closing = transfers[(transfers["flags"] & _CLOSING) != 0]
+    closed = np.concatenate([closing["debit_account_id"], closing["credit_account_id"]])
+    by_transfer = np.isin(keys(created["id"]), keys(closed))
+    created["flags"][by_transfer] &= 0xFFFF ^ ACCOUNT_CLOSED
+    return created
+
+
+def _mend_chains(sent: Array, left_out: npt.NDArray[np.bool_]) -> None:
+    """A chain whose last transfer is left out ends with the one before it."""
+    linked = (sent["flags"] & LINKED) != 0
+    for row in np.flatnonzero(left_out & ~linked):
+        before = row - 1
+        while before >= 0 and linked[before]:
+            if not left_out[before]:
+                sent["flags"][before] &= 0xFFFF ^ LINKED
+                break
+            before -= 1
+
+
+def _unequal(a: Array, b: Array) -> npt.NDArray[np.bool_]:
+    differing: npt.NDArray[np.bool_] = (a != b).reshape(len(a), -1).any(axis=1)
+    return differing
+
+
+def _check_order(kind: str, rows: Array) -> None:
+    moments = rows["timestamp"]
+    if (moments[1:] <= moments[:-1]).any():
+        raise MigrationError(f"{kind}: expected them in order of timestamp, found otherwise")

@@ -1,0 +1,122 @@
+"""Data files packed and unpacked: the shell scripts, for the host that holds them. Pure.
+
+A script holds the data file's lock while it reads, so what it packs is consistent by construction.
+Unpacking never touches the data file: it writes ``.restoring`` beside it, and only when every
+replica's is whole are they renamed, the old ones kept as ``.replaced`` until the cluster commits.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from cluster.operate.backup_set import UNPACK
+from cluster.runtimes.control import Control, unlocked
+
+RESTORING = ".restoring"
+REPLACED = ".replaced"
+
+#: zstd packs at the disk's speed, gzip at a tenth of it, but every host has gzip.
+_CHOOSE_PACKER = (
+    "if command -v zstd >/dev/null; then pack='zstd -q -1 -T0 -c' as=zst; "
+    "else pack='gzip -1 -c' as=gz; fi"
+)
+
+
+def together(scripts: list[str]) -> str:
+    """Scripts that run at the same time; fails, once all have ended, if any has failed."""
+    begun = "".join(f'(\n{script}\n) & pids="$pids $!"\n' for script in scripts)
+    return f"pids=\n{begun}code=0\nfor pid in $pids; do wait $pid || code=1; done\nexit $code"
+
+
+def require_room(control: Control, directory: Path) -> str:
+    """Fails when ``directory`` has not room for the whole file: how well it packs is not known."""
+    return (
+        f"size=$({_size(control)}) || exit 1\n"
+        f"mkdir -p -m 700 {_q(directory)}\n"
+        f"free=$(df -Pk {_q(directory)} | awk 'NR == 2 {{ print $4 }}')\n"
+        'test $((size / 1024)) -le "$free" || {\n'
+        f'echo "BACKUP_DIR: expected $((size / 1048576)) MiB free in {_q(directory)}, found '
+        '$((free / 1024)) MiB. Fix: free some, or set BACKUP_DIR to a larger disk" >&2; exit 1; }'
+    )
+
+
+def pack(control: Control, target: Path) -> str:
+    """Pack a stopped replica's file into ``target`` with a suffix; its size and superblock beside.
+
+    A pipe has the exit code of its last program only, so the first one's goes through a file.
+    """
+    copy = unlocked(control, f"cat {_q(control.data_file)}")
+    status = f"{target}.status"
+    return (
+        f"set -eu; umask 077; {_CHOOSE_PACKER}\n"
+        f"{{ {copy}; echo $? >{_q(status)}; }} | $pack >{_q(target)}.$as\n"
+        f'test "$(cat {_q(status)})" = 0\n'
+        f"rm {_q(status)}\n"
+        f"{_size(control)} >{_q(target)}.size\n"
+        f"{control.tigerbeetle('inspect', 'superblock', control.data_file)} "
+        f">{_q(target)}.superblock 2>&1"
+    )
+
+
+def unpack(control: Control, packed: Path, size: int) -> str:
+    """Unpack beside the data file, as ``.restoring``: of ``size`` bytes, and on the disk."""
+    restoring = _q(control.data_file + RESTORING)
+    write = (
+        f"set -eu; umask 077; rm -f {restoring}\n"
+        # Only GNU's dd can leave out the zeros; they are allocated afterwards, as `format` does.
+        f"if dd --version >/dev/null 2>&1; then dd of={restoring} bs=1M iflag=fullblock "
+        f"conv=sparse status=none; else cat >{restoring}; fi\n"
+        f"test $(stat -c %s {restoring}) = {size} || {{ echo 'not the whole file' >&2; exit 1; }}\n"
+        f"fallocate -l {size} {restoring}\n"
+        "sync"
+    )
+    return f"{UNPACK[packed.suffix[1:]]} {_q(packed)} | {control.sh(write)}"
+
+
+def swap(control: Control) -> str:
+    """Put the unpacked file in the place of the old one, which is kept; an empty one for none."""
+    data, restoring, replaced = _names(control)
+    return control.sh(
+        f"set -eu; umask 077; test ! -e {replaced}; test -e {restoring}\n"
+        f"if test -e {data}; then flock -n {data} mv {data} {replaced}; else : >{replaced}; fi\n"
+        f"mv {restoring} {data}; sync"
+    )
+
+
+def undo(control: Control) -> str:
+    """Everything as it was before ``swap``, however far that came; nothing where it never began."""
+    data, restoring, replaced = _names(control)
+    return control.sh(
+        f"rm -f {restoring}\n"
+        f"if test -s {replaced}; then mv -f {replaced} {data}; "
+        f"elif test -e {replaced}; then rm -f {data} {replaced}; fi"
+    )
+
+
+def accept(control: Control) -> str:
+    """The cluster commits with what was restored: drop what it has replaced."""
+    return control.sh(f"rm -f {_names(control)[2]}")
+
+
+def refuse_leftover(control: Control) -> str:
+    """Fails when an earlier restore was interrupted: only a person knows which file is the one."""
+    replaced = _names(control)[2]
+    return control.sh(
+        f"test ! -e {replaced} || {{ echo {replaced}: expected none, found what an interrupted "
+        "restore has replaced. Fix: remove it, if the cluster was used since, or put it back "
+        ">&2; exit 1; }"
+    )
+
+
+def _names(control: Control) -> tuple[str, str, str]:
+    data = control.data_file
+    return _q(data), _q(data + RESTORING), _q(data + REPLACED)
+
+
+def _size(control: Control) -> str:
+    return control.sh(f"stat -c %s {_q(control.data_file)}")
+
+
+def _q(path: str | Path) -> str:
+    return shlex.quote(str(path))

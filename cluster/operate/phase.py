@@ -1,0 +1,50 @@
+"""One phase of an operation: a pyinfra task, run on every host of an inventory, shown as it runs.
+
+An operation such as a restore is several of them with decisions in between; a phase that fails on
+one host stops on all, and the operation then undoes what the ones before have done.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from cluster import REPOSITORY
+
+#: Packing or unpacking is at the disk's speed: hours only for terabytes.
+TIMEOUT_S = 6 * 3600.0
+
+
+class PhaseFailed(Exception):  # noqa: N818 - reads as what happened
+    """A task failed on a host; pyinfra has printed where and why."""
+
+
+def run(
+    inventory: str,
+    task: str,
+    *,
+    data: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    quiet: bool = False,
+) -> None:
+    """Run ``task`` (a deploy file, or ``tasks.MODULE.NAME``); ``data`` becomes host data.
+
+    ``environ`` is the environment, if not this process's own; ``quiet`` shows what pyinfra says
+    only when it fails. Raises PhaseFailed, also when it takes longer than TIMEOUT_S.
+    """
+    given = [f"--data={key}={value}" for key, value in (data or {}).items()]
+    command = [
+        sys.executable, "-m", "pyinfra", "--yes", "--fail-percent=0", *given, inventory, task,
+    ]  # fmt: skip
+    stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if quiet else (None, None)
+    try:
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environ, stdin=subprocess.DEVNULL, text=True,
+            errors="replace", stdout=stdout, stderr=stderr, timeout=TIMEOUT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise PhaseFailed(f"{task}: no end within {TIMEOUT_S:g} s") from None
+    if done.returncode != 0:
+        print(done.stdout or "", end="", flush=True)
+        raise PhaseFailed(f"{task}: failed, see above")

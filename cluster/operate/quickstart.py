@@ -1,0 +1,280 @@
+"""``make quickstart``: deploy, verify, load, audit and report, on the best engine that is here.
+
+Any step that fails ends it with that step's name and what to do. The cluster is left running;
+Ctrl-C, or a failure to deploy, stops what this run has started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from cluster import REPOSITORY, config
+from cluster.checks import readiness
+from cluster.config import Cluster, inventory
+from cluster.config.inventory import Deployment
+from cluster.runtimes import base, image, processes
+from cluster.tigerbeetle import binary
+
+USERS = 50
+DURATION_S = 20
+#: Deploying faults in memory (2 minutes at most), verifying takes seconds; then it hangs.
+STEP_TIMEOUT_S = 300
+_TAIL_LINES = 25
+_BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An inventory file and why it was taken."""
+
+    inventory: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the quickstart, and what to do when it fails."""
+
+    name: str
+    command: list[str]
+    advice: str
+
+
+class StepFailed(Exception):  # noqa: N818 - reads as what happened
+    """A step ended non-zero or ran out of time."""
+
+    def __init__(self, step: Step, reason: str, log: Path) -> None:
+        self.step, self.reason, self.log = step, reason, log
+        super().__init__(f"{step.name}: {reason}")
+
+
+def choose(
+    cluster: Cluster, server: Path | None, memory_available: int, docker_refusal: str | None
+) -> Choice:
+    """Docker where it can run the replicas, else genuine processes where a server and the memory
+    for it are there, else the emulator. ``docker_refusal`` is None when Docker can.
+    """
+    if docker_refusal is None:
+        return Choice("inventories/local.py", f"Docker is ready, and has {image.base(cluster)}")
+    if server is None:
+        return Choice(
+            "inventories/emulator.py",
+            "no tigerbeetle server in TIGERBEETLE_BIN or on PATH, and not in Docker: "
+            f"{docker_refusal}",
+        )
+    needed = len(cluster.replicas) * config.memory_bytes(cluster)
+    if memory_available < needed:
+        return Choice(
+            "inventories/emulator.py",
+            f"{server} is here, but {len(cluster.replicas)} replicas need "
+            f"{needed / 1024**3:.1f} GiB and {memory_available / 1024**3:.1f} GiB are free",
+        )
+    return Choice("inventories/process.py", f"found a genuine server: {server}")
+
+
+def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -> list[Step]:
+    """The five commands, as a person would type them."""
+    target = f"INVENTORY={chosen}"
+    return [
+        Step(
+            "deploy",
+            [str(_BIN / "pyinfra"), "--yes", chosen, "deploy.py"],
+            f"correct what the last line names, then: make up {target}",
+        ),
+        Step(
+            "verify",
+            [str(_BIN / "pytest"), "tests/infra", "--inventory", chosen, f"--junit-xml={junit}"],
+            f"look with: make status {target}; make logs {target}",
+        ),
+        Step(
+            "load",
+            [
+                str(_BIN / "locust"), "--locustfile", "loadtests/locustfile.py", "--headless",
+                "--users", str(USERS), "--run-time", f"{duration_s}s", "--run-id", run_id,
+            ],
+            f"look with: make logs {target}; repeat with: make load {target}",
+        ),
+        Step(
+            "audit",
+            [sys.executable, "-m", "loadtests.proof.audit", "--run", run_id],
+            f"a failed audit is a finding: keep the data, read runs/{run_id}/audit.json",
+        ),
+        Step(
+            "report",
+            [sys.executable, "-m", "loadtests.report.report", "--run", run_id],
+            f"repeat with: make report RUN={run_id}",
+        ),
+    ]  # fmt: skip
+
+
+def run_step(step: Step, environ: dict[str, str], log: Path) -> float:
+    """Run one step with its output in ``log``; seconds taken. Raises StepFailed."""
+    begun = time.monotonic()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            step.command, cwd=REPOSITORY, env=environ, text=True, start_new_session=True,
+            stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            code = process.wait(STEP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise StepFailed(step, f"no end within {STEP_TIMEOUT_S} s", log) from None
+        finally:
+            _end(process)
+    if code != 0:
+        raise StepFailed(step, f"exit code {code}", log)
+    return time.monotonic() - begun
+
+
+def passed_checks(junit: Path) -> int:
+    """How many rows of tests/infra passed, from pytest's own record; a skipped one did not."""
+    suite = ET.parse(junit).getroot().find("testsuite")  # noqa: S314 - our own file
+    if suite is None:
+        return 0
+    counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
+    return counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
+
+
+def runs_directory() -> Path:
+    """Where load runs are kept: $LOADTESTS_RUNS, else ``runs/`` in the repository."""
+    return Path(os.environ.get("LOADTESTS_RUNS") or REPOSITORY / "runs")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End what is left of a step's own process group (never the replicas: they left it)."""
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+_OF_EMULATOR = {"tigerbeetle": "", "emulator": " (says nothing of TigerBeetle's)"}
+
+
+def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Table:
+    """What a person wants to know at the end."""
+    result, audit = _read_json(run / "result.json"), _read_json(run / "audit.json")
+    table = Table(title="wallet-service quickstart", show_header=False)
+    rows = {
+        "engine": deployment.label,
+        "checks passed": str(checks),
+        "transfers acknowledged": f"{result['transfers_acknowledged']:,}",
+        "throughput": f"{result['actions_per_s']:,.0f} actions/s{_OF_EMULATOR[deployment.engine]}",
+        "audit": audit["verdict"],
+        "report": os.path.relpath(run / "report.html"),
+        "wall time": f"{wall_s:.0f} s",
+    }
+    for key, value in rows.items():
+        table.add_row(key, value)
+    return table
+
+
+def main() -> int:
+    """Run the steps; 0 when all passed, 1 when one failed, 2 on bad input, 130 on Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.operate.quickstart", description=__doc__
+    )
+    parser.add_argument("--inventory", help="instead of choosing")
+    parser.add_argument("--duration-s", type=int, default=DURATION_S, help="of the load")
+    options = parser.parse_args()
+    console = Console(highlight=False)
+    cluster = config.load_or_exit()
+    try:
+        choice = (
+            Choice(options.inventory, "INVENTORY was given")
+            if options.inventory
+            else choose(
+                cluster,
+                binary.find_tigerbeetle(cluster),
+                psutil.virtual_memory().available,
+                readiness.refusal(cluster),
+            )
+        )
+    except binary.BinaryError as error:
+        config.fail(error)
+    deployment = inventory.read_or_exit(choice.inventory)
+    console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}", soft_wrap=True)
+    was_running = base.of(deployment).states(deployment) is not None
+    run_id = time.strftime("quickstart-%Y%m%d-%H%M%S")
+    logs = deployment.state_dir.parent / "quickstart" / run_id
+    logs.mkdir(parents=True)
+    planned = steps(choice.inventory, run_id, logs / "verify.xml", options.duration_s)
+    return _run(console, planned, choice.inventory, deployment, logs, keep=was_running)
+
+
+def _run(
+    console: Console,
+    planned: list[Step],
+    chosen: str,
+    deployment: Deployment,
+    logs: Path,
+    *,
+    keep: bool,
+) -> int:
+    """Run the steps, each logged under ``logs``, whose name is the load's run id.
+
+    ``keep`` says that the cluster ran before, and so stays whatever happens.
+    """
+    begun = time.monotonic()
+    environ = os.environ | {"INVENTORY": chosen}
+    try:
+        for number, step in enumerate(planned, 1):
+            console.print(f"\\[{number}/{len(planned)}] {step.name} … ", end="")
+            seconds = run_step(step, environ, logs / f"{step.name}.log")
+            console.print(f"[green]ok[/] ({seconds:.0f} s)")
+    except StepFailed as failed:
+        console.print("[red]failed")
+        for line in processes.tail(failed.log, _TAIL_LINES):
+            console.print(f"    {line}", markup=False, soft_wrap=True)
+        console.print(f"step [bold]{failed.step.name}[/] failed: {failed.reason}")
+        console.print(f"what to do: {failed.step.advice}", markup=False, soft_wrap=True)
+        console.print(f"all it said: {failed.log}", markup=False, soft_wrap=True)
+        if failed.step.name == "deploy" and not keep:
+            _stop(console, chosen, environ)
+        return 1
+    except KeyboardInterrupt:
+        console.print("[yellow]interrupted")
+        if not keep:
+            _stop(console, chosen, environ)
+        return 130
+    checks, run = passed_checks(logs / "verify.xml"), runs_directory() / logs.name
+    console.print(summary(deployment, run, checks, time.monotonic() - begun))
+    console.print(f"The cluster keeps running at {deployment.cluster.addresses}")
+    console.print(f"stop it with: make down INVENTORY={chosen}")
+    return 0
+
+
+def _stop(console: Console, chosen: str, environ: dict[str, str]) -> None:
+    """Stop what this run has started; the data stays."""
+    console.print("stopping what was started …")
+    command = [str(_BIN / "pyinfra"), "--yes", chosen, "tasks.replica.stop"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, timeout=120)
+    if done.returncode != 0:
+        console.print(f"could not stop it; try: make down INVENTORY={chosen}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

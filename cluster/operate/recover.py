@@ -1,0 +1,146 @@
+"""``make recover REPLICA=N``: a lost data file made again from the others, in a living cluster.
+
+A replica without its file has forgotten what it has acknowledged; formatting it anew would let the
+cluster lose it. ``tigerbeetle recover`` makes a file that takes part only once it has learned from
+the others. Until then the cluster has one replica less: it is done only when all others are well.
+
+Exit codes: 0 caught up, 1 failed (the others were not touched), 2 refused (nothing was touched).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from cluster import config
+from cluster.config import ConfigError, inventory
+from cluster.config.inventory import Deployment
+from cluster.health import health
+from cluster.health.health import ReplicaHealth
+from cluster.operate import phase
+from cluster.operate.phase import PhaseFailed
+from cluster.runtimes.docker_engine import EngineError
+from cluster.tigerbeetle import waiting
+from cluster.tigerbeetle.canary import Canary
+
+#: A replica that has missed its primary counts as deaf for 12 s (``health.HEARTBEAT_LOST_S``).
+_SETTLE_TIMEOUT_S = 20.0
+
+
+class Unsafe(Exception):  # noqa: N818 - reads as what is wrong
+    """A recovery that could lose something; ``str()``: expected, found, fix."""
+
+
+def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
+    """Recover replica ``index``; return when it has caught up.
+
+    Raises Unsafe before anything is touched, PhaseFailed when a step fails.
+    """
+    refuse_engine(deployment)
+    replicas = health.of_replicas(deployment)
+    data = {"recover_replica": str(index)}
+    if not any(r.pid or r.port_open for r in replicas):
+        print(f"the cluster is down: starting the replicas other than {index}", flush=True)
+        try:
+            phase.run(inventory_file, "tasks.recover.start_others", data=data)
+        except PhaseFailed:
+            raise Unsafe(
+                f"recover: expected the replicas other than {index} to serve once started, found "
+                "that they do not, for the reason above; no data file was touched. Fix: make "
+                "status; if a majority of the files is lost: make restore FROM= a backup"
+            ) from None
+    replicas = _settled(deployment, index)
+    canary = health.probe(deployment) if any(r.port_open for r in replicas) else None
+    refuse_unsafe(replicas, index, canary)
+    try:
+        phase.run(inventory_file, "tasks.recover.check", data=data)
+    except PhaseFailed:
+        raise Unsafe("recover: refused for the reason above; nothing was touched") from None
+    phase.run(inventory_file, "tasks.recover.recover", data=data)
+
+
+def _settled(deployment: Deployment, index: int) -> list[ReplicaHealth]:
+    """The replicas, once the others that run have found one another: a loss costs a view change."""
+
+    def observe() -> tuple[bool, str]:
+        found = health.of_replicas(deployment)
+        others = [r for r in found if r.replica.index != index and r.process == "RUNNING"]
+        return all(r.is_normal for r in others), ", ".join(map(str, found))
+
+    with contextlib.suppress(waiting.Expired):  # the refusal says what was seen last
+        waiting.wait_until(observe, what="the others", timeout_s=_SETTLE_TIMEOUT_S, interval_s=1)
+    return health.of_replicas(deployment)
+
+
+def refuse_engine(deployment: Deployment) -> None:
+    """Only replicas can recover from one another. Pure. Raises Unsafe."""
+    if deployment.engine == "emulator":
+        raise Unsafe(
+            "recover: expected a TigerBeetle cluster, found the EMULATOR: it is one node without "
+            "replication. Fix: make restore FROM= a backup"
+        )
+    if len(deployment.cluster.replicas) == 1:
+        raise Unsafe(
+            "recover: expected other replicas to recover from, found a cluster of one. "
+            "Fix: make restore FROM= a backup"
+        )
+
+
+def refuse_unsafe(replicas: Sequence[ReplicaHealth], index: int, canary: Canary | None) -> None:
+    """All others are normal and the cluster commits; the one does not run. Pure. Raises Unsafe."""
+    lost = replicas[index]
+    unwell = [r for r in replicas if r.replica.index != index and not r.is_normal]
+    if lost.process == "RUNNING" and lost.port_open:
+        raise Unsafe(
+            f"recover: expected replica {index} not to run, found it running as pid {lost.pid}. "
+            "Fix: nothing, if it is well: it repairs itself from the others; make status tells"
+        )
+    if unwell:
+        raise Unsafe(
+            f"recover: expected all replicas but {index} to be normal, found "
+            f"{', '.join(map(str, unwell))}. Fix: bring them back first, one at a time; if more "
+            "files are lost than a majority can spare: make restore FROM= a backup"
+        )
+    if canary is None or not canary.commits:
+        raise Unsafe(
+            f"recover: expected the cluster to commit without replica {index}, found: "
+            f"{canary.detail if canary else 'no port answers'}. Fix: make status"
+        )
+
+
+def chosen(text: str, deployment: Deployment) -> int:
+    """The index that a person names. Raises ConfigError."""
+    indexes = [str(r.index) for r in deployment.cluster.replicas]
+    if text not in indexes:
+        raise ConfigError(
+            "REPLICA", expected=f"one of {', '.join(indexes)}", found=text or "nothing",
+            fix="name the replica whose data file is lost",
+        )  # fmt: skip
+    return int(text)
+
+
+def main() -> int:
+    """Recover ``--replica`` of ``$INVENTORY`` or ``--inventory``."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.operate.recover", description=__doc__)
+    parser.add_argument("--replica", required=True, help="whose data file is lost")
+    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
+    options = parser.parse_args()
+    deployment = inventory.read_or_exit(options.inventory)
+    file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
+    try:
+        recover(file, deployment, chosen(options.replica, deployment))
+    except (ConfigError, EngineError, Unsafe) as error:
+        config.fail(error)
+    except PhaseFailed as error:
+        print(f"error: {error}; the other replicas were not touched", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""``make restore FROM=``: every replica's data file from one backup, all or nothing.
+
+A restore is a rollback: what was acknowledged after the backup is gone, for every replica alike.
+The files that are there are kept until the restored cluster commits; if it does not, they are put
+back, and everything is as it was before.
+
+Exit codes: 0 restored, 1 failed (all as before), 2 refused (nothing was touched).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cluster import config
+from cluster.config import inventory
+from cluster.config.inventory import Deployment
+from cluster.operate import backup, backup_set, phase
+from cluster.operate.backup_set import BackupError, Manifest
+from cluster.operate.phase import PhaseFailed
+from cluster.runtimes import tunnel
+from cluster.runtimes.docker_engine import EngineError
+from cluster.tigerbeetle import totals
+
+
+class Refused(Exception):  # noqa: N818 - reads as what happened
+    """A restore that was not confirmed."""
+
+
+def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
+    """Restore, start, and return when the cluster commits.
+
+    Raises BackupError, EngineError and Refused before anything is touched; PhaseFailed after
+    everything was put back.
+    """
+    manifest = backup_set.read(source)
+    backup_set.refuse_foreign(manifest, deployment.cluster, deployment.engine)
+    if backup.is_running(deployment):
+        raise BackupError(
+            "restore: expected a stopped cluster, found a replica that runs. "
+            f"Fix: make down INVENTORY={inventory_file}, and stop its clients"
+        )
+    backup_set.check_files(source, manifest, on_progress=lambda seen: print(f"  {seen}"))
+    print(describe(manifest, source))
+    _confirm()
+    root = backup_set.directory(deployment.name)
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with backup.locked(root):
+        _replace(inventory_file, source)
+    _report(deployment, manifest)
+
+
+def describe(manifest: Manifest, source: Path) -> str:
+    """What a person confirms: where the cluster goes back to, and what that means. Pure."""
+    taken = manifest.taken_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    checkpoint = max(file.op_checkpoint for file in manifest.files)
+    lines = [
+        f"restore cluster {manifest.cluster_id} from {source}",
+        f"  taken at {taken}, release {manifest.release}, checkpoint at operation {checkpoint}",
+    ]
+    if manifest.before:
+        lines.append(f"  {manifest.before}; last transfer {_when(manifest.before)}")
+    return "\n".join(
+        [
+            *lines,
+            f"  ROLLED BACK: everything acknowledged after {taken} will be gone",
+            "  Clients that are connected now must be restarted: they remember what is gone.",
+        ]
+    )
+
+
+def _replace(inventory_file: str, source: Path) -> None:
+    """Unpack, rename, start. Whatever fails, the data files are as they were."""
+    data = {"backup_set": str(source)}
+    started = False
+    try:
+        phase.run(inventory_file, "tasks.backup.unpack", data=data)
+        phase.run(inventory_file, "tasks.backup.swap", data=data)
+        started = True
+        phase.run(inventory_file, "deploy.py")
+    except BaseException:  # Ctrl-C too
+        print("the restore failed; putting the old data files back", flush=True)
+        if started:
+            phase.run(inventory_file, "tasks.replica.stop")
+        phase.run(inventory_file, "tasks.backup.undo", data=data)
+        raise
+    phase.run(inventory_file, "tasks.backup.accept", data=data)
+
+
+def _report(deployment: Deployment, manifest: Manifest) -> None:
+    """What the cluster holds now, beside what was read when the backup was taken."""
+    found = totals.read(deployment.cluster)
+    print("restored: the cluster commits")
+    if found is None:
+        print(f"  its ledger was not read within {totals.TIMEOUT_S:g} s: make audit, or look")
+        return
+    print(f"  {found}; last transfer {_when(found)}")
+    for line in totals.outside(found, manifest.before, None):
+        print(f"  {line}")
+    print("  Restart every client now. Transfers after the backup have to be made again.")
+
+
+def _when(found: totals.Totals) -> str:
+    newest = max(found.ledgers.values(), key=lambda each: each.last_transfer_ns, default=None)
+    if newest is None or not newest.last_transfer_ns:
+        return "none"
+    at = datetime.fromtimestamp(newest.last_transfer_ns / 1e9, UTC)
+    return f"{newest.last_transfer_id} at {at:%Y-%m-%d %H:%M:%S.%f} UTC"
+
+
+def _confirm() -> None:
+    """CONFIRM=yes, or the word at a terminal. Raises Refused."""
+    if os.environ.get("CONFIRM") == "yes":
+        return
+    if not sys.stdin.isatty():
+        raise Refused(
+            "CONFIRM: expected yes, since a restore takes back what came after the backup, found "
+            "nothing. Fix: CONFIRM=yes, if that is what you want; nothing was touched"
+        )
+    if input("Type yes to restore: ").strip() != "yes":
+        raise Refused("not confirmed: nothing was touched")
+
+
+def main() -> int:
+    """Restore ``$INVENTORY`` or ``--inventory`` from the backup ``--from``."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.operate.restore", description=__doc__)
+    parser.add_argument("--from", dest="source", required=True, help="a backup's directory or name")
+    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it, too, undoes what was begun
+    deployment = tunnel.reached_or_exit(options.inventory)
+    file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
+    try:
+        restore(file, deployment, backup_set.chosen(options.source or None, deployment.name))
+    except (BackupError, EngineError, Refused) as error:
+        config.fail(error)
+    except PhaseFailed as error:
+        print(f"error: {error}; the data files are as they were", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

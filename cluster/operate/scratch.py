@@ -1,0 +1,158 @@
+"""A scratch cluster from a backup: unpacked into a directory of its own, on free loopback ports.
+
+It has the original's cluster id, so no client of the original may ever reach it: it listens on
+127.0.0.1 alone, on ports that nobody was told of, and is stopped and removed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import config
+from cluster.config import PREFIX, Cluster
+from cluster.config.inventory import Deployment, Engine, Runtime
+from cluster.operate import packing, phase
+from cluster.operate.backup_set import BackupError, Damaged, Manifest
+from cluster.runtimes import control, image, processes
+from cluster.tigerbeetle import binary
+
+#: The smallest that is useful: the original's replicas need their memory, too.
+_CACHE_GRID = "64MiB"
+_UNPACK_TIMEOUT_S = 6 * 3600.0
+_EXTRACT_TIMEOUT_S = 60
+INVENTORIES: dict[Engine, str] = {
+    "emulator": "inventories/emulator.py", "tigerbeetle": "inventories/process.py",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A scratch cluster: what its commands need to know, and what they then see."""
+
+    engine: Engine
+    environ: dict[str, str]
+    deployment: Deployment
+
+    def start(self) -> None:
+        """Start it; returns when it commits. Raises PhaseFailed."""
+        self._run("deploy.py")
+
+    def stop(self) -> None:
+        """Stop it. Raises PhaseFailed."""
+        self._run("tasks.replica.stop")
+
+    def _run(self, task: str) -> None:
+        phase.run(INVENTORIES[self.engine], task, environ=self.environ, quiet=True)
+
+
+@contextmanager
+def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> Iterator[Scratch]:
+    """The backup's data files, unpacked; everything is gone at the end.
+
+    Raises BackupError when there is no room or no server program; Damaged for what does not unpack.
+    """
+    # A short path: supervisor's socket must fit into 108 bytes.
+    with tempfile.TemporaryDirectory(prefix="scratch-") as directory:
+        _require_room(Path(directory), manifest)
+        scratch = _scratch(original, Path(directory), manifest)
+        scripts = []
+        for file in manifest.files:
+            here = control.of(scratch.deployment, file.replica)
+            Path(here.data_file).parent.mkdir(parents=True, mode=0o700)
+            unpack = packing.unpack(here, set_directory / file.name, file.data_size)
+            restoring = shlex.quote(here.data_file + packing.RESTORING)
+            scripts.append(f"{unpack} && mv {restoring} {shlex.quote(here.data_file)}")
+        done = subprocess.run(
+            ["sh", "-c", packing.together(scripts)], capture_output=True, text=True,
+            timeout=_UNPACK_TIMEOUT_S,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise Damaged(
+                f"{set_directory}: expected files that unpack, found: {done.stderr.strip()}. "
+                "Fix: take another backup"
+            )
+        try:
+            yield scratch
+        finally:
+            if processes.states(scratch.deployment) is not None:
+                scratch.stop()
+
+
+def _scratch(original: Deployment, directory: Path, manifest: Manifest) -> Scratch:
+    engine = manifest.engine
+    environ = _environ(original.cluster, directory)
+    if engine == "tigerbeetle":
+        environ["TIGERBEETLE_BIN"] = str(_server(original, directory))
+    runtime: Runtime = "process"
+    name = Path(INVENTORIES[engine]).stem
+    deployment = Deployment(
+        name=name, engine=engine, runtime=runtime, state_dir=directory / name,
+        cluster=config.load(environ=environ).on_loopback(),
+    )  # fmt: skip
+    deployment.state_dir.mkdir(mode=0o700)
+    return Scratch(engine, environ, deployment)
+
+
+def _environ(cluster: Cluster, directory: Path) -> dict[str, str]:
+    """This process's environment, with ports, directory and memory of the scratch's own."""
+    ports = _free_ports(len(cluster.replicas))
+    ips = [f"172.20.0.1{i}" for i in range(len(ports))]  # of containers: processes use loopback
+    return os.environ | {
+        **{f"{PREFIX}{i}_CONTAINER_NAME": f"scratch-{i}" for i in range(len(ports))},
+        **{f"{PREFIX}{i}_IP": ip for i, ip in enumerate(ips)},
+        **{f"{PREFIX}{i}_PORT": str(port) for i, port in enumerate(ports)},
+        f"{PREFIX}ADDRESSES": ",".join(map(":".join, zip(ips, map(str, ports), strict=True))),
+        f"{PREFIX}SUBNET": "172.20.0.0/24",
+        f"{PREFIX}CLUSTER_ID": str(cluster.id),
+        f"{PREFIX}RELEASE": cluster.release,
+        f"{PREFIX}DATA_DIR": str(directory),
+        f"{PREFIX}CACHE_GRID": _CACHE_GRID,
+        f"{PREFIX}STATSD": "",
+    }
+
+
+def _server(original: Deployment, directory: Path) -> Path:
+    """The program on this machine, else the one in our image. Raises BackupError."""
+    found = binary.find_tigerbeetle(original.cluster)
+    if found is not None:
+        return found
+    taken = directory / "tigerbeetle"
+    name = image.name(original.cluster)
+    script = f"id=$(docker create {name}) && docker cp $id:/tigerbeetle {taken}; docker rm $id"
+    try:
+        subprocess.run(["sh", "-c", script], capture_output=True, timeout=_EXTRACT_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        taken.unlink(missing_ok=True)
+    if taken.is_file():
+        return taken
+    raise BackupError(
+        "backup-verify: expected a tigerbeetle server to open the backup with, found none on PATH, "
+        f"in TIGERBEETLE_BIN, or in an image {name}. Fix: make download"
+    )
+
+
+def _require_room(directory: Path, manifest: Manifest) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < manifest.data_size:
+        raise BackupError(
+            f"{directory}: expected {manifest.data_size / 1024**3:.1f} GiB free to unpack the "
+            f"backup, found {free / 1024**3:.1f} GiB. Fix: free some, or set TMPDIR to another disk"
+        )
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for each in sockets:
+            each.close()

@@ -1,0 +1,267 @@
+"""``make upgrade TO=``: the new server to every replica in turn, then the switch, then the record.
+
+With the new program a replica goes on as the old release. Once all have it, the cluster moves to
+the new one by itself, all replicas at the same operation: they start again within seconds of one
+another, and the clients wait. So it is every replica's own word that ends this command, not what
+was installed. There is no way back but a backup.
+
+Exit codes: 0 done, 1 not (the cluster's state is told), 2 refused (nothing was touched).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+
+from cluster import REPOSITORY, config
+from cluster.config import PREFIX, ConfigError, env_file, inventory
+from cluster.config.inventory import Deployment
+from cluster.health import health
+from cluster.health.health import ReplicaHealth, Unhealthy
+from cluster.operate import backup_set, rollout
+from cluster.runtimes import docker_engine, image, program
+from cluster.runtimes.docker_engine import EngineError
+from cluster.runtimes.ssh import SshError
+from cluster.tigerbeetle import binary, upgrade_path, waiting
+from cluster.tigerbeetle.binary import BinaryError
+from cluster.tigerbeetle.upgrade_path import Offer, UpgradeError
+
+#: All replicas start again at once, and take all their memory: 12 s on two busy cores.
+SWITCH_TIMEOUT_S = 180.0
+BACKUP_AGE_MAX = timedelta(hours=24)
+_VERSION_TIMEOUT_S = 60
+#: What was recorded for one release holds for no other.
+_OF_RELEASE = ("IMAGE_DIGEST", "SHA256_X86_64", "SHA256_AARCH64")
+
+
+class Refused(Exception):  # noqa: N818 - reads as what happened
+    """An upgrade that was not confirmed."""
+
+
+def check(deployment: Deployment, target: str) -> Offer:
+    """Everything that can be known before: path, programs, replicas. Touches nothing.
+
+    Raises UpgradeError, and what a program that is not there raises.
+    """
+    current = deployment.cluster.release
+    if deployment.engine == "emulator":
+        raise UpgradeError(
+            "upgrade: expected genuine replicas, found the EMULATOR, which is one release and "
+            "has no replicas to upgrade. Fix: INVENTORY=inventories/process.py or another"
+        )
+    upgrade_path.check_step(current, target)
+    replicas = _normal(deployment)
+    upgrade_path.check_running({r.replica.index: _runs(r) for r in replicas}, current, target)
+    offer = upgrade_path.parse_offer(_version(at(deployment, target)))
+    upgrade_path.check_offer(offer, current, target)
+    upgrade_path.check_client(metadata.version("tigerbeetle"), offer)
+    return offer
+
+
+def _normal(deployment: Deployment) -> list[ReplicaHealth]:
+    """All replicas, once all are normal; a passing state is waited out. Raises UpgradeError."""
+    seen: list[ReplicaHealth] = []
+
+    def observe() -> tuple[bool, str]:
+        seen[:] = health.of_replicas(deployment)
+        out = [str(r) for r in seen if not r.is_normal]
+        return not out, ", ".join(out) or "all are"
+
+    try:
+        waiting.wait_until(
+            observe, what="every replica to be normal", timeout_s=rollout.GATE_TIMEOUT_S
+        )
+    except waiting.Expired as expired:
+        raise UpgradeError(
+            f"upgrade: expected every replica normal, since a cluster switches only with all of "
+            f"them, found: {expired}. Fix: bring them back first (make status, make up)"
+        ) from None
+    return seen
+
+
+def at(deployment: Deployment, target: str) -> Deployment:
+    """The same deployment with the target as its release, and nothing recorded for it yet."""
+    forgotten = {name.lower(): "" for name in _OF_RELEASE}
+    cluster = deployment.cluster.model_copy(update={"release": target, **forgotten})
+    return deployment.model_copy(update={"cluster": cluster})
+
+
+def environ_at(target: str) -> dict[str, str]:
+    """This process's environment, with the target over what the env file says."""
+    return dict(os.environ) | {
+        f"{PREFIX}RELEASE": target, **{f"{PREFIX}{name}": "" for name in _OF_RELEASE}
+    }  # fmt: skip
+
+
+def backup_age(deployment: Deployment, now: datetime) -> timedelta | None:
+    """The age of the newest whole backup of this very cluster; None when there is none."""
+    taken = []
+    for path in sorted(backup_set.directory(deployment.name).glob(f"*/{backup_set.MANIFEST}")):
+        try:
+            manifest = backup_set.read(path.parent)
+        except backup_set.BackupError:
+            continue
+        if manifest.cluster_id == str(deployment.cluster.id):
+            taken.append(manifest.taken_at)
+    return now - max(taken) if taken else None
+
+
+def upgrade(inventory_file: str, deployment: Deployment, target: str) -> None:
+    """Roll the new server out and wait for the switch. Raises UpgradeError and Unhealthy."""
+    _deploy(inventory_file, "deploy.py", target)
+    deaf = [r for r in health.of_replicas(deployment) if target not in (*r.log.bundled, _runs(r))]
+    if deaf:  # a program replaced in its place changes no setting, so the deploy restarts nothing
+        _deploy(inventory_file, "tasks.replica.restart", target)
+    await_switch(deployment, target)
+    health.wait(deployment, on_progress=_tell)
+
+
+def await_switch(deployment: Deployment, target: str) -> None:
+    """Return once every replica says that it runs the target. Raises Unhealthy."""
+
+    def observe() -> tuple[bool, str]:
+        replicas = health.of_replicas(deployment)
+        seen = ", ".join(f"{r} on {_runs(r) or 'no release'}" for r in replicas)
+        switched = upgrade_path.remaining(map(_runs, replicas), target) == 0
+        return switched and all(r.is_normal for r in replicas), seen
+
+    try:
+        waiting.wait_until(
+            observe, what=f"every replica to run {target}", timeout_s=SWITCH_TIMEOUT_S,
+            on_progress=_tell,
+        )  # fmt: skip
+    except waiting.Expired as expired:
+        raise Unhealthy(
+            f"{expired}. Fix: bring every replica back; the cluster switches once all offer "
+            f"{target}. Then repeat"
+        ) from None
+
+
+def record(deployment: Deployment, target: str) -> str:
+    """Write the release into the env file; what was recorded for the old one is emptied.
+
+    Returns what a person is told.
+    """
+    if f"{PREFIX}RELEASE" in os.environ:
+        return f"{PREFIX}RELEASE comes from your environment: set it to {target} there"
+    path = deployment.env_file
+    recorded = config.read(path, {})
+    env_file.record(path, f"{PREFIX}RELEASE", target)
+    emptied = [f"{PREFIX}{name}" for name in _OF_RELEASE if recorded.get(f"{PREFIX}{name}")]
+    for variable in emptied:
+        env_file.record(path, variable, "")
+    forgotten = (
+        f"; emptied, since they were {deployment.cluster.release}'s: {', '.join(emptied)}. "
+        "Record the new ones with `make pin` or `make compose-tb-pin`"
+        if emptied
+        else ""
+    )
+    return f"{config.shown(path)}: {PREFIX}RELEASE={target}{forgotten}"
+
+
+def _deploy(inventory_file: str, what: str, target: str) -> None:
+    pyinfra = [sys.executable, "-m", "pyinfra", "--yes", inventory_file, what]
+    if subprocess.run(pyinfra, cwd=REPOSITORY, env=environ_at(target)).returncode != 0:
+        raise UpgradeError(
+            f"upgrade: expected `{what}` to succeed with {target}, found that it failed (above). "
+            "The replicas go on as the old release until all have the new server; repeat when "
+            "the cause is gone"
+        )
+
+
+def _runs(replica: ReplicaHealth) -> str:
+    """The release that it runs, by its own word: to a ping, else in its log."""
+    return replica.pong.release if replica.pong else replica.log.release
+
+
+def _version(deployment: Deployment) -> str:
+    """What the new server says of itself; an image is asked in a container without network."""
+    if deployment.runtime in ("compose", "docker"):
+        image.pull_base(deployment.cluster)
+        return docker_engine.stdout(
+            ["docker", "run", "--rm", "--network=none",
+             f"--security-opt=seccomp={deployment.cluster.seccomp}",  # it reads itself by io_uring
+             "--entrypoint=/tigerbeetle", image.base(deployment.cluster), "version", "--verbose"],
+            _VERSION_TIMEOUT_S,
+        )  # fmt: skip
+    if deployment.servers:
+        server = [str(program.to_ship(deployment).path)]
+    else:
+        server = binary.command(deployment)
+    found = binary.release_of(server, deployment.engine)
+    if found != deployment.cluster.release:
+        raise UpgradeError(
+            f"TO: expected {server[0]} to be {deployment.cluster.release}, found {found}. "
+            "Fix: name the new server in TIGERBEETLE_BIN"
+        )
+    done = subprocess.run(
+        [*server, "version", "--verbose"], capture_output=True, text=True, check=False,
+        timeout=_VERSION_TIMEOUT_S,
+    )  # fmt: skip
+    return done.stdout
+
+
+def _confirm(deployment: Deployment, target: str) -> None:
+    """The word at a terminal, or CONFIRM=yes: there is no way back. Raises Refused."""
+    age = backup_age(deployment, datetime.now(UTC))
+    fresh = age is not None and age < BACKUP_AGE_MAX
+    said = (
+        "none is known" if age is None else f"the newest is {age.total_seconds() / 3600:.1f} h old"
+    )
+    print(f"{deployment.label}: {deployment.cluster.release} -> {target}. There is no way back "
+          f"but a backup taken before; {said}.")  # fmt: skip
+    if os.environ.get("CONFIRM") == "yes":
+        return
+    advice = "" if fresh else f"make backup INVENTORY={_file(deployment)} first; then "
+    if not sys.stdin.isatty():
+        raise Refused(
+            "CONFIRM: expected yes, since an upgrade cannot be taken back, found nothing. "
+            f"Fix: {advice}CONFIRM=yes; nothing was touched"
+        )
+    if advice:
+        print(f"Better: {advice}again.")
+    if input("Type yes to upgrade: ").strip() != "yes":
+        raise Refused("not confirmed: nothing was touched")
+
+
+def _file(deployment: Deployment) -> str:
+    return f"inventories/{deployment.name}.py"
+
+
+def _tell(said: str) -> None:
+    print(f"  {said}", flush=True)
+
+
+def main() -> int:
+    """Check, confirm, upgrade, record."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.operate.upgrade", description=__doc__)
+    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
+    parser.add_argument("to", help="the release to upgrade to, such as 0.17.9")
+    options = parser.parse_args()
+    named = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
+    deployment = inventory.read_or_exit(named)
+    begun = time.monotonic()
+    try:
+        offer = check(deployment, options.to)
+        _confirm(deployment, options.to)
+    except (UpgradeError, BinaryError, EngineError, ConfigError, Refused, SshError) as error:
+        config.fail(error)
+    try:
+        upgrade(named, deployment, options.to)
+    except (UpgradeError, Unhealthy, EngineError, SshError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"every replica runs {options.to}, after {time.monotonic() - begun:.0f} s")
+    print(record(deployment, options.to))
+    print(f"Clients next, any from {offer.client_min} to {options.to}: here, tigerbeetle in "
+          "pyproject.toml.")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

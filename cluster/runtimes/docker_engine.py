@@ -1,0 +1,155 @@
+"""The Docker engine of this machine: commands put together, and run, in one place.
+
+Compose reads ``docker-compose.tb.yaml`` with ``env/tigerbittle.env``, and this process's own
+environment wins, exactly as in ``cluster.config``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from cluster import REPOSITORY, config
+
+COMPOSE_FILE = REPOSITORY / "docker-compose.tb.yaml"
+
+#: What the README asks for: 20.10 has `errnoRet` in seccomp profiles, and rootless volumes.
+ENGINE_MIN = (20, 10)
+#: `build.tags`, and `${VAR:+...}` inside of one another; 2.26 is what is tested.
+COMPOSE_MIN = (2, 20)
+
+_ANSWER_TIMEOUT_S = 60
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+
+
+class EngineError(Exception):
+    """No engine, or it refused; ``str()`` is one line: expected, found, fix."""
+
+
+def project(environ: Mapping[str, str] = os.environ) -> str:
+    """The Compose project: prefix of volumes and network, label of every container."""
+    return environ.get("COMPOSE_PROJECT_NAME") or "wallet-service"
+
+
+def network(environ: Mapping[str, str] = os.environ) -> str:
+    """The replicas' network, as Compose calls it."""
+    return f"{project(environ)}_tigerbeetle-net"
+
+
+def compose(*arguments: str) -> list[str]:
+    """The argument list of a ``docker compose`` command on our file."""
+    return [
+        "docker", "compose", "--file", str(COMPOSE_FILE), "--env-file", str(config.ENV_FILE),
+        *arguments,
+    ]  # fmt: skip
+
+
+def shell(command: list[str], **variables: str) -> str:
+    """A command as a shell line, for pyinfra: with variables of its own, without the token."""
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    return shlex.join(["env", f"--unset={config.PREFIX}AUTH_TOKEN", *assignments, *command])
+
+
+def environ(**variables: str) -> dict[str, str]:
+    """This process's environment for a child: without the token, which no container needs."""
+    kept = {k: v for k, v in os.environ.items() if k != f"{config.PREFIX}AUTH_TOKEN"}
+    return kept | variables
+
+
+def run(
+    command: list[str], timeout_s: float = _ANSWER_TIMEOUT_S, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end, output caught, whatever the exit code. Raises EngineError without docker."""
+    try:
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=environ(**variables), text=True, errors="replace",
+            capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False,
+        )  # fmt: skip
+    except (FileNotFoundError, PermissionError):  # the latter from an unreadable PATH entry
+        raise EngineError(
+            "docker: expected the command on PATH, found none. Fix: install Docker "
+            "(pyinfra inventories/local.py tasks.docker.install, on Debian or Ubuntu), or use "
+            "INVENTORY=inventories/process.py"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise EngineError(
+            f"docker: expected an answer within {timeout_s:g} s to `{shlex.join(command[:4])} …`, "
+            "found none. Fix: look at the engine's own log, or restart it"
+        ) from None
+
+
+def stdout(command: list[str], timeout_s: float = _ANSWER_TIMEOUT_S) -> str:
+    """What a command that must succeed prints. Raises EngineError with its last line."""
+    done = run(command, timeout_s)
+    if done.returncode != 0:
+        raise EngineError(refusal(command, done.stderr or done.stdout))
+    return done.stdout
+
+
+def refusal(command: list[str], said: str) -> str:
+    """One line about a docker command that failed."""
+    last = said.strip().splitlines()[-1:] or ["no message"]
+    return f"`{shlex.join(command)}`: expected it to succeed, found: {last[0].strip()}"
+
+
+def json_of(command: list[str]) -> Any:
+    """The JSON that a command prints. Raises EngineError."""
+    return json.loads(stdout(command))
+
+
+def info() -> dict[str, Any]:
+    """What the engine says of itself. Raises EngineError when none answers."""
+    done = run(["docker", "info", "--format", "{{json .}}"])
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        found = {"ServerErrors": [refusal([], done.stderr).partition("found: ")[2]]}
+    if found.get("ServerErrors") or not found.get("ServerVersion"):
+        why = (found.get("ServerErrors") or ["no message"])[0]
+        raise EngineError(
+            f"docker: expected an engine that answers, found: {why}. Fix: start it "
+            "(systemctl start docker, or Docker Desktop), and be in its group, or root"
+        )
+    return found
+
+
+def check_versions() -> dict[str, Any]:
+    """Engine and Compose are new enough; what the engine says. Raises EngineError."""
+    found = info()
+    _require("docker", str(found["ServerVersion"]), ENGINE_MIN, "upgrade the engine")
+    done = run(["docker", "compose", "version", "--short"])
+    said = done.stdout.strip() or "no Compose plugin"
+    _require(
+        "docker compose", said, COMPOSE_MIN,
+        "install the Compose v2 plugin (package docker-compose-plugin; Debian 13: docker-compose)",
+    )  # fmt: skip
+    return found
+
+
+def _require(what: str, found: str, minimum: tuple[int, int], fix: str) -> None:
+    match = _VERSION.search(found)
+    if match is None or (int(match[1]), int(match[2])) < minimum:
+        raise EngineError(
+            f"{what}: expected version {minimum[0]}.{minimum[1]} or newer, found {found}. "
+            f"Fix: {fix}"
+        )
+
+
+def model() -> dict[str, Any]:
+    """The Compose file with every value filled in. Raises EngineError."""
+    found: dict[str, Any] = json_of(compose("config", "--format", "json"))
+    return found
+
+
+def check_network() -> None:
+    """The replicas' network is there, as it is while they run. Raises EngineError."""
+    if run(["docker", "network", "inspect", network()]).returncode != 0:
+        raise EngineError(
+            f"network {network()}: expected it to be there, found none. "
+            "Fix: start the replicas first, make up INVENTORY=inventories/local.py"
+        )

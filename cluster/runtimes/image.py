@@ -1,0 +1,193 @@
+"""The image of our replicas: what it is built from, and whether the one here is that."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+from pathlib import Path
+
+from cluster import REPOSITORY, config
+from cluster.config import Cluster
+from cluster.config.env_file import record
+from cluster.config.inventory import Deployment, Engine
+from cluster.runtimes import docker_engine
+
+DOCKERFILE = REPOSITORY / "files" / "tigerbeetle" / "Dockerfile"
+INPUTS_LABEL = "wallet-service.inputs"
+INPUTS_VARIABLE = "WALLET_SERVICE_IMAGE_INPUTS"
+
+#: The official image is 20 MB; a slow line needs minutes, not an hour.
+PULL_TIMEOUT_S = 600
+_ASK_TIMEOUT_S = 15
+
+
+def name(cluster: Cluster) -> str:
+    """What the Compose file runs."""
+    return f"{cluster.custom_image}:{cluster.release}"
+
+
+def base(cluster: Cluster) -> str:
+    """What it is built from, by digest too once one is recorded."""
+    digest = f"@{cluster.image_digest}" if cluster.image_digest else ""
+    return f"{cluster.image}:{cluster.release}{digest}"
+
+
+def engine_of(cluster: Cluster) -> Engine:
+    """Which engine that base holds."""
+    return "emulator" if cluster.is_emulator_image else "tigerbeetle"
+
+
+def id_of(reference: str) -> str | None:
+    """The id of an image here; None when it is absent. Raises EngineError."""
+    done = docker_engine.run(["docker", "image", "inspect", "--format", "{{.Id}}", reference])
+    if done.returncode == 0:
+        return done.stdout.strip()
+    if "o such image" in done.stderr:
+        return None
+    raise docker_engine.EngineError(
+        docker_engine.refusal(["docker", "image", "inspect"], done.stderr)
+    )
+
+
+def inputs(cluster: Cluster, base_id: str, dockerfile: Path = DOCKERFILE) -> str:
+    """A fingerprint of all that the image is made of: equal inputs need no build."""
+    parts = [dockerfile.read_text(), base(cluster), base_id, cluster.release]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def is_current(cluster: Cluster) -> bool:
+    """True when the image here was built from what is configured now. Raises EngineError."""
+    base_id = id_of(base(cluster))
+    if base_id is None:
+        # Built elsewhere and brought here (`docker save`, `docker load`): its base stays there.
+        return label(cluster, "org.opencontainers.image.base.name") == base(cluster)
+    return label(cluster, INPUTS_LABEL) == inputs(cluster, base_id)
+
+
+def label(cluster: Cluster, key: str) -> str | None:
+    """A label of our image; None when there is no image. Raises EngineError."""
+    if id_of(name(cluster)) is None:
+        return None
+    inspect = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", name(cluster)]
+    labels = docker_engine.json_of(inspect)
+    return str((labels or {}).get(key, ""))
+
+
+def is_obtainable(cluster: Cluster) -> bool:
+    """True when our image or its base is here, or its registry has it. Raises EngineError."""
+    if id_of(name(cluster)) or id_of(base(cluster)):
+        return True
+    try:
+        asked = docker_engine.run(["docker", "manifest", "inspect", base(cluster)], _ASK_TIMEOUT_S)
+    except docker_engine.EngineError:
+        return False  # the registry did not answer in time
+    return asked.returncode == 0
+
+
+def pull_base(cluster: Cluster) -> None:
+    """Bring the base here if it is absent. Raises EngineError when it cannot be had."""
+    if id_of(base(cluster)) is not None:
+        return
+    done = docker_engine.run(["docker", "pull", base(cluster)], PULL_TIMEOUT_S)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise docker_engine.EngineError(
+            f"{config.PREFIX}IMAGE: expected {base(cluster)} here or in its registry, found: "
+            f"{last[0]}. Fix: check the network, {config.PREFIX}IMAGE, RELEASE and IMAGE_DIGEST; "
+            "without a registry see docs/docker.md, Air gap"
+        )
+
+
+def build_variables(cluster: Cluster) -> dict[str, str]:
+    """What the build is told beside the configuration. Raises EngineError without a base."""
+    base_id = id_of(base(cluster))
+    if base_id is None:
+        raise docker_engine.EngineError(
+            f"{base(cluster)}: expected the base image here, found none"
+        )
+    return {INPUTS_VARIABLE: inputs(cluster, base_id)}
+
+
+def pin(cluster: Cluster, env_file: Path) -> str:
+    """Record the digest of the base that was really pulled; from then on it is enforced.
+
+    One that is recorded already is checked against the registry, and stays. Raises EngineError.
+    """
+    pull_base(cluster)
+    if cluster.image_digest:
+        return cluster.image_digest
+    digest = repository_digest(cluster)
+    if not digest:
+        raise docker_engine.EngineError(
+            f"{config.PREFIX}IMAGE_DIGEST: expected a base that a registry gave, found "
+            f"{base(cluster)} built or loaded here, which has no digest. Fix: docker rmi "
+            f"{base(cluster)}, then again, over a connection you trust"
+        )
+    record(env_file, f"{config.PREFIX}IMAGE_DIGEST", digest)
+    return digest
+
+
+def check_shippable(cluster: Cluster) -> None:
+    """Our image is here, from what is configured now. Raises EngineError."""
+    if not is_current(cluster):
+        raise docker_engine.EngineError(
+            f"{name(cluster)}: expected it here, to be shipped, built from what is configured; "
+            f'found none, or another. Fix: {_build_line(cluster)}, or image_from="build"'
+        )
+
+
+def _build_line(cluster: Cluster) -> str:
+    """What builds this cluster's image here, where another one may be configured."""
+    wanted = {
+        "IMAGE": cluster.image, "IMAGE_DIGEST": cluster.image_digest,
+        "CUSTOM_IMAGE": cluster.custom_image, "RELEASE": cluster.release,
+    }  # fmt: skip
+    here = config.read(environ={})
+    other = {k: v for k, v in wanted.items() if v != here[f"{config.PREFIX}{k}"]}
+    return " ".join(
+        [*(f"{config.PREFIX}{k}={v}" for k, v in other.items()), "make compose-tb-build"]
+    )
+
+
+def identity(deployment: Deployment) -> str:
+    """What the image on a server is known by: the id of the one here, or what it is built from.
+
+    Raises EngineError when it is to be shipped and is not here.
+    """
+    cluster = deployment.cluster
+    if deployment.settings and deployment.settings.image_from == "build":
+        # The base's own id is known there alone; its name has the digest, once recorded.
+        return inputs(cluster, base_id="")
+    found = id_of(name(cluster))
+    if found is None:
+        raise docker_engine.EngineError(f"{name(cluster)}: expected the image here, found none")
+    return found
+
+
+def packed(cluster: Cluster, directory: Path) -> Path:
+    """Our image as a compressed archive for ``docker load``, made anew. Raises EngineError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    archive, partial = directory / "image.tar.gz", directory / "image.tar"
+    docker_engine.stdout(["docker", "save", f"--output={partial}", name(cluster)], PULL_TIMEOUT_S)
+    with partial.open("rb") as plain, gzip.open(archive, "wb", compresslevel=1) as small:
+        shutil.copyfileobj(plain, small)
+    partial.unlink()
+    return archive
+
+
+def build_command(cluster: Cluster, made_of: str, directory: str) -> str:
+    """The shell line that builds our image on a server; its engine pulls the base."""
+    return docker_engine.shell(
+        ["docker", "build", f"--tag={name(cluster)}", f"--build-arg=BASE={base(cluster)}",
+         f"--build-arg=RELEASE={cluster.release}", f"--build-arg=INPUTS={made_of}", directory]
+    )  # fmt: skip
+
+
+def repository_digest(cluster: Cluster) -> str:
+    """The digest under which the registry gave the base; '' for one that was built here."""
+    reference = f"{cluster.image}:{cluster.release}"
+    inspect = ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", reference]
+    found = docker_engine.json_of(inspect)
+    digests = [d.partition("@")[2] for d in found or [] if d.partition("@")[0] == cluster.image]
+    return digests[0] if digests else ""

@@ -1,0 +1,77 @@
+"""Shell lines on a server, through this machine's own `ssh`: for what reads, such as the status.
+
+What changes a server goes through pyinfra, which has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from cluster.config.inventory import Deployment
+from cluster.config.servers import Host, Server
+
+CONNECT_TIMEOUT_S = 5
+ANSWER_TIMEOUT_S = 30.0
+_FAILED = 255  # ssh's own exit code, never the command's
+
+Answer = TypeVar("Answer")
+
+
+class SshError(OSError):
+    """A server that cannot be reached, or does not answer in time; ``str()`` is one line."""
+
+
+def command(server: Host, *options: str) -> list[str]:
+    """The argument list that logs in to a server; what is to run there comes behind it."""
+    login = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"]
+    login += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-C"]
+    # As pyinfra does it: a key that has changed is refused, a new one is remembered.
+    login += ["-o", "StrictHostKeyChecking=accept-new", "-p", str(server.port)]
+    if server.key:
+        login += ["-i", server.key, "-o", "IdentitiesOnly=yes"]
+    if server.known_hosts:
+        login += ["-o", f"UserKnownHostsFile={server.known_hosts}"]
+    if server.user:
+        login += ["-l", server.user]
+    return [*login, *options, server.hostname]
+
+
+def line(server: Host, script: str) -> str:
+    """The shell line that runs ``script`` as root there."""
+    return f"sudo -n sh -c {shlex.quote(script)}" if server.sudo else script
+
+
+def run(
+    server: Host, script: str, timeout_s: float = ANSWER_TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
+    """Run a shell line as root there, whatever its exit code. Raises SshError."""
+    try:
+        done = subprocess.run(
+            [*command(server), line(server, script)], text=True, errors="replace",
+            capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise SshError("ssh: expected the command on PATH. Fix: install openssh-client") from None
+    except subprocess.TimeoutExpired:
+        raise SshError(
+            f"{server.hostname}: expected an answer within {timeout_s:g} s, found none. "
+            "Fix: check the server and the network"
+        ) from None
+    if done.returncode == _FAILED:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise SshError(
+            f"{server.hostname}: expected to log in over SSH, found: {last}. "
+            "Fix: check the server, ssh_user, ssh_key and known_hosts"
+        )
+    return done
+
+
+def on_each(deployment: Deployment, ask: Callable[[Server], Answer]) -> Mapping[int, Answer]:
+    """Ask all servers together; replica index → answer."""
+    with ThreadPoolExecutor(len(deployment.servers)) as together:
+        answers = together.map(ask, deployment.servers)
+        return {s.replica: a for s, a in zip(deployment.servers, answers, strict=True)}

@@ -1,0 +1,1 @@
+"""What TigerBeetle says of itself: program, data file, log, answers, releases. No runtime."""

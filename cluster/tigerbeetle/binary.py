@@ -1,0 +1,112 @@
+"""The server program of a deployment, and the release it says it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from cluster import REPOSITORY
+from cluster.config import Cluster
+from cluster.config.inventory import Deployment, Engine
+
+_VERSION = re.compile(r"version (\d+\.\d+\.\d+)")
+_TIMEOUT_S = 20
+
+
+class BinaryError(Exception):
+    """No server program, or the wrong one; ``str()`` says what was expected, found, and the fix."""
+
+
+def download_path(cluster: Cluster) -> Path:
+    """Where ``make download`` puts the pinned release."""
+    return REPOSITORY / cluster.data_dir / "releases" / cluster.release / "tigerbeetle"
+
+
+def find_tigerbeetle(cluster: Cluster, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """$TIGERBEETLE_BIN, else `tigerbeetle` on PATH, else the downloaded release, else None.
+
+    Raises BinaryError when TIGERBEETLE_BIN names something that cannot be run.
+    """
+    named = environ.get("TIGERBEETLE_BIN")
+    if named:
+        if not os.access(named, os.X_OK) or Path(named).is_dir():
+            raise BinaryError(
+                f"TIGERBEETLE_BIN: expected an executable file, found {named}. "
+                "Fix: correct the path, or unset it to use `tigerbeetle` from PATH"
+            )
+        return Path(named).absolute()
+    on_path = shutil.which("tigerbeetle", path=environ.get("PATH"))
+    if on_path:
+        return Path(on_path)
+    downloaded = download_path(cluster)
+    return downloaded if downloaded.is_file() else None
+
+
+def command(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The argument list that runs this deployment's server. Raises BinaryError."""
+    if deployment.engine == "emulator":
+        return [sys.executable, "-m", "tigerbeetle_emulator"]
+    found = find_tigerbeetle(deployment.cluster, environ)
+    if found is None:
+        raise BinaryError(
+            "tigerbeetle: expected the server in TIGERBEETLE_BIN or on PATH, found none. "
+            "Fix: install it, run `make download`, or use INVENTORY=inventories/emulator.py"
+        )
+    return [str(found)]
+
+
+def release_of(server: list[str], engine: Engine = "tigerbeetle") -> str:
+    """The release that ``<server> version`` prints, such as 0.17.9.
+
+    Raises BinaryError, also for an emulator where the genuine engine is meant: its results must
+    never be taken for TigerBeetle's.
+    """
+    try:
+        done = subprocess.run(
+            [*server, "version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BinaryError(
+            f"{server[0]}: expected it to print its version, found {error}. Fix: reinstall it"
+        ) from None
+    if engine == "tigerbeetle" and "EMULATOR" in done.stdout:
+        raise BinaryError(
+            f"{server[0]}: expected the genuine server, found the emulator. "
+            "Fix: use INVENTORY=inventories/emulator.py for it, which says so everywhere"
+        )
+    match = _VERSION.search(done.stdout)
+    if match is None:
+        raise BinaryError(
+            f"{server[0]}: expected 'TigerBeetle version X.Y.Z', found {done.stdout.strip()!r}. "
+            "Fix: name the tigerbeetle server in TIGERBEETLE_BIN"
+        )
+    return match[1]
+
+
+def check_release(server_release: str, cluster: Cluster, client_release: str | None = None) -> None:
+    """The server is the configured release, and no client here is newer. Raises BinaryError.
+
+    A server refuses clients newer than itself: upgrade replicas first, clients second.
+    """
+    if server_release != cluster.release:
+        raise BinaryError(
+            f"LU_CFG_TIGERBEETLE_RELEASE: expected the server to be {cluster.release}, found "
+            f"{server_release}. Fix: use that server's release in env/tigerbittle.env, or name "
+            "another server in TIGERBEETLE_BIN"
+        )
+    client = client_release or metadata.version("tigerbeetle")
+    if _triple(client) > _triple(server_release):
+        raise BinaryError(
+            f"tigerbeetle client: expected {server_release} or older, found {client}. "
+            "Fix: upgrade the replicas first, then the client"
+        )
+
+
+def _triple(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))

@@ -1,0 +1,108 @@
+"""Health level 3: one long-lived client commits a transfer and reads it back within a bound.
+
+The official client has no time-outs and aborts its process on a protocol error, so it runs in a
+process of its own:
+``python -m cluster.tigerbeetle.canary ADDRESSES CLUSTER_ID`` prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+#: A ledger of its own, so that the canary's money never mixes with a wallet's.
+LEDGER = 2**32 - 1
+CODE = 1
+#: Two fixed accounts, created once per cluster: "canary" in the high bits keeps clear of real ids.
+ACCOUNT_DEBIT = (0x63616E617279 << 80) | 1
+ACCOUNT_CREDIT = (0x63616E617279 << 80) | 2
+
+
+@dataclass(frozen=True)
+class Canary:
+    """Whether the cluster commits. Latencies in milliseconds; ``detail`` says why not."""
+
+    commits: bool
+    detail: str
+    commit_ms: float = 0.0
+    read_ms: float = 0.0
+
+
+#: CANARY=read in the environment: a cluster that is to be filled with imported accounts must not
+#: have any before, so it is only asked. A read is committed by the replicas like a write.
+READ_ONLY = "read"
+
+
+def start(addresses: str, cluster_id: int) -> subprocess.Popen[str]:
+    """Start the canary's process; it waits for the cluster for as long as it is let."""
+    command = [sys.executable, "-m", "cluster.tigerbeetle.canary", addresses, str(cluster_id)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def result(process: subprocess.Popen[str], timeout_s: float) -> Canary:
+    """The canary's word, or that there was none within ``timeout_s``; the process is ended."""
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return Canary(False, f"no commit within {timeout_s:g} s")
+    try:
+        return Canary(**json.loads(output))
+    except (ValueError, TypeError):
+        return Canary(False, f"the client ended with code {process.returncode}")
+
+
+def probe(addresses: str, cluster_id: int, timeout_s: float) -> Canary:
+    """Commit once and read back. Never raises for a cluster that does not answer."""
+    return result(start(addresses, cluster_id), timeout_s)
+
+
+def _commit_and_read(addresses: str, cluster_id: int) -> Canary:
+    import tigerbeetle as tb  # here: importing it starts nothing, but takes a while
+
+    if os.environ.get("CANARY") == READ_ONLY:
+        with tb.ClientSync(cluster_id=cluster_id, replica_addresses=addresses) as client:
+            begun = time.monotonic()
+            client.lookup_accounts([ACCOUNT_DEBIT])
+            ms = round((time.monotonic() - begun) * 1000, 3)
+        return Canary(True, "answered a read; nothing was written", read_ms=ms)
+    flags = tb.AccountFlags.NONE
+    with tb.ClientSync(cluster_id=cluster_id, replica_addresses=addresses) as client:
+        client.create_accounts(
+            [
+                tb.Account(id=account, ledger=LEDGER, code=CODE, flags=flags)
+                for account in (ACCOUNT_DEBIT, ACCOUNT_CREDIT)
+            ]
+        )
+        transfer = tb.Transfer(
+            id=tb.id(),
+            debit_account_id=ACCOUNT_DEBIT,
+            credit_account_id=ACCOUNT_CREDIT,
+            amount=1,
+            ledger=LEDGER,
+            code=CODE,
+        )
+        begun = time.monotonic()
+        (created,) = client.create_transfers([transfer])
+        committed = time.monotonic()
+        found = client.lookup_transfers([transfer.id])
+        read = time.monotonic()
+    if created.status != tb.CreateTransferStatus.CREATED:
+        return Canary(False, f"the canary transfer was refused: {created.status.name}")
+    if len(found) != 1 or found[0].timestamp != created.timestamp:
+        return Canary(False, "the canary transfer was acknowledged but could not be read back")
+    return Canary(
+        True,
+        "committed and read back",
+        commit_ms=round((committed - begun) * 1000, 3),
+        read_ms=round((read - committed) * 1000, 3),
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(_commit_and_read(sys.argv[1], int(sys.argv[2])).__dict__))

@@ -1,0 +1,88 @@
+"""Ask one replica whether it works at all: a `ping_client` of the client protocol, and its pong.
+
+A port proves that the kernel listens. A pong proves that the replica's own loop turns: it tells the
+view and the release, needs no session (a cluster has 64), and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+from cluster.config import Replica
+from tigerbeetle_emulator.protocol import wire
+from tigerbeetle_emulator.protocol.aegis import EMPTY, checksum
+
+#: Resent in between, for a replica that is starting or changing its view.
+TIMEOUT_S = 2.0
+_RESEND_S = 0.5
+_PING = struct.Struct("<32x16s32x16sIIIIHBB12x16sQQ96x")
+
+
+@dataclass(frozen=True)
+class Pong:
+    """What a replica says of itself, and after how long (milliseconds)."""
+
+    replica: int
+    view: int
+    release: str
+    ms: float
+
+
+def request(cluster_id: int, client: bytes, monotonic: int) -> bytes:
+    """A ping_client message, of the oldest client release that 0.17 serves: none refuses it."""
+    release = wire.release_number(wire.RELEASE_CLIENT_MIN)
+    message = bytearray(
+        _PING.pack(
+            EMPTY, cluster_id.to_bytes(16, "little"), wire.HEADER_SIZE,
+            0, 0, release, 0, wire.Command.PING_CLIENT, 0, client, monotonic, 0,
+        )
+    )  # fmt: skip
+    message[:16] = checksum(memoryview(message)[16:])
+    return bytes(message)
+
+
+def answer(header: bytes, cluster_id: int, ms: float) -> Pong | None:
+    """The pong in a header; None for any other message. Raises wire.DamagedError."""
+    frame = wire.read_frame(header, cluster_id.to_bytes(16, "little"))
+    if frame.command != wire.Command.PONG_CLIENT:
+        return None
+    major, minor, patch = frame.release >> 16, frame.release >> 8 & 0xFF, frame.release & 0xFF
+    return Pong(frame.replica, frame.view, f"{major}.{minor}.{patch}", round(ms, 3))
+
+
+def ask(replica: Replica, cluster_id: int, timeout_s: float = TIMEOUT_S) -> Pong | None:
+    """The replica's pong; None when it refuses, is silent for ``timeout_s``, or talks nonsense."""
+    begun = time.monotonic()
+    client = os.urandom(16)
+    try:
+        with socket.create_connection((str(replica.ip), replica.port), timeout_s) as connection:
+            while (left := begun + timeout_s - time.monotonic()) > 0:
+                connection.settimeout(min(_RESEND_S, left))
+                connection.sendall(request(cluster_id, client, time.monotonic_ns()))
+                sent = time.monotonic()
+                header = _header(connection)
+                if header is not None:
+                    pong = answer(header, cluster_id, (time.monotonic() - sent) * 1000)
+                    if pong is not None:
+                        return pong
+    except (OSError, wire.DamagedError):
+        return None
+    return None
+
+
+def _header(connection: socket.socket) -> bytes | None:
+    """The next 256 bytes; None when they do not come in time. Raises OSError at the end."""
+    received = b""
+    try:
+        while len(received) < wire.HEADER_SIZE:
+            part = connection.recv(wire.HEADER_SIZE - len(received))
+            if not part:
+                raise ConnectionError("closed")
+            received += part
+    except TimeoutError:
+        return None
+    return received

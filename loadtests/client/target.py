@@ -1,0 +1,55 @@
+"""Which cluster is loaded: the inventory's, or any at these addresses."""
+
+from __future__ import annotations
+
+import os
+
+from cluster.config import inventory
+from cluster.runtimes import tunnel
+from loadtests.run.result import Target
+
+UNKNOWN_RELEASE = "not known"
+UNDECLARED = "undeclared (addresses given by hand: what answers there is not known)"
+
+
+def resolve(*, cluster_id: str | None, addresses: str | None, engine: str | None) -> Target:
+    """Explicit addresses win over the inventory named by $INVENTORY.
+
+    Raises ConfigError for an inventory that does not load, ValueError for a wrong option.
+    """
+    if addresses:
+        return by_hand(cluster_id or "0", addresses, engine)
+    if cluster_id or engine:
+        raise ValueError(
+            "--cluster-id and --engine: expected only together with --addresses, found without. "
+            "Fix: add --addresses, or choose the cluster with INVENTORY="
+        )
+    deployment = tunnel.reached(inventory.read(os.environ.get("INVENTORY")))
+    return Target(
+        deployment=deployment.name,
+        engine=deployment.engine,
+        label=deployment.label,
+        release=deployment.cluster.release,
+        cluster_id=str(deployment.cluster.id),
+        addresses=deployment.cluster.addresses,
+    )
+
+
+def by_hand(cluster_id: str, addresses: str, engine: str | None) -> Target:
+    """A target somebody named. Its engine is what they declare, and the report says so."""
+    if not cluster_id.isdecimal() or int(cluster_id) >= 1 << 128:
+        raise ValueError(f"--cluster-id: expected 0 to 2^128 - 1, found {cluster_id!r}")
+    label = UNDECLARED
+    if engine:
+        known = {str(name): text for name, text in inventory.ENGINE_LABELS.items()}
+        if engine not in known:
+            raise ValueError(f"--engine: expected {' or '.join(known)}, found {engine!r}")
+        label = f"{known[engine]} (as declared)"
+    return Target(
+        deployment="addresses",
+        engine=engine or "undeclared",
+        label=label,
+        release=UNKNOWN_RELEASE,
+        cluster_id=cluster_id,
+        addresses=addresses,
+    )

@@ -1,0 +1,145 @@
+"""The audit of a run, ``python -m loadtests.proof.audit [--run ID]``, reads all of its ledger.
+
+Exit codes: 0 passed, 1 failed, 2 wrong usage, 4 unknown (something could not be read).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+import gevent
+
+from loadtests.client.bridge import BridgeError, Unanswered
+from loadtests.client.ledger import Ledger
+from loadtests.client.records import Array
+from loadtests.proof.proof import Proof, Record, verdict_of
+from loadtests.report import report
+from loadtests.report.gate import EXIT_FAILED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
+from loadtests.run import runs
+from loadtests.run.result import Audit, Check, Manifest, Verdict, read_manifest, read_result
+
+EXIT_CODES: dict[Verdict, int] = {
+    "passed": EXIT_PASSED,
+    "failed": EXIT_FAILED,
+    "unknown": EXIT_UNKNOWN,
+}
+
+CONNECT_TIMEOUT_S = 30.0
+DEADLINE_S = 60.0
+#: The cluster expires holds a little after their timeout: it looks once a second or so.
+EXPIRY_SLACK_S = 15.0
+_PROGRESS_ROWS = 500_000
+
+
+def audit(run: Path, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Audit:
+    """Prove one run, and write audit.json beside it. Never raises for what it cannot read."""
+    started = time.monotonic()
+    manifest = read_manifest(run)
+    checks = [_check_complete(run)]
+    proof: Proof | None = None
+    accounts_read = 0
+    try:
+        record = Record(runs.read_record(run), int(manifest.tag))
+        asked = runs.read_accounts(run)
+        proof = Proof(record)
+        found, accounts_read = _read(manifest, proof, asked, connect_timeout_s)
+        checks += found
+    except (BridgeError, Unanswered, OSError, ValueError) as error:
+        checks.append(Check(name="readable", verdict="unknown", detail=str(error)))
+    audit = Audit(
+        run=run.name,
+        verdict=verdict_of(checks),
+        checks=checks,
+        transfers_checked=proof.count if proof else 0,
+        accounts_checked=accounts_read,
+        unknown_resolved=getattr(proof, "resolved", {}),
+        seconds=round(time.monotonic() - started, 3),
+        peak_rss_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    )
+    runs.write_json(run / "audit.json", audit.model_dump_json(indent=2))
+    return audit
+
+
+def _check_complete(run: Path) -> Check:
+    """Did the run end properly, and is its whole record here?"""
+    name, result = "record complete", read_result(run)
+    if result is None:
+        detail = "there is no result.json: the run was cut off, so its record may lack answers"
+        return Check(name=name, verdict="unknown", detail=detail)
+    try:
+        lines = len(runs.read_record(run))
+    except ValueError as error:
+        return Check(name=name, verdict="unknown", detail=str(error))
+    if not result.complete or lines != result.transfers_sent:
+        detail = (
+            f"expected {result.transfers_sent:,} lines of {result.workers} workers, "
+            f"found {lines:,}. Fix: copy the record-*.bin and accounts-*.bin of every worker's "
+            "machine here"
+        )
+        return Check(name=name, verdict="unknown", detail=detail)
+    return Check(name=name, verdict="passed", detail=f"{lines:,} lines of {result.workers} workers")
+
+
+def _read(
+    manifest: Manifest, proof: Proof, asked: Array, connect_timeout_s: float
+) -> tuple[list[Check], int]:
+    target = manifest.target
+    ledger = Ledger(int(target.cluster_id), target.addresses, deadline_s=DEADLINE_S)
+    try:
+        ledger.connect(connect_timeout_s)
+        next_report = _PROGRESS_ROWS
+        for page in ledger.transfers_of_run(int(manifest.tag)):
+            proof.add_page(page)
+            if proof.count >= next_report:
+                _say(f"{proof.count:,} transfers compared")
+                next_report += _PROGRESS_ROWS
+        accounts = _settled_accounts(ledger, asked["id"], proof.last_expiry_ns())
+    finally:
+        ledger.close()
+    return proof.finish(accounts, asked), len(accounts)
+
+
+def _settled_accounts(ledger: Ledger, ids: Array, last_expiry_ns: int) -> Array:
+    """The accounts, once the last hold has timed out; as they are when the wait is over."""
+    until = time.monotonic() + max(0.0, last_expiry_ns / 1e9 - time.time()) + EXPIRY_SLACK_S
+    while True:
+        accounts = ledger.read_accounts(ids)
+        pending = (accounts["debits_pending"] != 0).any(axis=1)
+        if not pending.any() or time.monotonic() > until:
+            return accounts
+        _say(f"{int(pending.sum()):,} accounts wait for holds to time out")
+        gevent.sleep(1)
+
+
+def _say(text: str) -> None:
+    print(f"audit: {text}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.proof.audit", description=__doc__)
+    parser.add_argument("--run", help="run id or directory (default: the newest)")
+    options = parser.parse_args(arguments)
+    try:
+        run = runs.find(options.run)
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    done = audit(run)
+    for check in done.checks:
+        print(f"  {check.verdict:8} {check.name}: {check.detail}")
+    print(
+        f"audit {done.verdict}: {done.transfers_checked:,} transfers and {done.accounts_checked:,} "
+        f"accounts in {done.seconds:.1f} s, {done.peak_rss_mib:.0f} MiB"
+    )
+    page = report.write(run)
+    print(f"report: {page}")
+    return EXIT_CODES[done.verdict]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

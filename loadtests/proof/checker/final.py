@@ -1,0 +1,107 @@
+"""What the ledger holds at the end, as the final reads found it; and the proof over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from loadtests.client import records
+from loadtests.client.packing import pack_accounts, pack_transfers
+from loadtests.client.records import RECORD, UNANSWERED, Array
+from loadtests.proof.history import CREATED, EXISTS, Account, History, Operation, Transfer
+from loadtests.proof.proof import Proof, Record
+from loadtests.run.result import Check
+
+#: Any status that is neither created nor exists: the proof only asks whether it was refused.
+_REFUSED = 2**32 - 2
+
+
+@dataclass(frozen=True)
+class FinalReads:
+    """What the final reads found, by id; ``queried`` is what carries the run's tag."""
+
+    transfers: dict[int, Transfer] = field(default_factory=dict)
+    accounts: dict[int, Account] = field(default_factory=dict)
+    queried: tuple[Transfer, ...] = ()
+    asked: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, history: History) -> FinalReads:
+        """Collect them; a later read of an account replaces an earlier one."""
+        transfers: dict[int, Transfer] = {}
+        accounts: dict[int, Account] = {}
+        queried: list[Transfer] = []
+        asked: set[int] = set()
+        for operation in history.operations:
+            if not operation.final or operation.outcome != "ok":
+                continue
+            asked.update(operation.ids)
+            transfers |= {one.id: one for one in operation.found_transfers}
+            accounts |= {one.id: one for one in operation.found_accounts}
+            if operation.kind == "query_transfers":
+                queried += operation.found_transfers
+        return cls(transfers, accounts, tuple(queried), frozenset(asked))
+
+
+def check_complete(history: History, final: FinalReads) -> Check:
+    """The recording ended in order, and the final reads asked for every id of the history."""
+    name = "history complete"
+    if not history.is_complete:
+        detail = "the history was cut off: it has no end, or lacks operations before it"
+        return Check(name=name, verdict="unknown", detail=detail)
+    wanted = {one.id for op in history.operations for one in op.events}
+    missing = sorted(wanted - final.asked)
+    if missing or not wanted:
+        named = ", ".join(map(hex, missing[:3]))
+        detail = (
+            f"{len(missing):,} ids were not read at the end: {named}" if missing else "it is empty"
+        )
+        return Check(name=name, verdict="unknown", detail=detail)
+    detail = f"{len(history.operations):,} operations, {len(wanted):,} ids read at the end"
+    return Check(name=name, verdict="passed", detail=detail)
+
+
+def check_final(history: History, final: FinalReads) -> list[Check]:
+    """The audit's own proof, over this history's record and final reads."""
+    lines = _record(history.operations)
+    proof = Proof(Record(lines, _tag(history.operations)))
+    found = {one.id: one for one in (*final.queried, *final.transfers.values())}
+    page = sorted(found.values(), key=lambda one: one.timestamp)
+    proof.add_page(pack_transfers(page))
+    asked = [one for op in history.operations for one in op.accounts]
+    unique = {one.id: one for one in asked}
+    accounts = [one for one in final.accounts.values() if one.id in unique]
+    return proof.finish(pack_accounts(accounts), pack_accounts(unique.values()))
+
+
+def _record(operations: Sequence[Operation]) -> Array:
+    """One line for each transfer sent and its answer; what was acknowledged comes first.
+
+    The proof takes an id's fields from its first line: a changed retry must not come before it.
+    """
+    rank = {records.CREATED: 0, records.EXISTS: 1, UNANSWERED: 2, _REFUSED: 3}
+    codes = {CREATED: records.CREATED, EXISTS: records.EXISTS}
+    rows = []
+    for operation in operations:
+        if operation.kind != "create_transfers":
+            continue
+        for index, sent in enumerate(operation.transfers):
+            if operation.outcome == "unknown":
+                rows.append((UNANSWERED, 0, sent))
+            else:
+                status = codes.get(operation.statuses[index], _REFUSED)
+                stamp = operation.timestamps[index] if status != _REFUSED else 0
+                rows.append((status, stamp, sent))
+    rows.sort(key=lambda row: rank[row[0]])
+    lines = np.zeros(len(rows), RECORD)
+    lines["sent"] = pack_transfers(row[2] for row in rows)
+    lines["result"]["status"] = [row[0] for row in rows]
+    lines["result"]["timestamp"] = [row[1] for row in rows]
+    return lines
+
+
+def _tag(operations: Sequence[Operation]) -> int:
+    """The run's tag: user_data_64 of all its transfers, and the high half of their ids."""
+    return next((one.user_data_64 for op in operations for one in op.transfers), 0)

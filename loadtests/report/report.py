@@ -1,0 +1,203 @@
+"""One self-contained HTML file for a run: ``python -m loadtests.report.report [--run ID]``.
+
+No script, no font and nothing else from anywhere: it can be mailed, archived and read on a phone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from loadtests.report import gate, plots
+from loadtests.report.plots import Chart, Line
+from loadtests.run import runs
+from loadtests.run.histogram import BUCKETS_PER_DOUBLING, Histogram, seconds_of
+from loadtests.run.result import (
+    ActionResult,
+    Audit,
+    Manifest,
+    Result,
+    read_audit,
+    read_manifest,
+    read_result,
+)
+
+TEMPLATES = Path(__file__).parent / "templates"
+_BARS_PER_DOUBLING = 4
+#: A second is sampled a little late on a busy machine; this long is a gap.
+_GAP_S = 3.0
+
+
+def write(run: Path) -> Path:
+    """Write report.html from what the run's directory holds so far; the file's path."""
+    page = run / "report.html"
+    runs.write_json(page, render(read_manifest(run), read_result(run), read_audit(run), run))
+    return page
+
+
+def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: Path) -> str:
+    """The page. Without an audit the verdict is 'not audited', which no one can take for good."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"number": number, "ms": milliseconds, "clock": clock}
+    return environment.get_template("report.html.j2").render(
+        manifest=manifest,
+        result=result,
+        audit=audit,
+        gate=gate.read_findings(run),
+        verdict=audit.verdict if audit else "not audited",
+        charts=charts(result) if result else [],
+        actions=_rows(result) if result else [],
+        start=_start(result) if result else manifest.started,
+    )
+
+
+def charts(result: Result) -> list[dict[str, Any]]:
+    """The plots, each with a title, a legend and its SVG."""
+    start = _start(result)
+    marks = [(fault.at - start, fault.what) for fault in result.faults]
+    warmup = (0.0, result.manifest.settings.warmup_s)
+    span = max((p.at - start for p in result.series), default=1.0)
+    busy_s = warmup[1] + result.window.duration_s  # then come the last answers, and the closing
+    common: dict[str, Any] = {"marks": marks, "shade": warmup, "x_max": span}
+
+    def over_time(name: str) -> list[tuple[float, float | None]]:
+        return [(p.at - start, getattr(p, name)) for p in result.series]
+
+    answered = [(p.at - start, float(p.ok + p.rejected)) for p in result.series]
+    throughput = [
+        Line("transfers acknowledged/s", over_time("transfers"), 1, filled=True),
+        Line("actions answered/s", answered, 2),
+    ]
+    if any(p.drops for p in result.series):
+        throughput.append(Line("dropped/s", over_time("drops"), 4))
+    if any(p.unknown for p in result.series):
+        throughput.append(Line("unknown/s", over_time("unknown"), 3))
+    cpu = [
+        (p.at - start, p.generator_cpu_percent if p.at - start <= busy_s else None)
+        for p in result.series
+    ]
+    latency = [Line("p99", over_time("p99_ms"), 4), Line("p50", over_time("p50_ms"), 1)]
+    load = [
+        Line("generator, busiest process", cpu, 6),
+        *_by_replica(result, start),
+    ]
+    return [
+        _figure("Throughput", throughput, unit="per second", **common),
+        _figure("Latency over time", latency, unit="ms, logarithmic", log=True, **common),
+        {
+            "title": "Latency distribution",
+            "legend": [],
+            "svg": _distribution(result.actions, result),
+            "note": "all actions within the measured window",
+        },
+        _figure("CPU", load, unit="% of one core", **common),
+    ]
+
+
+def _figure(title: str, lines: list[Line], **chart: Any) -> dict[str, Any]:
+    return {
+        "title": title,
+        "legend": [(line.label, line.colour) for line in lines],
+        "svg": plots.time_chart(Chart(lines=lines, description=title, **chart)),
+        "note": "",
+    }
+
+
+def _by_replica(result: Result, start: float) -> list[Line]:
+    points = result.servers
+    names = sorted({point.replica for point in points})
+    peak = {n: max(p.rss_mib for p in points if p.replica == n) for n in names}
+    return [
+        Line(
+            f"replica {name} ({peak[name] / 1024:.1f} GiB)",
+            _with_gaps([(p.at - start, p.cpu_percent) for p in points if p.replica == name]),
+            1 + index % 5,
+        )
+        for index, name in enumerate(names)
+    ]
+
+
+def _with_gaps(points: list[tuple[float, float]]) -> list[tuple[float, float | None]]:
+    """Break the line where a replica was away: nothing was measured there."""
+    broken: list[tuple[float, float | None]] = []
+    for x, y in points:
+        if broken and x - broken[-1][0] > _GAP_S:
+            broken.append((x, None))
+        broken.append((x, y))
+    return broken
+
+
+def _distribution(actions: dict[str, ActionResult], result: Result) -> str:
+    total = Histogram()
+    for action in actions.values():
+        total.merge(action.buckets)
+    group = BUCKETS_PER_DOUBLING // _BARS_PER_DOUBLING
+    sums: dict[int, int] = {}
+    for bucket, count in total.buckets.items():
+        sums[bucket // group] = sums.get(bucket // group, 0) + count
+    half = 2 ** (0.5 / BUCKETS_PER_DOUBLING)
+    bars = [
+        (
+            seconds_of(bar * group) * 1000 / half,
+            seconds_of((bar + 1) * group) * 1000 / half,
+            100 * sums.get(bar, 0) / max(1, total.total),
+        )
+        for bar in (range(min(sums), max(sums) + 1) if sums else ())
+    ]
+    latency = result.window.latency
+    marks = [("p50", latency.p50_ms), ("p95", latency.p95_ms), ("p99", latency.p99_ms)]
+    named = [(value, label) for label, value in marks if value is not None]
+    return plots.histogram(bars, named, "Latency distribution")
+
+
+def _rows(result: Result) -> list[dict[str, Any]]:
+    most = max((a.per_s for a in result.actions.values()), default=0.0) or 1.0
+    rows = [
+        {"name": name, "action": action, "share": 100 * action.per_s / most}
+        for name, action in result.actions.items()
+    ]
+    return sorted(rows, key=lambda row: -row["share"])
+
+
+def _start(result: Result) -> float:
+    return min((p.at for p in result.series), default=result.manifest.started) - 1.0
+
+
+def number(value: float) -> str:
+    """With thousands separators, and no false precision."""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.2f}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits and the unit; a dash for nothing."""
+    if value is None:
+        return "–"
+    return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
+
+
+def clock(at: float) -> str:
+    """UTC, as a person writes it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program: write a run's report anew."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.report.report", description=__doc__)
+    parser.add_argument("--run", help="run id or directory (default: the newest)")
+    try:
+        print(write(runs.find(parser.parse_args(arguments).run)))
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

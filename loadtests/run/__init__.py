@@ -1,0 +1,1 @@
+"""One run: how much load, what is measured, and what it leaves on disk."""

@@ -1,0 +1,84 @@
+"""Our options on locust's command line (and in its web UI), each with an environment variable."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from loadtests.client.records import BATCH_MAX
+from loadtests.wallet.bank import HOLD_TIMEOUT_S
+
+_HIDDEN = {"include_in_web_ui": False}
+
+
+def add(parser: Any) -> None:
+    """Add them to locust's parser."""
+    _add(
+        parser, "addresses", "IP:PORT,... of the cluster to load (default: $INVENTORY's)", **_HIDDEN
+    )
+    _add(parser, "cluster-id", "its id (default 0); only with --addresses", **_HIDDEN)
+    _add(parser, "engine", "what it is, if you know: tigerbeetle or emulator", **_HIDDEN)
+    _add(parser, "wallets", "wallets of each worker, one account per asset each", 1000, int)
+    _add(parser, "skew", "Zipf exponent of their popularity: 0 = all alike", 1.0, float)
+    _add(parser, "seed", "of all random choices", 1, int)
+    _add(parser, "think-s", "pause of a user between actions, seconds", 0.0, float)
+    _add(
+        parser,
+        "rate",
+        "open loop: this many actions/s at the peak; users become a pool",
+        0.0,
+        float,
+    )
+    _add(parser, "arrivals", "open loop: poisson or fixed", "poisson", choices=["poisson", "fixed"])
+    _add(parser, "warmup-s", "seconds at the start left out of all figures", 2.0, float)
+    _add(parser, "deadline-s", "after this many seconds an outcome is unknown", 5.0, float)
+    _add(parser, "batch-max", "events in one packet at most", BATCH_MAX, int)
+    _add(
+        parser, "run-id", "the run's directory under runs/ (default: date and time)", "", **_HIDDEN
+    )
+    _add(parser, "group", "a name shared by repeated runs, for the report", "", **_HIDDEN)
+    _add(parser, "capacity-p99-ms", "of the capacity search", 100.0, float, **_HIDDEN)
+    _add(parser, "capacity-window-s", "of the capacity search", 5.0, float, **_HIDDEN)
+    parser.add_argument(
+        "--progress", action="store_true", help="one line a second on stderr", **_HIDDEN
+    )
+
+
+def check(options: Any) -> None:
+    """Raise ValueError for a value that cannot work: expected, found, fix."""
+    _expect("--wallets", options.wallets >= 2, "2 or more", options.wallets)
+    _expect("--skew", options.skew >= 0, "0 or more", options.skew)
+    _expect("--rate", options.rate >= 0, "0 (closed loop) or more", options.rate)
+    _expect("--warmup-s", options.warmup_s >= 0, "0 or more", options.warmup_s)
+    _expect("--think-s", options.think_s >= 0, "0 or more", options.think_s)
+    _expect(
+        "--deadline-s",
+        0.1 <= options.deadline_s <= 60,
+        f"0.1 to 60 (holds live {HOLD_TIMEOUT_S} s)",
+        options.deadline_s,
+    )
+    _expect(
+        "--batch-max", 3 <= options.batch_max <= BATCH_MAX, f"3 to {BATCH_MAX}", options.batch_max
+    )
+
+
+def _expect(option: str, good: bool, expected: str, found: object) -> None:
+    if not good:
+        raise ValueError(f"{option}: expected {expected}, found {found}. Fix: change the option")
+
+
+def _add(
+    parser: Any, name: str, text: str, default: Any = None, convert: Any = str, **more: Any
+) -> None:
+    environment = "LOADTESTS_" + name.replace("-", "_").upper()
+    parser.add_argument(
+        f"--{name}", help=text, default=default, type=convert, env_var=environment, **more
+    )
+
+
+def seconds(text: str) -> int:
+    """A duration as locust takes it: 20, 20s, 5m, 1h. Raises ValueError."""
+    found = re.fullmatch(r"(\d+)([smh]?)", text.strip())
+    if found is None:
+        raise ValueError(f"expected a duration such as 20s or 5m, found {text!r}")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]

@@ -1,0 +1,215 @@
+"""The result of a run: the manifest before it, the figures after it, the audit's finding.
+
+The models are the published schema (docs/load-result.schema.json): other programs read these files.
+Times are unix seconds, durations milliseconds (``_ms``) or seconds (``_s``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Verdict = Literal["passed", "failed", "unknown"]
+
+#: Raised when a field changes its meaning or goes away; new fields do not count.
+SCHEMA_VERSION = 1
+
+
+class Model(BaseModel):
+    """Strict about what it reads: a typo in a file is an error, not a default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Target(Model):
+    """The cluster that was loaded."""
+
+    deployment: str = Field(description="inventory name, or 'addresses' when given by hand")
+    engine: str = Field(description="tigerbeetle, emulator or undeclared")
+    label: str = Field(description="the engine as every report must name it")
+    release: str
+    cluster_id: str = Field(description="decimal: 128 bits exceed JSON numbers")
+    addresses: str
+
+
+class Settings(Model):
+    """How it was loaded."""
+
+    users: int
+    user_classes: list[str]
+    mode: Literal["closed", "open"]
+    rate: float | None = Field(description="open loop: intended actions/s at the profile's peak")
+    profile: str
+    wallets: int = Field(description="wallets of each worker, one account per asset each")
+    skew: float
+    warmup_s: float
+    deadline_s: float
+    seed: int
+    processes: int
+
+
+class Machine(Model):
+    """Where the load came from."""
+
+    host: str
+    cpus: int
+    cpu_model: str
+    memory_gib: float
+    system: str
+    python: str
+    client_release: str
+    locust: str
+
+
+class Manifest(Model):
+    """run.json: written before the first transfer, so that even a crashed run can be audited."""
+
+    schema_version: int = SCHEMA_VERSION
+    run: str
+    tag: str = Field(description="user_data_64 of every transfer of the run, decimal")
+    started: float
+    group: str = Field(default="", description="shared by the runs of one repeated measurement")
+    target: Target
+    settings: Settings
+    machine: Machine
+
+
+class Latency(Model):
+    """Percentiles in milliseconds; null when nothing was measured."""
+
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    p999_ms: float | None
+    max_ms: float | None
+
+
+class ActionResult(Model):
+    """One kind of action within the measured window."""
+
+    ok: int
+    rejected: int
+    unknown: int
+    error: int
+    reasons: dict[str, int]
+    per_s: float
+    latency: Latency
+    buckets: dict[int, int] = Field(description="log buckets, see loadtests/run/histogram.py")
+
+
+class Figures(Model):
+    """The measured window: after the warm-up, until the users were told to stop."""
+
+    duration_s: float
+    actions: int
+    actions_per_s: float
+    transfers: int = Field(description="transfers acknowledged")
+    transfers_per_s: float
+    requests: int = Field(description="packets of transfers, each one request on the wire or less")
+    transfers_per_request: float
+    ok: int
+    rejected: int
+    unknown: int
+    error: int
+    drops: int = Field(description="open loop: intended actions that could not start in time")
+    latency: Latency = Field(description="per action, from the intended instant in open loop")
+    request_latency: Latency = Field(description="per packet of transfers")
+    hub_lag: Latency = Field(description="how late the generator itself was")
+    generator_cpu_percent: float = Field(description="of one core, mean of the busiest process")
+
+
+class Point(Model):
+    """One second of the run, all workers together."""
+
+    at: float
+    ok: int
+    rejected: int
+    unknown: int
+    error: int
+    transfers: int
+    requests: int
+    drops: int
+    users: int
+    p50_ms: float | None
+    p99_ms: float | None
+    lag_max_ms: float
+    generator_cpu_percent: float
+
+
+class ServerPoint(Model):
+    """One replica process at one instant, where it runs on the same machine."""
+
+    at: float
+    replica: str
+    cpu_percent: float
+    rss_mib: float
+    read_mib_s: float
+    write_mib_s: float
+
+
+class Fault(Model):
+    """Something that happened to the cluster during the run."""
+
+    at: float
+    what: str
+
+
+class Result(Model):
+    """result.json: what was measured."""
+
+    schema_version: int = SCHEMA_VERSION
+    manifest: Manifest
+    ended: float
+    complete: bool = Field(description="false when a worker's figures or record are missing")
+    workers: int
+    transfers_sent: int = Field(description="lines in the record, funding included")
+    transfers_acknowledged: int = Field(description="acknowledged in the whole run, no funding")
+    actions_per_s: float = Field(description="of the window, for who wants a single figure")
+    unanswered: int = Field(description="sent, and without an answer when the run ended")
+    window: Figures
+    actions: dict[str, ActionResult]
+    series: list[Point]
+    servers: list[ServerPoint]
+    faults: list[Fault]
+    notes: list[str] = Field(description="what a reader must know before believing the figures")
+
+
+class Check(Model):
+    """One thing the audit proved, refuted, or could not read."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+class Audit(Model):
+    """audit.json: the proof over the ledger."""
+
+    schema_version: int = SCHEMA_VERSION
+    run: str
+    verdict: Verdict
+    checks: list[Check]
+    transfers_checked: int
+    accounts_checked: int
+    unknown_resolved: dict[str, int] = Field(description="committed / absent, of those unanswered")
+    seconds: float
+    peak_rss_mib: float
+
+
+def read_manifest(run: Path) -> Manifest:
+    """The manifest in a run's directory."""
+    return Manifest.model_validate_json((run / "run.json").read_text(encoding="utf-8"))
+
+
+def read_result(run: Path) -> Result | None:
+    """The result in a run's directory; None while there is none."""
+    path = run / "result.json"
+    return Result.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def read_audit(run: Path) -> Audit | None:
+    """The audit in a run's directory; None while there is none."""
+    path = run / "audit.json"
+    return Audit.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None

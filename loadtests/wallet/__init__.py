@@ -1,0 +1,1 @@
+"""The wallet model: wallets, their actions, and the users that act."""

@@ -1,0 +1,50 @@
+"""What every task needs of its host: the deployment it describes, and errors as one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from pyinfra import host, inventory
+from pyinfra.api.exceptions import DeployError
+
+from cluster.checks.readiness import NotReady
+from cluster.config import ConfigError
+from cluster.config.inventory import HOST_DATA, Deployment, of_hosts, read
+from cluster.health.health import Unhealthy
+from cluster.runtimes.docker_engine import EngineError
+from cluster.runtimes.ssh import SshError
+from cluster.tigerbeetle.binary import BinaryError
+from cluster.tigerbeetle.data_file import DataFileError
+
+
+def deployment_here() -> Deployment:
+    """The deployment that the current task's host is part of, or monitors."""
+    if monitored := host.data.get("monitors"):
+        with guarded():
+            return _read(monitored)
+    members = list(inventory) if host.data.get("replica") is not None else [host]
+    with guarded():
+        return of_hosts([{key: h.data.get(key) for key in HOST_DATA} for h in members])
+
+
+@cache
+def _read(inventory_file: str) -> Deployment:
+    return read(inventory_file)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Let the project's errors stop this host's deploy with their own words."""
+    try:
+        yield
+    except (
+        BinaryError, ConfigError, DataFileError, EngineError, NotReady, SshError, Unhealthy
+    ) as error:  # fmt: skip
+        raise DeployError(str(error)) from None
+
+
+def is_yes(key: str) -> bool:
+    """A piece of host data that the command line may set: ``--data KEY=yes``."""
+    return str(host.data.get(key, "")).lower() in ("yes", "true", "1")

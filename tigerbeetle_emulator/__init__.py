@@ -1,0 +1,29 @@
+"""A TigerBeetle emulator for tests and rehearsals: one node, no replication, not TigerBeetle.
+
+`with tigerbeetle_emulator.run() as cluster:` gives a ledger at `cluster.address` that the genuine
+client libraries talk to; `python -m tigerbeetle_emulator` is the same with a data file and the
+genuine command line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .embedded import Emulator, run
+    from .server.faults import Faults
+
+__all__ = ["Emulator", "Faults", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load on first use: every pytest run imports this package for its fixture."""
+    if name == "Faults":
+        from .server.faults import Faults
+
+        return Faults
+    if name in ("Emulator", "run"):
+        from . import embedded
+
+        return getattr(embedded, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,328 @@
+"""The command line, with the genuine server's verbs: format, start, version, inspect."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from .inspect_file import superblock_lines
+from .log import to_stderr
+from .protocol import aegis
+from .protocol.wire import MESSAGE_SIZE_MAX, RELEASE, RELEASE_CLIENT_MIN, Author
+from .server.addresses import Address, AddressError, parse
+from .server.faults import LIES, Faults
+from .server.journal import DataFileError, FileJournal, Identity, format_file
+from .server.relay import Relay
+from .server.replica import RELEASE_NUMBER, Replica
+from .server.server import CLIENTS_MAX, CLIENTS_MAX_DEVELOPMENT, Server
+
+BANNER = "EMULATOR: one node, no replication, not TigerBeetle; for tests and rehearsals only"
+RELEASE_TEXT = ".".join(map(str, RELEASE))
+REQUEST_SIZE_DEVELOPMENT = 32 * 1024
+PIPELINE_REQUESTS_MAX = 56
+REPLAY_PROGRESS = 2.0  # seconds between lines while replaying
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as the genuine command line prints them: one line, exit code 1."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print and leave."""
+        fail(message)
+
+
+def fail(message: str) -> NoReturn:
+    """End with one line on stderr and exit code 1."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and options."""
+    top = _Parser(prog="tigerbeetle-emulator", description=BANNER, allow_abbrev=False)
+    verbs = top.add_subparsers(dest="verb", required=True, parser_class=_Parser)
+    verb = verbs.add_parser("format", help="create a data file", allow_abbrev=False)
+    verb.add_argument("--cluster", type=int, help="cluster id; random when left out")
+    verb.add_argument("--replica", type=int, required=True, help="index of this replica, from 0")
+    verb.add_argument("--replica-count", type=int, required=True)
+    verb.add_argument("--development", action="store_true", help="accepted, ignored")
+    verb.add_argument("path", type=Path)
+    verb = verbs.add_parser("start", help="serve a data file", allow_abbrev=False)
+    verb.add_argument("--addresses", required=True, help="of all replicas, in order")
+    verb.add_argument("--development", action="store_true", help="8 clients, requests of 32 KiB")
+    verb.add_argument(
+        "--sync",
+        choices=("never", "every-request"),
+        default="never",
+        help="when the journal reaches the disk: left to the system (a killed process loses "
+        "nothing, a power failure may), or before every reply",
+    )
+    verb.add_argument(
+        "--limit-pipeline-requests",
+        type=int,
+        metavar="N",
+        help="queued requests, 0..56: 8 more clients than this can be connected (24)",
+    )
+    verb.add_argument(
+        "--limit-request", type=_size, metavar="SIZE", help="largest message, 4KiB..1MiB"
+    )
+    verb.add_argument(
+        "--serve-all", action="store_true", help="listen on all addresses, not only on its own"
+    )
+    add_fault_options(verb)
+    for option in IGNORED_WITH_VALUE:
+        verb.add_argument(option, help=argparse.SUPPRESS)
+    for option in IGNORED_FLAGS:
+        verb.add_argument(option, action="store_true", help=argparse.SUPPRESS)
+    verb.add_argument("path", type=Path)
+    verb = verbs.add_parser("version", help="print the release", allow_abbrev=False)
+    verb.add_argument("--verbose", action="store_true")
+    verb = verbs.add_parser("inspect", help="what a data file belongs to", allow_abbrev=False)
+    verb.add_argument("what", choices=("superblock",))
+    verb.add_argument("path", type=Path)
+    return top
+
+
+def _size(text: str) -> int:
+    """A size such as 32KiB, as the genuine command line writes it."""
+    for suffix, factor in (("KiB", 1024), ("MiB", 1 << 20), ("", 1)):
+        number = text.removesuffix(suffix)
+        if text.endswith(suffix) and number.isdecimal():
+            if 4096 <= int(number) * factor <= MESSAGE_SIZE_MAX:
+                return int(number) * factor
+            break
+    raise argparse.ArgumentTypeError(f"expected 4KiB..1MiB, found {text}")
+
+
+def limits(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Clients connected at once, and the size of the largest message."""
+    clients = CLIENTS_MAX_DEVELOPMENT if arguments.development else CLIENTS_MAX
+    queued = arguments.limit_pipeline_requests
+    if queued is not None:
+        if not 0 <= queued <= PIPELINE_REQUESTS_MAX:
+            fail(f"--limit-pipeline-requests: expected 0..{PIPELINE_REQUESTS_MAX}, found {queued}")
+        clients = CLIENTS_MAX_DEVELOPMENT + queued
+    size = REQUEST_SIZE_DEVELOPMENT if arguments.development else MESSAGE_SIZE_MAX
+    return clients, arguments.limit_request or size
+
+
+# Options of the genuine server that change nothing here.
+IGNORED_WITH_VALUE = (
+    "--cache-grid",
+    "--cache-accounts",
+    "--cache-transfers",
+    "--cache-transfers-pending",
+    "--memory-lsm-manifest",
+    "--memory-lsm-compaction",
+    "--limit-storage",
+    "--statsd",
+    "--trace",
+)
+IGNORED_FLAGS = ("--experimental", "--log-debug", "--log-trace")
+
+
+def add_fault_options(verb: argparse.ArgumentParser) -> None:
+    """The options of `start` that make it misbehave: --fault-<field of Faults>."""
+    group = verb.add_argument_group("faults, for testing clients (durations in seconds)")
+    group.add_argument("--fault-seed", type=int, default=0, help="repeat the same choices")
+    group.add_argument("--fault-latency", type=float, default=0.0, help="delay every reply")
+    group.add_argument("--fault-latency-jitter", type=float, default=0.0, help="and up to this")
+    group.add_argument("--fault-drop-replies", type=float, default=0.0, metavar="RATE")
+    group.add_argument("--fault-refuse", type=float, default=0.0, metavar="RATE")
+    group.add_argument("--fault-evict", type=float, default=0.0, metavar="RATE")
+    group.add_argument("--fault-stop-every", type=float, default=0.0, metavar="SECONDS")
+    group.add_argument("--fault-stop-for", type=float, default=1.0, metavar="SECONDS")
+    for lie in LIES:
+        group.add_argument(
+            f"--fault-{lie.replace('_', '-')}", type=float, default=0.0, metavar="RATE"
+        )
+
+
+def command_format(arguments: argparse.Namespace) -> None:
+    """Create a data file; never over an existing one."""
+    count, index = arguments.replica_count, arguments.replica
+    if not 1 <= count <= 6:
+        fail(f"--replica-count: expected 1..6, found {count}")
+    if not 0 <= index < count:
+        fail(f"--replica: expected 0..{count - 1}, found {index}")
+    cluster = secrets.randbits(128) if arguments.cluster is None else arguments.cluster
+    if not 0 <= cluster < 1 << 128:
+        fail(f"--cluster: expected an unsigned 128-bit integer, found {cluster}")
+    if cluster == 0:
+        to_stderr("warning", "", "a cluster id of 0 is reserved for testing and benchmarking")
+    to_stderr("info", "io", f'creating "{arguments.path}"...')
+    try:
+        format_file(arguments.path, Identity(cluster, index, count, RELEASE_NUMBER))
+    except FileExistsError:
+        fail("PathAlreadyExists")
+    except OSError as error:
+        fail(f"{arguments.path}: {error.strerror}")
+    to_stderr("info", "main", f"{index}: formatted: cluster={cluster} replica_count={count}")
+
+
+def command_start(arguments: argparse.Namespace) -> None:
+    """Serve a data file until SIGTERM or SIGINT."""
+    try:
+        addresses = parse(arguments.addresses)
+        faults = Faults(
+            **{name[6:]: value for name, value in vars(arguments).items() if name[:6] == "fault_"}
+        )
+        to_stderr("info", "io", f'opening "{arguments.path}"...')
+        journal = FileJournal(arguments.path, sync=arguments.sync == "every-request")
+    except (AddressError, DataFileError, ValueError) as error:
+        fail(str(error))
+    identity = journal.identity
+    if len(addresses) != identity.replica_count:
+        fail(f"--addresses: expected {identity.replica_count} as formatted, found {len(addresses)}")
+    to_stderr("info", "main", f"release={RELEASE_TEXT}")
+    to_stderr("info", "main", BANNER)
+    to_stderr("info", "main", f"checksum={aegis.IMPLEMENTATION} sync={arguments.sync}")
+    ignored = [o for o in (*IGNORED_WITH_VALUE, *IGNORED_FLAGS) if getattr(arguments, _name(o))]
+    if ignored:
+        to_stderr("info", "main", f"without effect here: {' '.join(ignored)}")
+    if faults.describe():
+        to_stderr("warning", "faults", f"misbehaving on request: {faults.describe()}")
+    try:
+        if identity.replica and not arguments.serve_all:
+            serve_relay(arguments, identity, addresses)
+        else:
+            serve_ledger(arguments, journal, addresses, faults)
+    except DataFileError as error:
+        fail(str(error))
+    except OSError as error:
+        name = "AddressInUse" if error.errno == 98 else str(error.strerror)
+        fail(f"{name}: cannot listen on {arguments.addresses}; is another server running there?")
+
+
+def _name(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+def serve_ledger(
+    arguments: argparse.Namespace, journal: FileJournal, addresses: list[Address], faults: Faults
+) -> None:
+    """Replay the journal, then serve: the replica with index 0, or all of them."""
+    identity = journal.identity
+    clients, request_size = limits(arguments)
+    replica = Replica(identity.cluster, identity.replica_count, journal, request_size)
+    own = addresses if arguments.serve_all else [addresses[identity.replica]]
+    server = Server(replica, own, clients_max=clients, faults=faults, log=to_stderr)
+    replay(replica, journal)
+    view = replica.view
+    to_stderr(
+        "info",
+        "replica",
+        f"0N: transition_to_normal_from_view_change_status: view={view}..{view} primary",
+    )
+    _until_signalled(server)
+    _announce(identity, server.addresses, arguments)
+    server.run()
+
+
+def replay(replica: Replica, journal: FileJournal) -> None:
+    """Take all journalled steps again, with a line every two seconds."""
+    started = reported = time.monotonic()
+    steps = 0
+    for entry in journal.replay():
+        replica.replay(entry)
+        steps += 1
+        if time.monotonic() - reported > REPLAY_PROGRESS:
+            reported = time.monotonic()
+            to_stderr("info", "journal", f"0: replaying: {steps} steps so far")
+    if journal.truncated:
+        offset, size = journal.truncated
+        to_stderr(
+            "warning",
+            "journal",
+            f"0: torn tail: {size} bytes at {offset} truncated, of a request never acknowledged",
+        )
+    rows = len(replica.ledger.timestamps)
+    to_stderr(
+        "info",
+        "journal",
+        f"0: replayed {steps} steps, {rows} transfers in {time.monotonic() - started:.1f} s",
+    )
+
+
+def serve_relay(
+    arguments: argparse.Namespace, identity: Identity, addresses: list[Address]
+) -> None:
+    """Pass connections on to replica 0: what the replicas after the first do."""
+    index = identity.replica
+    author = Author(
+        identity.cluster.to_bytes(16, "little"), identity.replica_count, index, RELEASE_NUMBER
+    )
+    relay = Relay(
+        author,
+        addresses[index],
+        addresses[0],
+        clients_max=limits(arguments)[0],
+        log=to_stderr,
+    )
+    view = identity.replica_count
+    to_stderr(
+        "info",
+        "replica",
+        f"{index}n: transition_to_normal_from_view_change_status: view={view}..{view} backup",
+    )
+    _until_signalled(relay)
+    _announce(identity, [relay.address], arguments)
+    relay.run()
+
+
+def _announce(identity: Identity, addresses: list[Address], arguments: argparse.Namespace) -> None:
+    """Say where it listens; on stdout too where the system chose the port, as the genuine one."""
+    for address in addresses:
+        to_stderr(
+            "info",
+            "main",
+            f"{identity.replica}: cluster={identity.cluster}: listening on {address}",
+        )
+    if any(address.port == 0 for address in parse(arguments.addresses)):
+        print(*(address.port for address in addresses), sep=",", flush=True)
+
+
+def _until_signalled(server: Server | Relay) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+
+
+def command_version(arguments: argparse.Namespace) -> None:
+    """Print the release that is emulated."""
+    print(f"TigerBeetle EMULATOR version {RELEASE_TEXT}")
+    if arguments.verbose:
+        minimum = ".".join(map(str, RELEASE_CLIENT_MIN))
+        print(
+            f"\n{BANNER}\n\nprocess.release={RELEASE_TEXT}\nprocess.release_client_min={minimum}"
+            f"\ncluster.clients_max=64\ncluster.message_size_max={MESSAGE_SIZE_MAX}"
+            f"\nprocess.checksum={aegis.IMPLEMENTATION}"
+        )
+
+
+def command_inspect(arguments: argparse.Namespace) -> None:
+    """Print what a data file belongs to."""
+    try:
+        print("\n".join(superblock_lines(arguments.path)))
+    except DataFileError as error:
+        fail(str(error))
+
+
+def main() -> None:
+    """Entry point of `tigerbeetle-emulator` and `python -m tigerbeetle_emulator`."""
+    arguments = parser().parse_args()
+    verbs = {
+        "format": command_format,
+        "start": command_start,
+        "version": command_version,
+        "inspect": command_inspect,
+    }
+    verbs[arguments.verb](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The state machine: accounts, transfers, queries, and their statuses. Pure."""

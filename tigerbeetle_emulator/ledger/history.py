@@ -1,0 +1,116 @@
+"""What reading back needs and writing does not: built from the ledger when first asked for.
+
+Which transfers touch an account, and what both accounts' balances were just after each transfer
+and each expiry. Both are functions of the committed transfers, so they are caught up with on
+demand: a ledger that is only written to never pays for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..protocol.records import (
+    ACCOUNT_CLOSED,
+    TRANSFER_CLOSING_CREDIT,
+    TRANSFER_CLOSING_DEBIT,
+    TRANSFER_PENDING,
+    TRANSFER_POST,
+    TRANSFER_VOID,
+    TransferRow,
+)
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+# debits_pending, debits_posted, credits_pending, credits_posted, flags
+Balances = tuple[int, int, int, int, int]
+
+
+class History:
+    """Row numbers per account, and balances after each transfer and expiry."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._indexed = 0
+        self._rows_of: dict[bytes, list[int]] = {}
+        self._expired_done = 0
+        self._current: dict[bytes, Balances] = {}
+        self._after: list[tuple[Balances, Balances]] = []
+        self._after_expiry: list[tuple[Balances, Balances]] = []
+
+    def rows_of(self, account_id: bytes) -> list[int]:
+        """Rows of the transfers on either side of an account, in order."""
+        find, count = self._rows_of.setdefault, len(self._ledger.timestamps)
+        for row in range(self._indexed, count):
+            event = self._ledger.transfer(row)
+            find(event[1], []).append(row)
+            find(event[2], []).append(row)
+        self._indexed = count
+        return self._rows_of.get(account_id, [])
+
+    def after_transfer(self, row: int) -> tuple[Balances, Balances]:
+        """The debit and the credit account's balances just after the transfer in `row`."""
+        self._catch_up()
+        return self._after[row]
+
+    def after_expiry(self, position: int) -> tuple[Balances, Balances]:
+        """The same just after the expiry at this position of `Ledger.expired`."""
+        self._catch_up()
+        return self._after_expiry[position]
+
+    def _catch_up(self) -> None:
+        """Follow the ledger's transfers and expiries in the order they happened."""
+        ledger = self._ledger
+        while True:
+            if self._expired_done < len(ledger.expired):
+                before, _, row = ledger.expired[self._expired_done]
+            else:
+                before, row = len(ledger.timestamps), -1
+            while len(self._after) < before:
+                event = ledger.transfer(len(self._after))
+                self._after.append(self._follow(event))
+            if row < 0:
+                return
+            self._after_expiry.append(self._release(ledger.transfer(row)))
+            self._expired_done += 1
+
+    def _follow(self, event: TransferRow) -> tuple[Balances, Balances]:
+        amount, flags = event[3] | event[4] << 64, event[12]
+        if flags & TRANSFER_VOID:
+            return self._release(self._held(event))
+        if flags & TRANSFER_POST:
+            held = self._held(event)
+            return self._move(event, -(held[3] | held[4] << 64), amount)
+        if not flags & TRANSFER_PENDING:
+            return self._move(event, 0, amount)
+        return self._move(event, amount, 0, closing=True)
+
+    def _held(self, event: TransferRow) -> TransferRow:
+        return self._ledger.transfer(self._ledger.transfers[event[5]])
+
+    def _release(self, held: TransferRow) -> tuple[Balances, Balances]:
+        return self._move(held, -(held[3] | held[4] << 64), 0, opening=True)
+
+    def _move(
+        self,
+        event: TransferRow,
+        pending: int,
+        posted: int,
+        closing: bool = False,
+        opening: bool = False,
+    ) -> tuple[Balances, Balances]:
+        """Add to both accounts' balances; open or close the accounts the event says."""
+        flags = event[12]
+        dpe, dpo, cpe, cpo, state = self._balances(event[1])
+        if flags & TRANSFER_CLOSING_DEBIT and (closing or opening):
+            state = state | ACCOUNT_CLOSED if closing else state & ~ACCOUNT_CLOSED
+        debit = self._current[event[1]] = (dpe + pending, dpo + posted, cpe, cpo, state)
+        dpe, dpo, cpe, cpo, state = self._balances(event[2])
+        if flags & TRANSFER_CLOSING_CREDIT and (closing or opening):
+            state = state | ACCOUNT_CLOSED if closing else state & ~ACCOUNT_CLOSED
+        credit = self._current[event[2]] = (dpe, dpo, cpe + pending, cpo + posted, state)
+        return debit, credit
+
+    def _balances(self, account_id: bytes) -> Balances:
+        current = self._current.get(account_id)
+        return current or (0, 0, 0, 0, self._ledger.accounts[account_id].flags_created)

@@ -1,0 +1,219 @@
+"""The ledger: accounts, transfers and everything that has to be undone together.
+
+A pure state machine: no clock, no I/O. `execute` takes an operation, a valid body and the
+timestamp the operation was given, and returns the reply body; the same calls in the same order
+always build the same ledger, which is what makes the journal a complete backup of it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from bisect import bisect_left
+from operator import attrgetter
+
+from ..protocol import multibatch
+from ..protocol.aegis import Buffer
+from ..protocol.operations import Operation, batches_of, timestamps_needed
+from ..protocol.records import (
+    ACCOUNT_CLOSED,
+    EXPIRED,
+    FAILED,
+    ID_MAX,
+    ID_ZERO,
+    NANOSECONDS,
+    PENDING,
+    RECORD_SIZE,
+    TRANSFER,
+    TRANSFER_CLOSING_CREDIT,
+    TRANSFER_CLOSING_DEBIT,
+    TRANSFER_POST,
+    TRANSFER_VOID,
+    Account,
+    TransferRow,
+)
+from . import creates, queries
+from .history import History
+
+EXPIRED_PER_PULSE = 8190
+_timestamp_of = attrgetter("timestamp")
+
+
+class Scope:
+    """What a linked chain changed so far, to be able to take it back."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.rows = len(ledger.timestamps)
+        self.accounts = len(ledger.account_order)
+        self.balances: list[tuple[Account, tuple[int, int, int, int, int]]] = []
+
+
+class Ledger:
+    """All state of the state machine.
+
+    `records` holds the 128 bytes of each created transfer, one behind the other, in the order of
+    creation, which is also the order of timestamps; `timestamps` runs beside it. A *row* is the
+    number of a transfer in both.
+    """
+
+    def __init__(self) -> None:
+        self.accounts: dict[bytes, Account] = {}
+        self.account_order: list[Account] = []  # ascending timestamps
+        self.records = bytearray()
+        self.timestamps: array[int] = array("Q")
+        # The two ids that can never be created are marked here, which saves the hot path a test.
+        self.transfers: dict[bytes, int] = {ID_ZERO: FAILED, ID_MAX: FAILED}
+        self.pending: dict[int, int] = {}  # row of a pending transfer -> PENDING .. EXPIRED
+        self.expiries: list[tuple[int, int, int]] = []  # heap of (expires_at, timestamp, row)
+        self.expired: list[tuple[int, int, int]] = []  # (rows before it, timestamp, row)
+        self.scope: Scope | None = None
+        self.history = History(self)
+
+    # -- executing -----------------------------------------------------------------------------
+
+    def execute(self, operation: Operation, body: Buffer, timestamp: int) -> bytes:
+        """Run one operation. `body` must be valid for it; `timestamp` is its highest one."""
+        batches = batches_of(operation, body)
+        last = timestamp - timestamps_needed(operation, body)
+        results = []
+        for batch in batches:
+            if operation.kind in creates.RULES:
+                last += len(batch) // operation.event_size
+                results.append(creates.create(self, operation, batch, last))
+            else:
+                results.append(queries.ANSWERS[operation.kind](self, batch, operation.result_max))
+        if operation.multi_batch:
+            return multibatch.encode(results, operation.result_size)
+        return results[0]
+
+    def expire(self, timestamp: int) -> int:
+        """Expire pending transfers whose timeout has passed; returns how many.
+
+        The k-th of m gets the event timestamp `timestamp` - m + k.
+        """
+        due: list[int] = []
+        while len(due) < EXPIRED_PER_PULSE:
+            expires_at = self.next_expiry()
+            if expires_at is None or expires_at > timestamp:
+                break
+            due.append(heapq.heappop(self.expiries)[2])
+        for position, row in enumerate(due):
+            self._expire_one(row, timestamp - len(due) + position + 1)
+        return len(due)
+
+    def _expire_one(self, row: int, timestamp: int) -> None:
+        event = self.transfer(row)
+        debit, credit = self.accounts[event[1]], self.accounts[event[2]]
+        self.release_pending(event, debit, credit)
+        self.pending[row] = EXPIRED
+        self.expired.append((len(self.timestamps), timestamp, row))
+
+    def next_expiry(self) -> int | None:
+        """When the next pending transfer times out, or None."""
+        while self.expiries:
+            expires_at, timestamp, row = self.expiries[0]
+            is_same = row < len(self.timestamps) and self.timestamps[row] == timestamp
+            if is_same and self.pending.get(row) == PENDING:
+                return expires_at
+            heapq.heappop(self.expiries)  # posted, voided or undone meanwhile
+        return None
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def find_transfer(self, transfer_id: bytes) -> int | None:
+        """The row of a transfer, or None for an unknown or failed id."""
+        row = self.transfers.get(transfer_id, FAILED)
+        return None if row == FAILED else row
+
+    def transfer(self, row: int) -> TransferRow:
+        """The fields of a stored transfer, except that its timestamp is in `timestamps`."""
+        fields: TransferRow = TRANSFER.unpack_from(self.records, row * RECORD_SIZE)
+        return fields
+
+    def record(self, row: int) -> bytes:
+        """A stored transfer as the record a client reads."""
+        start = row * RECORD_SIZE
+        moment = self.timestamps[row].to_bytes(8, "little")
+        return bytes(self.records[start : start + RECORD_SIZE - 8]) + moment
+
+    def transfer_at(self, timestamp: int) -> bool:
+        """Whether some transfer has this timestamp."""
+        row = bisect_left(self.timestamps, timestamp)
+        return row < len(self.timestamps) and self.timestamps[row] == timestamp
+
+    def transfer_regresses(self, timestamp: int) -> bool:
+        """Whether an imported transfer of this time is not after the last one, or it is taken."""
+        newest = self.timestamps[-1] if self.timestamps else 0
+        return timestamp <= newest or self.account_at(timestamp)
+
+    def account_at(self, timestamp: int) -> bool:
+        """Whether some account has this timestamp."""
+        order = self.account_order
+        position = bisect_left(order, timestamp, key=_timestamp_of)
+        return position < len(order) and order[position].timestamp == timestamp
+
+    # -- changing ------------------------------------------------------------------------------
+
+    def add_account(self, account: Account) -> None:
+        """Store a new account."""
+        self.accounts[account.id] = account
+        self.account_order.append(account)
+
+    def add_transfer(self, transfer_id: bytes, record: bytes, timestamp: int) -> int:
+        """Store a new transfer and return its row."""
+        row = len(self.timestamps)
+        self.transfers[transfer_id] = row
+        self.records += record
+        self.timestamps.append(timestamp)
+        return row
+
+    def add_pending(self, row: int, timestamp: int, timeout: int) -> None:
+        """Remember that the transfer in `row` awaits post, void or (timeout in s) expiry."""
+        self.pending[row] = PENDING
+        if timeout:
+            expires_at = timestamp + timeout * NANOSECONDS
+            heapq.heappush(self.expiries, (expires_at, timestamp, row))
+
+    def touch(self, debit: Account, credit: Account) -> None:
+        """Announce that the balances of two accounts are about to change."""
+        if self.scope:
+            self.scope.balances.append((debit, debit.balances()))
+            self.scope.balances.append((credit, credit.balances()))
+
+    def release_pending(self, event: TransferRow, debit: Account, credit: Account) -> None:
+        """Take a pending transfer's amount and its closing of accounts back (void, expiry)."""
+        amount, flags = event[3] | event[4] << 64, event[12]
+        debit.debits_pending -= amount
+        credit.credits_pending -= amount
+        if flags & TRANSFER_CLOSING_DEBIT:
+            debit.flags &= ~ACCOUNT_CLOSED
+        if flags & TRANSFER_CLOSING_CREDIT:
+            credit.flags &= ~ACCOUNT_CLOSED
+        debit.classify()
+        credit.classify()
+
+    def open_scope(self) -> None:
+        """Begin a linked chain."""
+        self.scope = Scope(self)
+
+    def keep_scope(self) -> None:
+        """End a linked chain whose members were all created."""
+        self.scope = None
+
+    def discard_scope(self) -> None:
+        """Undo everything since `open_scope`."""
+        scope, self.scope = self.scope, None
+        if scope is None:
+            return
+        for account, balances in reversed(scope.balances):
+            account.restore(balances)
+        for row in reversed(range(scope.rows, len(self.timestamps))):
+            event = self.transfer(row)
+            del self.transfers[event[0]]
+            self.pending.pop(row, None)
+            if event[12] & (TRANSFER_POST | TRANSFER_VOID):
+                self.pending[self.transfers[event[5]]] = PENDING
+        del self.records[scope.rows * RECORD_SIZE :], self.timestamps[scope.rows :]
+        for account in self.account_order[scope.accounts :]:
+            del self.accounts[account.id]
+        del self.account_order[scope.accounts :]

@@ -1,0 +1,153 @@
+"""Posting and voiding a pending transfer, in the genuine order of precedence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..protocol.records import (
+    ACCOUNT_CLOSED,
+    EXPIRED,
+    ID_MAX,
+    ID_ZERO,
+    NANOSECONDS,
+    POSTED,
+    TRANSFER,
+    TRANSFER_BALANCING_CREDIT,
+    TRANSFER_BALANCING_DEBIT,
+    TRANSFER_CLOSING_CREDIT,
+    TRANSFER_CLOSING_DEBIT,
+    TRANSFER_IMPORTED,
+    TRANSFER_PENDING,
+    TRANSFER_POST,
+    TRANSFER_VOID,
+    U64_MAX,
+    U128_MAX,
+    VOIDED,
+    TransferRow,
+)
+from ..protocol.status import CREATED
+from ..protocol.status import CreateTransferStatus as Status
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+_EXCLUDED = (
+    TRANSFER_PENDING
+    | TRANSFER_BALANCING_DEBIT
+    | TRANSFER_BALANCING_CREDIT
+    | TRANSFER_CLOSING_DEBIT
+    | TRANSFER_CLOSING_CREDIT
+)
+_BOTH = TRANSFER_POST | TRANSFER_VOID
+_RESOLVED = {
+    POSTED: Status.PENDING_TRANSFER_ALREADY_POSTED,
+    VOIDED: Status.PENDING_TRANSFER_ALREADY_VOIDED,
+    EXPIRED: Status.PENDING_TRANSFER_EXPIRED,
+}
+
+
+def resolve(ledger: Ledger, event: TransferRow, timestamp: int) -> int:
+    """Post or void a pending transfer; returns CREATED or the first status against it."""
+    status = _check_fields(event)
+    if status:
+        return status
+    row = ledger.find_transfer(event[5])
+    if row is None:
+        return Status.PENDING_TRANSFER_NOT_FOUND
+    held = ledger.transfer(row)
+    if not held[12] & TRANSFER_PENDING:
+        return Status.PENDING_TRANSFER_NOT_PENDING
+    amount = resolved_amount(event, held)
+    status = _check_against(event, held, amount) or _check_state(ledger, row, held, timestamp)
+    if status:
+        return status
+    if event[12] & TRANSFER_IMPORTED:
+        if ledger.transfer_regresses(event[13]):
+            return Status.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS
+        timestamp = event[13]
+    debit, credit = ledger.accounts[held[1]], ledger.accounts[held[2]]
+    if event[12] & TRANSFER_POST:
+        if debit.flags & ACCOUNT_CLOSED:
+            return Status.DEBIT_ACCOUNT_ALREADY_CLOSED
+        if credit.flags & ACCOUNT_CLOSED:
+            return Status.CREDIT_ACCOUNT_ALREADY_CLOSED
+    ledger.add_transfer(event[0], _record(event, held, amount), timestamp)
+    ledger.touch(debit, credit)
+    ledger.release_pending(held, debit, credit)
+    if event[12] & TRANSFER_POST:
+        ledger.pending[row] = POSTED
+        debit.debits_posted += amount
+        credit.credits_posted += amount
+    else:
+        ledger.pending[row] = VOIDED
+    return CREATED
+
+
+def resolved_amount(event: TransferRow, held: TransferRow) -> int:
+    """The amount a post or void asks for: 0 voids it all, 2^128-1 posts it all."""
+    amount = event[3] | event[4] << 64
+    everything = U128_MAX if event[12] & TRANSFER_POST else 0
+    return held[3] | held[4] << 64 if amount == everything else amount
+
+
+def _check_fields(event: TransferRow) -> int:
+    """The first status that the fields alone speak for, or 0."""
+    transfer_id, pending_id, flags = event[0], event[5], event[12]
+    if flags & _BOTH == _BOTH or flags & _EXCLUDED:
+        return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
+    if pending_id == ID_ZERO:
+        return Status.PENDING_ID_MUST_NOT_BE_ZERO
+    if pending_id == ID_MAX:
+        return Status.PENDING_ID_MUST_NOT_BE_INT_MAX
+    if pending_id == transfer_id:
+        return Status.PENDING_ID_MUST_BE_DIFFERENT
+    return Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER if event[9] else 0
+
+
+def _check_against(event: TransferRow, held: TransferRow, amount: int) -> int:
+    """The status of fields that contradict the pending transfer's, or 0."""
+    if event[1] not in (ID_ZERO, held[1]):
+        return Status.PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT_ID
+    if event[2] not in (ID_ZERO, held[2]):
+        return Status.PENDING_TRANSFER_HAS_DIFFERENT_CREDIT_ACCOUNT_ID
+    if event[10] not in (0, held[10]):
+        return Status.PENDING_TRANSFER_HAS_DIFFERENT_LEDGER
+    if event[11] not in (0, held[11]):
+        return Status.PENDING_TRANSFER_HAS_DIFFERENT_CODE
+    held_amount = held[3] | held[4] << 64
+    if amount > held_amount:
+        return Status.EXCEEDS_PENDING_TRANSFER_AMOUNT
+    if event[12] & TRANSFER_VOID and amount < held_amount:
+        return Status.PENDING_TRANSFER_HAS_DIFFERENT_AMOUNT
+    return 0
+
+
+def _check_state(ledger: Ledger, row: int, held: TransferRow, timestamp: int) -> int:
+    """The status of a pending transfer that is no longer pending at `timestamp`, or 0."""
+    status = _RESOLVED.get(ledger.pending[row])
+    if status:
+        return status
+    timeout = held[9] * NANOSECONDS
+    if timeout and ledger.timestamps[row] + timeout <= timestamp:
+        return Status.PENDING_TRANSFER_EXPIRED  # even if the expiry has not been carried out
+    return 0
+
+
+def _record(event: TransferRow, held: TransferRow, amount: int) -> bytes:
+    """The stored form: accounts, ledger and code of the pending transfer, user data inherited."""
+    return TRANSFER.pack(
+        event[0],
+        held[1],
+        held[2],
+        amount & U64_MAX,
+        amount >> 64,
+        event[5],
+        event[6] if event[6] != ID_ZERO else held[6],
+        event[7] or held[7],
+        event[8] or held[8],
+        0,
+        held[10],
+        held[11],
+        event[12],
+        0,
+    )

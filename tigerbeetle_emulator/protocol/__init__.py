@@ -1,0 +1,1 @@
+"""The wire: messages, checksums, batches, operations, records and status codes."""

@@ -1,0 +1,1 @@
+"""The node: sessions, journal, sockets, and the faults that tests ask for."""

@@ -1,0 +1,122 @@
+"""A small event loop over sockets: what the server and the relay have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..protocol.aegis import Buffer
+
+Callback = Callable[[], None]
+
+
+class Loop:
+    """Waits for sockets and for points in time; runs in the thread that calls `run`."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Callback]] = []
+        self._order = itertools.count()
+        self._stopping = False
+        self._calls: deque[Callback] = deque()
+        self._waker, self._woken = socket.socketpair()
+        for end in (self._waker, self._woken):
+            end.setblocking(False)
+        self.watch(self._woken, selectors.EVENT_READ, self._on_woken)
+
+    def watch(self, sock: socket.socket, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` with the ready events; replaces what was watched before."""
+        try:
+            self._selector.modify(sock, events, handler)
+        except KeyError:
+            self._selector.register(sock, events, handler)
+
+    def forget(self, sock: socket.socket) -> None:
+        """Stop watching a socket; harmless if it is not watched."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(sock)
+
+    def after(self, seconds: float, callback: Callback) -> None:
+        """Call back once, that much later."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), callback))
+
+    def call(self, callback: Callback) -> None:
+        """Have the loop's thread call back soon; safe from any thread."""
+        self._calls.append(callback)
+        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: nobody listens
+            self._waker.send(b"\0")
+
+    def stop(self) -> None:
+        """Let `run` return; safe from any thread."""
+        self.call(self._stop)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _on_woken(self, events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._woken.recv(4096)
+        while self._calls:
+            self._calls.popleft()()
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        self._stopping = False
+        while not self._stopping:
+            timeout = None
+            if self._timers:
+                timeout = max(0.0, self._timers[0][0] - time.monotonic())
+            for key, events in self._selector.select(timeout):
+                key.data(events)
+            while self._timers and self._timers[0][0] <= time.monotonic():
+                heapq.heappop(self._timers)[2]()
+
+    def close(self) -> None:
+        """Release what the loop itself holds."""
+        self._selector.close()
+        self._waker.close()
+        self._woken.close()
+
+
+class Outgoing:
+    """What still has to be written to a non-blocking socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._waiting: deque[memoryview] = deque()
+        self.size = 0
+
+    def send(self, buffers: tuple[Buffer, ...]) -> None:
+        """Write as much as the socket takes now and keep the rest. Raises OSError."""
+        if not self._waiting:
+            total = sum(map(len, buffers))
+            try:
+                sent = self._socket.sendmsg(buffers)
+            except BlockingIOError:
+                sent = 0
+            if sent == total:
+                return
+            buffers = (b"".join(buffers)[sent:],)
+        for buffer in buffers:
+            self._waiting.append(memoryview(bytes(buffer)))
+            self.size += len(buffer)
+
+    def flush(self) -> None:
+        """Write more of what is kept. Raises OSError."""
+        while self._waiting:
+            first = self._waiting[0]
+            try:
+                sent = self._socket.send(first)
+            except BlockingIOError:
+                return
+            self.size -= sent
+            if sent < len(first):
+                self._waiting[0] = first[sent:]
+                return
+            self._waiting.popleft()

@@ -1,0 +1,255 @@
+"""The replica: which requests are executed, repeated, dropped or answered with an eviction.
+
+Pure as far as requests go: it owns sessions, operation numbers and the ledger, is told the time,
+and returns what to send. Everything that changes its state passes through the journal first, so
+replaying the journal rebuilds it, down to the stored replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from ..ledger.ledger import EXPIRED_PER_PULSE, Ledger
+from ..protocol.aegis import Buffer
+from ..protocol.operations import OPERATIONS, body_valid, timestamps_needed
+from ..protocol.wire import (
+    HEADER_SIZE,
+    MESSAGE_SIZE_MAX,
+    OPERATION_NOOP,
+    OPERATION_REGISTER,
+    REGISTER_BODY_SIZE,
+    RELEASE,
+    RELEASE_CLIENT_MIN,
+    Author,
+    Command,
+    EvictionReason,
+    Frame,
+    PingClient,
+    Request,
+    build_eviction,
+    build_pong,
+    build_reply,
+    parse_ping_client,
+    parse_request,
+    read_frame,
+    release_number,
+)
+
+SESSIONS_MAX = 64
+RELEASE_NUMBER = release_number(RELEASE)
+RELEASE_MIN_NUMBER = release_number(RELEASE_CLIENT_MIN)
+PULSE, REQUEST = 0, 1  # kinds of journal entries
+
+Message = tuple[Buffer, ...]  # the buffers to send, none for a request that is dropped
+NOTHING: Message = ()
+
+
+class Entry(NamedTuple):
+    """One journalled step: a request with its header and body, or a pulse (both empty)."""
+
+    kind: int
+    timestamp: int
+    header: bytes
+    body: Buffer
+
+
+class Journal(Protocol):
+    """Where steps are recorded before they are taken."""
+
+    def append(self, entry: Entry) -> None:
+        """Record a step; raises if it cannot be kept."""
+
+    def replay(self) -> Iterator[Entry]:
+        """All recorded steps in order."""
+
+
+class NoJournal:
+    """For a ledger that lives in memory only."""
+
+    def append(self, entry: Entry) -> None:
+        """Keep nothing."""
+
+    def replay(self) -> Iterator[Entry]:
+        """Nothing to replay."""
+        return iter(())
+
+
+class Session:
+    """A registered client and the last reply it was sent."""
+
+    __slots__ = ("body", "commit", "context", "header", "number", "release", "request", "session")
+
+    def __init__(self, session: int, release: int) -> None:
+        self.session, self.release = session, release
+        self.commit = self.number = 0
+        self.context = self.request = self.header = b""
+        self.body: Buffer = b""
+
+
+class Replica:
+    """One node: the whole cluster as far as a client can tell."""
+
+    def __init__(
+        self,
+        cluster: int,
+        replica_count: int = 1,
+        journal: Journal | None = None,
+        request_size_max: int = MESSAGE_SIZE_MAX,
+    ) -> None:
+        self.cluster = cluster.to_bytes(16, "little")
+        self.replica_count = replica_count
+        # Constant, so that a restart never lowers it; view mod replica_count is the primary, 0.
+        self.view = replica_count
+        self.author = Author(self.cluster, self.view, 0, RELEASE_NUMBER)
+        self.request_size_max = request_size_max
+        self.ledger = Ledger()
+        self.execute = self.ledger.execute  # what stands in front of the ledger may be another
+        self.sessions: dict[bytes, Session] = {}
+        self.commit = 0
+        self.timestamp = 0
+        self.journal: Journal = journal or NoJournal()
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def receive(self, frame: Frame, header: Buffer, body: Buffer, now: int) -> Message:
+        """Handle one intact message of this cluster at the time `now` (ns since 1970)."""
+        if frame.command == Command.REQUEST:
+            request = parse_request(frame, header)
+            return self._on_request(request, header, body, now) if request else NOTHING
+        if frame.command == Command.PING_CLIENT:
+            ping = parse_ping_client(frame, header)
+            return self._on_ping(ping) if ping else NOTHING
+        return NOTHING
+
+    def _on_ping(self, ping: PingClient) -> Message:
+        known = ping.client in self.sessions
+        if ping.session and not known and self.commit >= ping.session:
+            return self.evict(ping.client, EvictionReason.NO_SESSION)
+        unsupported = _unsupported(ping.release)
+        if unsupported:
+            return self.evict(ping.client, unsupported)
+        return (build_pong(self.author, ping),)
+
+    def _on_request(self, request: Request, header: Buffer, body: Buffer, now: int) -> Message:
+        if request.view > self.view:
+            return NOTHING
+        reason = self._reason_to_evict(request, body)
+        if reason:
+            return self.evict(request.client, reason)
+        session = self.sessions.get(request.client)
+        if session is None:
+            if request.operation != OPERATION_REGISTER:
+                return self.evict(request.client, EvictionReason.NO_SESSION)
+        else:
+            if request.operation != OPERATION_REGISTER:
+                if session.session > request.session:
+                    return self.evict(request.client, EvictionReason.SESSION_TOO_LOW)
+                if session.session < request.session:
+                    return NOTHING
+            if session.release != request.release:
+                return self.evict(request.client, EvictionReason.SESSION_RELEASE_MISMATCH)
+            if request.number == session.number:
+                repeated = request.checksum == session.request
+                return (session.header, session.body) if repeated else NOTHING
+            if request.number != session.number + 1 or request.parent != session.context:
+                return NOTHING
+        if request.timestamp or (request.operation == OPERATION_REGISTER and any(body)):
+            return NOTHING
+        return self._prepare(request, header, body, now)
+
+    def _reason_to_evict(self, request: Request, body: Buffer) -> EvictionReason | None:
+        """What is wrong with a request whoever sends it, in the genuine order."""
+        unsupported = _unsupported(request.release)
+        if unsupported:
+            return unsupported
+        if request.size > self.request_size_max:
+            return EvictionReason.INVALID_REQUEST_BODY_SIZE
+        if request.operation in (OPERATION_REGISTER, OPERATION_NOOP):
+            if request.operation == OPERATION_REGISTER and len(body) != REGISTER_BODY_SIZE:
+                return EvictionReason.INVALID_REQUEST_BODY_SIZE
+            return None
+        operation = OPERATIONS.get(request.operation)
+        if operation is None:
+            return EvictionReason.INVALID_REQUEST_OPERATION
+        if not body_valid(operation, body, self.request_size_max - HEADER_SIZE):
+            return EvictionReason.INVALID_REQUEST_BODY
+        return None
+
+    def evict(self, client: bytes, reason: EvictionReason) -> Message:
+        """The message that ends a client's session."""
+        return (build_eviction(self.author, client, reason),)
+
+    # -- steps ---------------------------------------------------------------------------------
+
+    def _prepare(self, request: Request, header: Buffer, body: Buffer, now: int) -> Message:
+        """Give a request its timestamp, journal it, execute it."""
+        operation = OPERATIONS.get(request.operation)
+        events = timestamps_needed(operation, body) if operation else 0
+        timestamp = max(self.timestamp + 1, now) + events
+        self.journal.append(Entry(REQUEST, timestamp, bytes(header), body))
+        return self._execute(request, body, timestamp)
+
+    def _execute(self, request: Request, body: Buffer, timestamp: int) -> Message:
+        self.commit += 1
+        self.timestamp = timestamp
+        operation = OPERATIONS.get(request.operation)
+        if request.operation == OPERATION_REGISTER:
+            session = self._register(request)
+            limit = self.request_size_max - HEADER_SIZE
+            result = limit.to_bytes(4, "little") + bytes(60)
+        else:
+            session = self.sessions[request.client]
+            result = self.execute(operation, body, timestamp) if operation else b""
+        session.header, session.context = build_reply(
+            self.author, request, self.commit, timestamp, result
+        )
+        session.body = result
+        session.request, session.number = request.checksum, request.number
+        session.commit = self.commit
+        return (session.header, result)
+
+    def _register(self, request: Request) -> Session:
+        """Open a session; a full table loses the one that was idle longest."""
+        if len(self.sessions) >= SESSIONS_MAX:
+            idlest = min(self.sessions, key=lambda client: self.sessions[client].commit)
+            del self.sessions[idlest]
+        session = self.sessions[request.client] = Session(self.commit, request.release)
+        return session
+
+    def pulse_due(self) -> int | None:
+        """When the next pending transfer has to be expired, or None."""
+        return self.ledger.next_expiry()
+
+    def pulse(self, now: int) -> bool:
+        """Expire what is due at `now`; returns whether there was anything."""
+        due = self.pulse_due()
+        if due is None or due > now:
+            return False
+        timestamp = max(self.timestamp + 1, now) + EXPIRED_PER_PULSE
+        self.journal.append(Entry(PULSE, timestamp, b"", b""))
+        self._expire(timestamp)
+        return True
+
+    def _expire(self, timestamp: int) -> None:
+        self.commit += 1
+        self.timestamp = timestamp
+        self.ledger.expire(timestamp)
+
+    def replay(self, entry: Entry) -> None:
+        """Take a journalled step again."""
+        if entry.kind == PULSE:
+            self._expire(entry.timestamp)
+            return
+        request = parse_request(read_frame(entry.header, self.cluster), entry.header)
+        if request is None:
+            raise ValueError("the journal holds a request that cannot have been accepted")
+        self._execute(request, entry.body, entry.timestamp)
+
+
+def _unsupported(release: int) -> EvictionReason | None:
+    if release < RELEASE_MIN_NUMBER:
+        return EvictionReason.CLIENT_RELEASE_TOO_LOW
+    if release > RELEASE_NUMBER:
+        return EvictionReason.CLIENT_RELEASE_TOO_HIGH
+    return None
