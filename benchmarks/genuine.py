@@ -61,8 +61,10 @@ class Replicas:
                     f"--limit-storage={LIMIT_STORAGE}",
                     str(self._file(index)),
                 ],
-                stderr=log, stdout=log, start_new_session=True,
-            )  # fmt: skip
+                stderr=log,
+                stdout=log,
+                start_new_session=True,
+            )
 
     def kill(self, index: int) -> None:
         """SIGKILL one replica."""

@@ -104,9 +104,14 @@ def plain(replicas: Replicas) -> Row:
             *("--csv", str(prefix), "--addresses", replicas.addresses),
         ]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=REPOSITORY,
-            check=False, env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        )  # fmt: skip
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            cwd=REPOSITORY,
+            check=False,
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        )
         path = Path(f"{prefix}_stats.csv")
         rows = list(csv.DictReader(path.open())) if path.is_file() else []
     total = next((row for row in rows if row["Name"] == "Aggregated"), None)

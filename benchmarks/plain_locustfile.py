@@ -89,18 +89,27 @@ class PlainBank(Bank):
         flags = tb.AccountFilterFlags
         query = tb.AccountFilter(
             account_id=join(self._wallet(self.choices.payer(), self.choices.asset())),
-            user_data_128=0, user_data_64=0, user_data_32=0, code=0, timestamp_min=0,
-            timestamp_max=0, limit=STATEMENT_LINES,
+            user_data_128=0,
+            user_data_64=0,
+            user_data_32=0,
+            code=0,
+            timestamp_min=0,
+            timestamp_max=0,
+            limit=STATEMENT_LINES,
             flags=flags.DEBITS | flags.CREDITS | flags.REVERSED,
-        )  # fmt: skip
+        )
         self.client.get_account_transfers(query)
         self._fire("statement", since)
 
     def _fire(self, action: str, since: float) -> None:
         self.environment.events.request.fire(
-            request_type="TB", name=action, response_time=(perf_counter() - since) * 1000,
-            response_length=0, exception=None, context={},
-        )  # fmt: skip
+            request_type="TB",
+            name=action,
+            response_time=(perf_counter() - since) * 1000,
+            response_length=0,
+            exception=None,
+            context={},
+        )
 
 
 @events.test_start.add_listener

@@ -151,10 +151,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--users", type=int, help="default: 50; with --rate a pool of 1000")
     parser.add_argument("--rate", type=float, help="open loop: intended actions/s at the peak")
     parser.add_argument(
-        "--run-time",
-        type=seconds,
-        default=20,
-        help="how long the users act: 20, 20s, 5m",
+        "--run-time", type=seconds, default=20, help="how long the users act: 20, 20s, 5m"
     )
     parser.add_argument("--runs", type=int, default=1, help="repeat, and show the variation")
     parser.add_argument("--shape", choices=shapes, help="default: steady")

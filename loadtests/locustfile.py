@@ -97,10 +97,7 @@ def start(environment: Any, **_kwargs: Any) -> None:
     runner, settings = environment.runner, environment.parsed_options
     if not isinstance(runner, WorkerRunner):
         conductor = Conductor(
-            environment.target,
-            _settings(environment),
-            name=settings.run_id,
-            group=settings.group,
+            environment.target, _settings(environment), name=settings.run_id, group=settings.group
         )
         environment.conductor = conductor
         settings.run_id = ""  # only the first run of a process that serves the web UI

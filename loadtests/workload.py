@@ -91,10 +91,17 @@ class Caller:
         """
         recording = self.recording
         operation = Operation(
-            number=recording.number(), worker=self.worker, session=self.session, kind=request.kind,
-            action=request.action, invoked=time.monotonic_ns(), ids=request.ids,
-            transfers=request.transfers, accounts=request.accounts, final=final,
-        )  # fmt: skip
+            number=recording.number(),
+            worker=self.worker,
+            session=self.session,
+            kind=request.kind,
+            action=request.action,
+            invoked=time.monotonic_ns(),
+            ids=request.ids,
+            transfers=request.transfers,
+            accounts=request.accounts,
+            final=final,
+        )
         recording.sent |= dict.fromkeys(one.id for one in request.transfers)
         if any(one.timeout for one in request.transfers):
             recording.last_hold = time.monotonic()
@@ -138,9 +145,12 @@ def answered(operation: Operation, reply: Reply) -> Operation:
         statuses = tuple(names[code] for code in results["status"].tolist())
         outcome: Outcome = "ok" if set(statuses) <= {CREATED, EXISTS} else "rejected"
         return replace(
-            operation, outcome=outcome, timestamp=reply.timestamp, statuses=statuses,
+            operation,
+            outcome=outcome,
+            timestamp=reply.timestamp,
+            statuses=statuses,
             timestamps=tuple(results["timestamp"].tolist()),
-        )  # fmt: skip
+        )
     operation = replace(operation, outcome="ok", timestamp=reply.timestamp)
     if operation.kind == "lookup_accounts":
         return replace(operation, found_accounts=unpack_accounts(reply.body))

@@ -40,7 +40,9 @@ def unit(deployment: Deployment, index: int) -> str:
     """Its unit on the server of replica ``index``."""
     ip = deployment.cluster.replicas[index].ip
     command = [
-        f"/usr/bin/{PACKAGE}", f"--web.listen-address={ip}:{EXPORTER_PORT}",
-        "--collector.disable-defaults", *(f"--collector.{name}" for name in _COLLECTORS),
-    ]  # fmt: skip
+        f"/usr/bin/{PACKAGE}",
+        f"--web.listen-address={ip}:{EXPORTER_PORT}",
+        "--collector.disable-defaults",
+        *(f"--collector.{name}" for name in _COLLECTORS),
+    ]
     return host.unit_file(deployment, UNIT, command, measures_the_host=True)

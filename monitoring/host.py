@@ -119,9 +119,10 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
         _refuse("Python 3.11 or newer, for the collector", seen.python or "none", "install python3")
     if "apt-get" not in seen.programs and not seen.programs.issuperset(PACKAGES):
         _refuse(
-            f"{' and '.join(PACKAGES)} on PATH, or apt-get to install them", "neither",
+            f"{' and '.join(PACKAGES)} on PATH, or apt-get to install them",
+            "neither",
             "install them, or use a Debian or Ubuntu host",
-        )  # fmt: skip
+        )
     statsd, port = servers.monitoring_address(deployment.cluster)
     bind = _bind(deployment)
     for setting, ip in (("LU_CFG_TIGERBEETLE_STATSD", statsd), ("monitoring_bind", bind)):
@@ -134,9 +135,10 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
     wanted = f"{deployment.cluster.id:032x}"
     if seen.running and seen.cluster not in ("", wanted):
         _refuse(
-            "no monitoring of another cluster", f"that of cluster {seen.cluster}",
+            "no monitoring of another cluster",
+            f"that of cluster {seen.cluster}",
             "name another host, or `make monitor-down` with that cluster's inventory",
-        )  # fmt: skip
+        )
     places = {
         "collector": [("udp", statsd, port), ("tcp", _LOOPBACK, listen.collector)],
         "prometheus": [("tcp", bind, listen.prometheus)],
@@ -187,19 +189,24 @@ def units(deployment: Deployment, listen: Ports) -> dict[str, str]:
     statsd, port = servers.monitoring_address(deployment.cluster)
     commands = {
         "collector": [
-            "/usr/bin/python3", COLLECTOR, f"--statsd={statsd}:{port}",
+            "/usr/bin/python3",
+            COLLECTOR,
+            f"--statsd={statsd}:{port}",
             f"--listen={_LOOPBACK}:{listen.collector}",
         ],
         "prometheus": [
-            "/usr/bin/prometheus", f"--config.file={DIRECTORY}/prometheus.yml",
-            f"--storage.tsdb.path=/var/lib/{STATE_DIRECTORY}", "--storage.tsdb.retention.time=15d",
+            "/usr/bin/prometheus",
+            f"--config.file={DIRECTORY}/prometheus.yml",
+            f"--storage.tsdb.path=/var/lib/{STATE_DIRECTORY}",
+            "--storage.tsdb.retention.time=15d",
             f"--web.listen-address={_bind(deployment)}:{listen.prometheus}",
         ],
         "blackbox": [
-            "/usr/bin/prometheus-blackbox-exporter", f"--config.file={DIRECTORY}/blackbox.yml",
+            "/usr/bin/prometheus-blackbox-exporter",
+            f"--config.file={DIRECTORY}/blackbox.yml",
             f"--web.listen-address={_LOOPBACK}:{listen.blackbox}",
         ],
-    }  # fmt: skip
+    }
     read = configuration(deployment, listen)
     reads = {
         "collector": collector().hex(),

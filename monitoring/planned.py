@@ -22,25 +22,31 @@ def main() -> int:
     if options.replica is not None and options.replica not in indexes:
         fail(
             ConfigError(
-                "REPLICA", expected=f"one of {', '.join(map(str, indexes))}",
-                found=options.replica, fix="name one of them",
+                "REPLICA",
+                expected=f"one of {', '.join(map(str, indexes))}",
+                found=options.replica,
+                fix="name one of them",
             )
-        )  # fmt: skip
+        )
     chosen = indexes if options.replica is None else [options.replica]
     if not cluster.statsd:
         fail(
             ConfigError(
-                "LU_CFG_TIGERBEETLE_STATSD", expected="IP:PORT of the collector",
-                found="nothing", fix="set it, then `make up` and `make monitor-up`",
+                "LU_CFG_TIGERBEETLE_STATSD",
+                expected="IP:PORT of the collector",
+                found="nothing",
+                fix="set it, then `make up` and `make monitor-up`",
             )
-        )  # fmt: skip
+        )
     if not announce_of(deployment, chosen, is_planned=options.state == "stop"):
         fail(
             ConfigError(
-                "LU_CFG_TIGERBEETLE_STATSD", expected="an address that can be reached from here",
-                found=cluster.statsd, fix="correct it, or start the cluster whose network it is in",
+                "LU_CFG_TIGERBEETLE_STATSD",
+                expected="an address that can be reached from here",
+                found=cluster.statsd,
+                fix="correct it, or start the cluster whose network it is in",
             )
-        )  # fmt: skip
+        )
     return 0
 
 

@@ -149,27 +149,35 @@ def programs(
     host, port = check_statsd(deployment)
     commands = {
         "collector": [
-            sys.executable, "-m", "monitoring.collector.collector",
-            f"--statsd={host}:{port}", f"--listen=127.0.0.1:{listen.collector}",
+            sys.executable,
+            "-m",
+            "monitoring.collector.collector",
+            f"--statsd={host}:{port}",
+            f"--listen=127.0.0.1:{listen.collector}",
         ],
         "prometheus": [
-            which("prometheus") or "", f"--config.file={base / 'prometheus.yml'}",
-            f"--storage.tsdb.path={base / 'data'}", "--storage.tsdb.retention.time=15d",
+            which("prometheus") or "",
+            f"--config.file={base / 'prometheus.yml'}",
+            f"--storage.tsdb.path={base / 'data'}",
+            "--storage.tsdb.retention.time=15d",
             f"--web.listen-address=127.0.0.1:{listen.prometheus}",
         ],
         "blackbox": [
-            which("blackbox") or "", f"--config.file={FILES / 'blackbox.yml'}",
+            which("blackbox") or "",
+            f"--config.file={FILES / 'blackbox.yml'}",
             f"--web.listen-address=127.0.0.1:{listen.blackbox}",
         ],
         "host": [
-            which("host") or "", f"--web.listen-address=127.0.0.1:{listen.host}",
+            which("host") or "",
+            f"--web.listen-address=127.0.0.1:{listen.host}",
             "--no-collector.systemd",
         ],
         "process": [
-            which("process") or "", f"-config.path={FILES / 'process.yml'}",
+            which("process") or "",
+            f"-config.path={FILES / 'process.yml'}",
             f"-web.listen-address=127.0.0.1:{listen.process}",
         ],
-    }  # fmt: skip
+    }
     return [
         {"name": name, "command": shlex.join(command).replace("%", "%%")}
         for name, command in commands.items()

@@ -169,9 +169,12 @@ def _await_commit(deployment: Deployment, directory: Path) -> None:
 def _call(name: str, function: Callable[[Deployment, Path], None]) -> None:
     """Once, whatever the number of hosts: it is about the cluster."""
     python.call(
-        name=name, function=function, deployment=deployment_here(), directory=_set_directory(),
+        name=name,
+        function=function,
+        deployment=deployment_here(),
+        directory=_set_directory(),
         _run_once=True,
-    )  # fmt: skip
+    )
 
 
 def _shell(name: str, command: str) -> None:

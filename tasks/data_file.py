@@ -97,8 +97,11 @@ def inspect(command: list[str], path: Path) -> Identity | None:
     try:
         done = subprocess.run(
             [*command, "inspect", "superblock", str(path)],
-            capture_output=True, text=True, timeout=_INSPECT_TIMEOUT_S, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=_INSPECT_TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise DataFileError(
             f"{path}: expected its superblock within {_INSPECT_TIMEOUT_S} s, found no answer. "
@@ -129,9 +132,12 @@ def _format_commands_on_server(deployment: Deployment, index: int) -> list[str]:
     replica = control.of(deployment, index)
     path = shlex.quote(replica.data_file)
     formatting = replica.tigerbeetle(
-        "format", f"--cluster={deployment.cluster.id}", f"--replica={index}",
-        f"--replica-count={len(deployment.cluster.replicas)}", f"{replica.data_file}.partial",
-    )  # fmt: skip
+        "format",
+        f"--cluster={deployment.cluster.id}",
+        f"--replica={index}",
+        f"--replica-count={len(deployment.cluster.replicas)}",
+        f"{replica.data_file}.partial",
+    )
     rename = f"test ! -e {path} && mv -T {path}.partial {path} && sync {path}"
     return [
         replica.sh(f"rm -f {path}.partial"),  # left by a format that was interrupted

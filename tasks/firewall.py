@@ -68,9 +68,12 @@ def apply() -> None:
         host.noop("firewall: these rules are loaded already")
     else:
         files.put(
-            name="Upload the new rules", src=StringIO(wanted), dest=_NEXT, mode="600",
+            name="Upload the new rules",
+            src=StringIO(wanted),
+            dest=_NEXT,
+            mode="600",
             create_remote_dir=True,
-        )  # fmt: skip
+        )
         python.call(name="Load them, and keep them if SSH still gets in", function=_try_and_keep)
     uploads = [
         files.put(name=f"Write {path}", src=str(_SOURCES / source), dest=path, mode="644")

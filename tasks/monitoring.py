@@ -119,9 +119,11 @@ def _start_programs(deployment: Deployment) -> None:
 def _start_containers(deployment: Deployment) -> None:
     """Containers are reached by their names; replicas at their addresses in the subnet."""
     addresses = {
-        "collector": "statsd-exporter:9102", "blackbox": "blackbox-exporter:9115",
-        "host": "node-exporter:9100", "process": "process-exporter:9256",
-    }  # fmt: skip
+        "collector": "statsd-exporter:9102",
+        "blackbox": "blackbox-exporter:9115",
+        "host": "node-exporter:9100",
+        "process": "process-exporter:9256",
+    }
     with guarded():
         inside = {r.index: str(r.ip) for r in config.load().replicas}
     changed = _write_prometheus(deployment, addresses, inside)
@@ -166,9 +168,16 @@ def _tool(program: str, deployment: Deployment, *action: str) -> str:
 def _compose(deployment: Deployment, *action: str) -> str:
     statsd_ip, statsd_port = stack.check_statsd(deployment)
     command = [
-        "docker", "compose", "--project-name", f"{docker_engine.project()}-monitoring",
-        "--file", str(COMPOSE_FILE), "--profile", "monitoring", *action,
-    ]  # fmt: skip
+        "docker",
+        "compose",
+        "--project-name",
+        f"{docker_engine.project()}-monitoring",
+        "--file",
+        str(COMPOSE_FILE),
+        "--profile",
+        "monitoring",
+        *action,
+    ]
     return docker_engine.shell(
         command,
         MONITORING_DIRECTORY=str(stack.directory(deployment)),

@@ -145,9 +145,12 @@ def restart(name: str) -> None:
     # Whoever wrote the unit may have been interrupted before systemd was told.
     server.shell(
         name=f"Start the {name}",
-        commands=["systemctl daemon-reload", f"systemctl enable {unit}",
-                  f"systemctl restart {unit}"],
-    )  # fmt: skip
+        commands=[
+            "systemctl daemon-reload",
+            f"systemctl enable {unit}",
+            f"systemctl restart {unit}",
+        ],
+    )
 
 
 def observed() -> Observation:

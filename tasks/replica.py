@@ -80,9 +80,7 @@ def restart() -> None:
 def wait_until_committing() -> None:
     """Health level 3: all replicas normal, one transfer committed and read back."""
     python.call(
-        name="Wait until the cluster commits",
-        function=_await_commit,
-        deployment=deployment_here(),
+        name="Wait until the cluster commits", function=_await_commit, deployment=deployment_here()
     )
 
 

@@ -63,9 +63,10 @@ def start() -> None:
     seen = observed(deployment)
     stopped = {i for i, s in seen.items() if not fitness.pid_of(deployment, s)}
     stale = {
-        i for i, s in seen.items()
+        i
+        for i, s in seen.items()
         if s.settings != description.fingerprint(_described(deployment, i))
-    } - stopped  # fmt: skip
+    } - stopped
     if not stopped and not stale:
         host.noop("replicas: all run, as described")
         return

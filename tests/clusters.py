@@ -69,9 +69,14 @@ class Sandbox:
         program = _BIN / command[0]
         path = str(program) if program.exists() else command[0]
         return subprocess.run(
-            [path, *command[1:]], cwd=REPOSITORY, env=self.environ, text=True,
-            capture_output=True, timeout=timeout_s, check=False,
-        )  # fmt: skip
+            [path, *command[1:]],
+            cwd=REPOSITORY,
+            env=self.environ,
+            text=True,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
 
     def up(self) -> subprocess.CompletedProcess[str]:
         """Deploy, as ``make up`` does."""

@@ -258,11 +258,7 @@ def serve_relay(
         identity.cluster.to_bytes(16, "little"), identity.replica_count, index, RELEASE_NUMBER
     )
     relay = Relay(
-        author,
-        addresses[index],
-        addresses[0],
-        clients_max=limits(arguments)[0],
-        log=to_stderr,
+        author, addresses[index], addresses[0], clients_max=limits(arguments)[0], log=to_stderr
     )
     view = identity.replica_count
     to_stderr(

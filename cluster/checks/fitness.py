@@ -39,9 +39,11 @@ def check_server(deployment: Deployment, index: int, seen: Observation) -> None:
     _check_memory(deployment, index, seen)
     if deployment.settings and deployment.settings.check_clock and not seen.is_synchronised:
         _refuse(
-            index, "a clock that a time service keeps right", "one that is not synchronised",
+            index,
+            "a clock that a time service keeps right",
+            "one that is not synchronised",
             "install chrony, or `timedatectl set-ntp true`, and wait until `timedatectl` says so",
-        )  # fmt: skip
+        )
 
 
 def check_together(deployment: Deployment, seen: Mapping[int, Observation]) -> None:
@@ -59,30 +61,38 @@ def pid_of(deployment: Deployment, seen: Observation) -> int:
 def _check_kernel(index: int, seen: Observation) -> None:
     if _version(seen.kernel) < KERNEL_MIN:
         _refuse(
-            index, f"kernel {KERNEL_MIN[0]}.{KERNEL_MIN[1]} or newer", seen.kernel or "none",
+            index,
+            f"kernel {KERNEL_MIN[0]}.{KERNEL_MIN[1]} or newer",
+            seen.kernel or "none",
             "upgrade it: older ones lack the io_uring that TigerBeetle needs",
-        )  # fmt: skip
+        )
     if seen.io_uring_disabled != "0":
         _refuse(
-            index, "kernel.io_uring_disabled = 0", seen.io_uring_disabled,
+            index,
+            "kernel.io_uring_disabled = 0",
+            seen.io_uring_disabled,
             "sysctl -w kernel.io_uring_disabled=0, if whoever set it agrees",
-        )  # fmt: skip
+        )
 
 
 def _check_runtime(deployment: Deployment, index: int, seen: Observation) -> None:
     if not seen.systemd or int(seen.systemd) < SYSTEMD_MIN:
         _refuse(
-            index, f"systemd {SYSTEMD_MIN} or newer", seen.systemd or "none",
+            index,
+            f"systemd {SYSTEMD_MIN} or newer",
+            seen.systemd or "none",
             "use a distribution that has it, such as Debian 12",
-        )  # fmt: skip
+        )
     if seen.machine not in ("x86_64", "aarch64"):
         _refuse(index, "x86_64 or aarch64", seen.machine, "TigerBeetle runs on these alone")
     if deployment.runtime == "systemd":
         if deployment.engine == "emulator" and _version(seen.python) < PYTHON_MIN:
             _refuse(
-                index, "Python 3.11 or newer, for the emulator", seen.python or "none",
+                index,
+                "Python 3.11 or newer, for the emulator",
+                seen.python or "none",
                 "install python3",
-            )  # fmt: skip
+            )
         if seen.container_pid:
             _refuse_two_runtimes(deployment, index, "the container", "docker")
         return
@@ -90,19 +100,22 @@ def _check_runtime(deployment: Deployment, index: int, seen: Observation) -> Non
         _refuse_two_runtimes(deployment, index, "the unit", "systemd")
     if _version(seen.docker) < DOCKER_MIN or _version(seen.compose) < COMPOSE_MIN:
         _refuse(
-            index, f"Docker {DOCKER_MIN[0]}.{DOCKER_MIN[1]} and Compose {COMPOSE_MIN[0]}."
+            index,
+            f"Docker {DOCKER_MIN[0]}.{DOCKER_MIN[1]} and Compose {COMPOSE_MIN[0]}."
             f"{COMPOSE_MIN[1]}, or newer",
             f"Docker {seen.docker or 'none'}, Compose {seen.compose or 'none'}",
             'pyinfra INVENTORY tasks.docker.install, or runtime="systemd"',
-        )  # fmt: skip
+        )
 
 
 def _refuse_two_runtimes(deployment: Deployment, index: int, what: str, runtime: str) -> NoReturn:
     name = deployment.cluster.replicas[index].name
     _refuse(
-        index, f"replica {index} under {deployment.runtime} alone", f"{what} {name} running too",
+        index,
+        f"replica {index} under {deployment.runtime} alone",
+        f"{what} {name} running too",
         f'make down with runtime="{runtime}" first: its data file stays',
-    )  # fmt: skip
+    )
 
 
 def _check_identity(deployment: Deployment, index: int, seen: Observation) -> None:
@@ -111,15 +124,18 @@ def _check_identity(deployment: Deployment, index: int, seen: Observation) -> No
         others = [r for r in deployment.cluster.replicas if str(r.ip) in seen.addresses]
         is_swapped = f", which is replica {others[0].index}'s" if others else ""
         _refuse(
-            index, f"a server that has {replica.ip}",
+            index,
+            f"a server that has {replica.ip}",
             f"one that has {', '.join(sorted(seen.addresses)) or 'none'}{is_swapped}",
             "put ssh_hosts into replica order, or correct the address in the env file",
-        )  # fmt: skip
+        )
     if seen.owner not in ("", layout.USER):
         _refuse(
-            index, f"uid {layout.UID} to be free, or {layout.USER}'s", f"{seen.owner}'s",
+            index,
+            f"uid {layout.UID} to be free, or {layout.USER}'s",
+            f"{seen.owner}'s",
             "give that user another uid: data files in containers belong to this number",
-        )  # fmt: skip
+        )
 
 
 def _check_port(deployment: Deployment, index: int, seen: Observation) -> None:
@@ -127,29 +143,37 @@ def _check_port(deployment: Deployment, index: int, seen: Observation) -> None:
     is_held = seen.listening & (_ANY | {str(replica.ip)})
     if is_held and not pid_of(deployment, seen):
         _refuse(
-            index, f"{replica.address} to be free", f"{seen.holder or 'a process'} listening",
+            index,
+            f"{replica.address} to be free",
+            f"{seen.holder or 'a process'} listening",
             f"stop it, unless it is another cluster's replica; or set another "
             f"{model.PREFIX}{index}_PORT, and change ADDRESSES with it",
-        )  # fmt: skip
+        )
 
 
 def _check_disk(deployment: Deployment, index: int, seen: Observation) -> None:
     directory = deployment.settings.data_dir if deployment.settings else ""
     if seen.filesystem in VOLATILE:
         _refuse(
-            index, f"{directory} on a disk", f"{seen.filesystem}, which is memory",
+            index,
+            f"{directory} on a disk",
+            f"{seen.filesystem}, which is memory",
             "mount a disk there, or set data_dir in the inventory",
-        )  # fmt: skip
+        )
     if not seen.has_direct_io:
         _refuse(
-            index, f"direct I/O under {directory}", f"none on {seen.filesystem}",
+            index,
+            f"direct I/O under {directory}",
+            f"none on {seen.filesystem}",
             "use ext4 or XFS on a disk of its own",
-        )  # fmt: skip
+        )
     if not seen.data_files and seen.disk_bytes < DATA_FILE_BYTES:
         _refuse(
-            index, f"{DATA_FILE_BYTES / 1024**3:.2f} GiB free under {directory}",
-            f"{seen.disk_bytes / 1024**3:.2f} GiB", "free some, or set data_dir to a larger disk",
-        )  # fmt: skip
+            index,
+            f"{DATA_FILE_BYTES / 1024**3:.2f} GiB free under {directory}",
+            f"{seen.disk_bytes / 1024**3:.2f} GiB",
+            "free some, or set data_dir to a larger disk",
+        )
 
 
 def _check_memory(deployment: Deployment, index: int, seen: Observation) -> None:
@@ -158,10 +182,11 @@ def _check_memory(deployment: Deployment, index: int, seen: Observation) -> None
     needed = model.memory_bytes(deployment.cluster)
     if seen.memory_bytes < needed:
         _refuse(
-            index, f"{needed / 1024**3:.1f} GiB of memory free",
+            index,
+            f"{needed / 1024**3:.1f} GiB of memory free",
             f"{seen.memory_bytes / 1024**3:.1f} GiB",
             f"free some, or lower {model.PREFIX}CACHE_GRID",
-        )  # fmt: skip
+        )
 
 
 def _check_separation(deployment: Deployment, seen: Mapping[int, Observation]) -> None:
@@ -172,10 +197,11 @@ def _check_separation(deployment: Deployment, seen: Mapping[int, Observation]) -
         for replica in deployment.cluster.replicas:
             if replica.index != index and str(replica.ip) in observation.addresses:
                 _refuse(
-                    index, "a server of its own: one failure must not take two replicas",
+                    index,
+                    "a server of its own: one failure must not take two replicas",
                     f"one that is replica {replica.index}'s too",
                     "name another server, or set development=True for a rehearsal",
-                )  # fmt: skip
+                )
 
 
 def _check_peers(deployment: Deployment, seen: Mapping[int, Observation]) -> None:
@@ -184,10 +210,11 @@ def _check_peers(deployment: Deployment, seen: Mapping[int, Observation]) -> Non
         for replica in deployment.cluster.replicas:
             if replica.index != index and observation.peers.get(replica.address) == "silent":
                 _refuse(
-                    index, f"to reach replica {replica.index} at {replica.address}",
+                    index,
+                    f"to reach replica {replica.index} at {replica.address}",
                     "no answer within 3 s",
                     "let the servers reach one another's ports, in every firewall between them",
-                )  # fmt: skip
+                )
 
 
 def _check_clocks(deployment: Deployment, seen: Mapping[int, Observation]) -> None:
@@ -198,9 +225,11 @@ def _check_clocks(deployment: Deployment, seen: Mapping[int, Observation]) -> No
     spread = offsets[last] - offsets[first]
     if spread > CLOCK_SPREAD_MAX_S:
         _refuse(
-            last, f"a clock within {CLOCK_SPREAD_MAX_S:g} s of replica {first}'s",
-            f"one {spread:.1f} s ahead", "set both right, and let a time service keep them so",
-        )  # fmt: skip
+            last,
+            f"a clock within {CLOCK_SPREAD_MAX_S:g} s of replica {first}'s",
+            f"one {spread:.1f} s ahead",
+            "set both right, and let a time service keep them so",
+        )
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -119,8 +119,11 @@ def identify(server: Sequence[str], found: DataFile, scratch: Path) -> Identity:
         try:
             done = subprocess.run(
                 [*server, "inspect", "superblock", copy.name],
-                capture_output=True, text=True, timeout=INSPECT_TIMEOUT_S, check=False,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+                timeout=INSPECT_TIMEOUT_S,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             raise DataFileError(
                 f"{found.name}: expected its superblock within {INSPECT_TIMEOUT_S} s, found no "

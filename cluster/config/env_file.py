@@ -72,14 +72,18 @@ def write_private(path: Path, text: str) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise ConfigError(
-            str(path), expected="no file there", found="one, whose cluster id may be in use",
+            str(path),
+            expected="no file there",
+            found="one, whose cluster id may be in use",
             fix="keep it, or name another with OUT=",
-        ) from None  # fmt: skip
+        ) from None
     except OSError as error:
         raise ConfigError(
-            str(path), expected="a file that can be written", found=error,
+            str(path),
+            expected="a file that can be written",
+            found=error,
             fix="name another with OUT=",
-        ) from None  # fmt: skip
+        ) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -125,14 +129,18 @@ def _addresses(names: Sequence[str]) -> list[IPv4Address]:
             found.append(IPv4Address(name))
         except AddressValueError:
             raise ConfigError(
-                "HOSTS", expected="IPv4 addresses, since TigerBeetle resolves no host names",
-                found=name, fix='write HOSTS="10.0.0.11 10.0.0.12 10.0.0.13"',
-            ) from None  # fmt: skip
+                "HOSTS",
+                expected="IPv4 addresses, since TigerBeetle resolves no host names",
+                found=name,
+                fix='write HOSTS="10.0.0.11 10.0.0.12 10.0.0.13"',
+            ) from None
     if len(set(found)) < len(found):
         raise ConfigError(
-            "HOSTS", expected="a host of its own for each replica", found=" ".join(names),
+            "HOSTS",
+            expected="a host of its own for each replica",
+            found=" ".join(names),
             fix="name each host once: what fails with one host must be one replica",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -148,9 +156,11 @@ def _refuse_tracked(path: Path) -> None:
         return  # without git nothing can be committed here
     if asked.returncode == 1:  # 128: no git repository
         raise ConfigError(
-            str(path), expected="a path that git ignores, since the file holds secrets",
-            found="one that it would commit", fix=f"use OUT={DEFAULT}, or env/NAME.local.env",
-        )  # fmt: skip
+            str(path),
+            expected="a path that git ignores, since the file holds secrets",
+            found="one that it would commit",
+            fix=f"use OUT={DEFAULT}, or env/NAME.local.env",
+        )
 
 
 def main() -> int:

@@ -30,9 +30,11 @@ ON_SERVERS: tuple[Runtime, ...] = ("systemd", "docker")
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
 HOST_DATA = (
-    "deployment", "bootstrap", *Settings.model_fields,
+    "deployment",
+    "bootstrap",
+    *Settings.model_fields,
     *(f.alias or name for name, f in Server.model_fields.items()),
-)  # fmt: skip
+)
 
 #: What a person is told about each engine, wherever an engine is named.
 ENGINE_LABELS: Mapping[Engine, str] = {

@@ -24,10 +24,12 @@ def main() -> int:
     if options.replica is not None and options.replica not in indexes:
         config.fail(
             config.ConfigError(
-                "REPLICA", expected=f"one of {', '.join(map(str, indexes))}",
-                found=options.replica, fix="name one of them",
+                "REPLICA",
+                expected=f"one of {', '.join(map(str, indexes))}",
+                found=options.replica,
+                fix="name one of them",
             )
-        )  # fmt: skip
+        )
     chosen = indexes if options.replica is None else [options.replica]
     logs = base.of(deployment)
     if options.follow:

@@ -34,8 +34,11 @@ from cluster.tigerbeetle.canary import Canary
 Verdict = Literal["healthy", "degraded", "down", "unknown"]
 EXIT_CODES: dict[Verdict, int] = {"healthy": 0, "degraded": 1, "down": 3, "unknown": 4}
 COLOURS: dict[Verdict, str] = {
-    "healthy": "green", "degraded": "yellow", "down": "red", "unknown": "magenta",
-}  # fmt: skip
+    "healthy": "green",
+    "degraded": "yellow",
+    "down": "red",
+    "unknown": "magenta",
+}
 _WIDTH_OF_PIPE = 120
 SCHEMA_FILE = REPOSITORY / "docs" / "status.schema.json"
 
@@ -106,10 +109,15 @@ def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict
 def read(deployment: Deployment, *, with_canary: bool = True) -> Status:
     """The status now. What cannot be read ends in the verdict ``unknown``."""
     unknown = Status(
-        deployment=deployment.name, engine=deployment.engine, engine_label=deployment.label,
-        cluster_id=str(deployment.cluster.id), verdict="unknown", reason="", canary=None,
+        deployment=deployment.name,
+        engine=deployment.engine,
+        engine_label=deployment.label,
+        cluster_id=str(deployment.cluster.id),
+        verdict="unknown",
+        reason="",
+        canary=None,
         replicas=[],
-    )  # fmt: skip
+    )
     canary = None
     try:
         if deployment.runtime == "compose":
@@ -159,9 +167,15 @@ def drawn(status: Status) -> Group:
         table.add_column(column, no_wrap=True)
     for r in status.replicas:
         table.add_row(
-            str(r.index), r.address, r.process, str(r.pid or "-"), _answers(r), r.role,
-            "-" if r.view is None else str(r.view), r.release or "-",
-        )  # fmt: skip
+            str(r.index),
+            r.address,
+            r.process,
+            str(r.pid or "-"),
+            _answers(r),
+            r.role,
+            "-" if r.view is None else str(r.view),
+            r.release or "-",
+        )
     lines = []
     if status.canary:
         timing = f" in {status.canary.commit_ms:g} ms" if status.canary.commits else ""

@@ -190,10 +190,12 @@ def main() -> int:
     if not options.keep.isdecimal() or int(options.keep) < 1:
         config.fail(
             ConfigError(
-                "KEEP", expected="a number of backups, 1 or more", found=options.keep,
+                "KEEP",
+                expected="a number of backups, 1 or more",
+                found=options.keep,
                 fix=f"leave it out for {KEEP}",
             )
-        )  # fmt: skip
+        )
     file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
     try:
         take(file, deployment, int(options.keep))

@@ -189,11 +189,14 @@ def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
     """An unpacked data file is the one that the manifest says. Pure. Raises Damaged."""
     identity = found.identity
     is_it = (str(identity.cluster_id), identity.replica, identity.replica_count) == (
-        manifest.cluster_id, file.replica, manifest.replica_count,
-    )  # fmt: skip
+        manifest.cluster_id,
+        file.replica,
+        manifest.replica_count,
+    )
     if not is_it or (found.op_checkpoint, found.commit_max) != (
-        file.op_checkpoint, file.commit_max,
-    ):  # fmt: skip
+        file.op_checkpoint,
+        file.commit_max,
+    ):
         raise Damaged(
             f"{file.name}: expected cluster {manifest.cluster_id}, replica {file.replica} of "
             f"{manifest.replica_count} at checkpoint {file.op_checkpoint}, found {identity} at "

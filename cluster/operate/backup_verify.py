@@ -133,8 +133,11 @@ def _inspect(
     path = control.of(scratch.deployment, file.replica).data_file
     return subprocess.run(
         [*command, "inspect", what, *options, path],
-        capture_output=True, text=True, errors="replace", timeout=timeout_s,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+    )
 
 
 def _say(what: str) -> None:

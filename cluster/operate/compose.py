@@ -163,10 +163,15 @@ def _is_as_configured(
 def _show(command: list[str], **variables: str) -> None:
     """Run with the output on the terminal as it comes. Raises EngineError with a known cause."""
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=docker_engine.environ(**variables), text=True,
-        errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command,
+        cwd=REPOSITORY,
+        env=docker_engine.environ(**variables),
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     said = []
     with process:

@@ -140,9 +140,18 @@ def repl(cluster: Cluster, options: argparse.Namespace) -> int:
         )
     terminal = ["--tty"] if sys.stdin.isatty() else []
     return _become(
-        ["docker", "exec", "--interactive", *terminal, running[0].name, "/tigerbeetle", "repl",
-         f"--cluster={cluster.id}", f"--addresses={cluster.addresses}"]
-    )  # fmt: skip
+        [
+            "docker",
+            "exec",
+            "--interactive",
+            *terminal,
+            running[0].name,
+            "/tigerbeetle",
+            "repl",
+            f"--cluster={cluster.id}",
+            f"--addresses={cluster.addresses}",
+        ]
+    )
 
 
 ACTIONS = {
@@ -229,8 +238,12 @@ def main() -> int:
         print(f"error: {unhealthy}", file=sys.stderr)
         return 1
     except (
-        ConfigError, DataFileError, Refused, docker_engine.EngineError, readiness.NotReady
-    ) as error:  # fmt: skip
+        ConfigError,
+        DataFileError,
+        Refused,
+        docker_engine.EngineError,
+        readiness.NotReady,
+    ) as error:
         config.fail(error)
     except KeyboardInterrupt:
         return 130

@@ -159,18 +159,23 @@ def migrate(source: Cluster, target: Cluster) -> list[str]:
     """Move everything; how the two differ afterwards. Raises MigrationError and BridgeError."""
     accounts, transfers = source.accounts(), source.transfers()
     planned = migration.plan(accounts, transfers, time.time_ns())
-    print(f"{source.label}: {len(accounts):,} accounts, {len(transfers):,} transfers; "
-          f"{planned.left_out:,} holds that ran out are left out")  # fmt: skip
+    print(
+        f"{source.label}: {len(accounts):,} accounts, {len(transfers):,} transfers; "
+        f"{planned.left_out:,} holds that ran out are left out"
+    )
     begun = time.monotonic()
     done = fill(planned, target)
     took = time.monotonic() - begun
-    print(f"{target.label}: {done:,} transfers imported in {took:.1f} s"
-          f" ({done / max(took, 1e-9):,.0f} a second)")  # fmt: skip
+    print(
+        f"{target.label}: {done:,} transfers imported in {took:.1f} s"
+        f" ({done / max(took, 1e-9):,.0f} a second)"
+    )
     found = [
         *migration.differences(accounts, source.accounts(), "the old cluster, since: accounts"),
-        *migration.differences(transfers[-1:], source.newest_transfer(),
-                               "the old cluster, since: newest transfer"),
-    ]  # fmt: skip
+        *migration.differences(
+            transfers[-1:], source.newest_transfer(), "the old cluster, since: newest transfer"
+        ),
+    ]
     if found:
         return [*found, "the old cluster moved on: stop the services in front of it, then repeat"]
     shown = migration.as_imported(accounts)
@@ -206,9 +211,11 @@ def _resolve(variable: str, named: str) -> tuple[int, str]:
         return int(cluster_id), addresses
     if at or not named:
         raise ConfigError(
-            variable, expected="an inventory, or CLUSTER_ID@IP:PORT,IP:PORT",
-            found=named or "nothing", fix=f"{variable}=inventories/production.py",
-        )  # fmt: skip
+            variable,
+            expected="an inventory, or CLUSTER_ID@IP:PORT,IP:PORT",
+            found=named or "nothing",
+            fix=f"{variable}=inventories/production.py",
+        )
     deployment = tunnel.reached(inventory.read(named))
     return deployment.cluster.id, deployment.cluster.addresses
 
@@ -236,8 +243,11 @@ def main(arguments: list[str] | None = None) -> int:
         target.close()
     for problem in problems:
         print(f"  {problem}")
-    print("migration FAILED: do not use the new cluster" if problems else
-          "migration passed: every account, balance and transfer is equal")  # fmt: skip
+    print(
+        "migration FAILED: do not use the new cluster"
+        if problems
+        else "migration passed: every account, balance and transfer is equal"
+    )
     return 1 if problems else 0
 
 

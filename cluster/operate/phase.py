@@ -35,14 +35,28 @@ def run(
     """
     given = [f"--data={key}={value}" for key, value in (data or {}).items()]
     command = [
-        sys.executable, "-m", "pyinfra", "--yes", "--fail-percent=0", *given, inventory, task,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pyinfra",
+        "--yes",
+        "--fail-percent=0",
+        *given,
+        inventory,
+        task,
+    ]
     stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if quiet else (None, None)
     try:
         done = subprocess.run(
-            command, cwd=REPOSITORY, env=environ, stdin=subprocess.DEVNULL, text=True,
-            errors="replace", stdout=stdout, stderr=stderr, timeout=TIMEOUT_S,
-        )  # fmt: skip
+            command,
+            cwd=REPOSITORY,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            stdout=stdout,
+            stderr=stderr,
+            timeout=TIMEOUT_S,
+        )
     except subprocess.TimeoutExpired:
         raise PhaseFailed(f"{task}: no end within {TIMEOUT_S:g} s") from None
     if done.returncode != 0:

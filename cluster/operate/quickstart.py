@@ -103,8 +103,16 @@ def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -
         Step(
             "load",
             [
-                str(_BIN / "locust"), "--locustfile", "loadtests/locustfile.py", "--headless",
-                "--users", str(USERS), "--run-time", f"{duration_s}s", "--run-id", run_id,
+                str(_BIN / "locust"),
+                "--locustfile",
+                "loadtests/locustfile.py",
+                "--headless",
+                "--users",
+                str(USERS),
+                "--run-time",
+                f"{duration_s}s",
+                "--run-id",
+                run_id,
             ],
             f"look with: make logs {target}; repeat with: make load {target}",
         ),
@@ -118,7 +126,7 @@ def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -
             [sys.executable, "-m", "loadtests.report.report", "--run", run_id],
             f"repeat with: make report RUN={run_id}",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def run_step(step: Step, environ: dict[str, str], log: Path) -> float:
@@ -126,9 +134,15 @@ def run_step(step: Step, environ: dict[str, str], log: Path) -> float:
     begun = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(
-            step.command, cwd=REPOSITORY, env=environ, text=True, start_new_session=True,
-            stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            step.command,
+            cwd=REPOSITORY,
+            env=environ,
+            text=True,
+            start_new_session=True,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
         try:
             code = process.wait(STEP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

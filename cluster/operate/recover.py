@@ -116,9 +116,11 @@ def chosen(text: str, deployment: Deployment) -> int:
     indexes = [str(r.index) for r in deployment.cluster.replicas]
     if text not in indexes:
         raise ConfigError(
-            "REPLICA", expected=f"one of {', '.join(indexes)}", found=text or "nothing",
+            "REPLICA",
+            expected=f"one of {', '.join(indexes)}",
+            found=text or "nothing",
             fix="name the replica whose data file is lost",
-        )  # fmt: skip
+        )
     return int(text)
 
 

@@ -46,9 +46,13 @@ class Member:
         """A member from levels 1 and 2 of its health."""
         is_primary = seen.is_normal and seen.log.role == "primary"
         return cls(
-            seen.replica.index, seen.is_normal, is_primary, str(seen),
-            seen.log.lagged_at, seen.log.sync.is_under_way,
-        )  # fmt: skip
+            seen.replica.index,
+            seen.is_normal,
+            is_primary,
+            str(seen),
+            seen.log.lagged_at,
+            seen.log.sync.is_under_way,
+        )
 
 
 @dataclass(frozen=True)
@@ -164,9 +168,12 @@ def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Act
 
     try:
         wait_until(
-            keep_up, what="every other replica to catch up", timeout_s=CATCH_UP_TIMEOUT_S,
-            interval_s=CATCH_UP_POLL_S, on_progress=lambda seen: act.tell(f"  {seen}"),
-        )  # fmt: skip
+            keep_up,
+            what="every other replica to catch up",
+            timeout_s=CATCH_UP_TIMEOUT_S,
+            interval_s=CATCH_UP_POLL_S,
+            on_progress=lambda seen: act.tell(f"  {seen}"),
+        )
     except Expired as expired:
         raise Stopped(_stopped(what, done, str(expired))) from None
     return chosen

@@ -30,8 +30,9 @@ _CACHE_GRID = "64MiB"
 _UNPACK_TIMEOUT_S = 6 * 3600.0
 _EXTRACT_TIMEOUT_S = 60
 INVENTORIES: dict[Engine, str] = {
-    "emulator": "inventories/emulator.py", "tigerbeetle": "inventories/process.py",
-}  # fmt: skip
+    "emulator": "inventories/emulator.py",
+    "tigerbeetle": "inventories/process.py",
+}
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,11 @@ def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> I
             restoring = shlex.quote(here.data_file + packing.RESTORING)
             scripts.append(f"{unpack} && mv {restoring} {shlex.quote(here.data_file)}")
         done = subprocess.run(
-            ["sh", "-c", packing.together(scripts)], capture_output=True, text=True,
+            ["sh", "-c", packing.together(scripts)],
+            capture_output=True,
+            text=True,
             timeout=_UNPACK_TIMEOUT_S,
-        )  # fmt: skip
+        )
         if done.returncode != 0:
             raise Damaged(
                 f"{set_directory}: expected files that unpack, found: {done.stderr.strip()}. "
@@ -95,9 +98,12 @@ def _scratch(original: Deployment, directory: Path, manifest: Manifest) -> Scrat
     runtime: Runtime = "process"
     name = Path(INVENTORIES[engine]).stem
     deployment = Deployment(
-        name=name, engine=engine, runtime=runtime, state_dir=directory / name,
+        name=name,
+        engine=engine,
+        runtime=runtime,
+        state_dir=directory / name,
         cluster=config.load(environ=environ).on_loopback(),
-    )  # fmt: skip
+    )
     deployment.state_dir.mkdir(mode=0o700)
     return Scratch(engine, environ, deployment)
 

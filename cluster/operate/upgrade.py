@@ -94,8 +94,9 @@ def at(deployment: Deployment, target: str) -> Deployment:
 def environ_at(target: str) -> dict[str, str]:
     """This process's environment, with the target over what the env file says."""
     return dict(os.environ) | {
-        f"{PREFIX}RELEASE": target, **{f"{PREFIX}{name}": "" for name in _OF_RELEASE}
-    }  # fmt: skip
+        f"{PREFIX}RELEASE": target,
+        **{f"{PREFIX}{name}": "" for name in _OF_RELEASE},
+    }
 
 
 def backup_age(deployment: Deployment, now: datetime) -> timedelta | None:
@@ -132,9 +133,11 @@ def await_switch(deployment: Deployment, target: str) -> None:
 
     try:
         waiting.wait_until(
-            observe, what=f"every replica to run {target}", timeout_s=SWITCH_TIMEOUT_S,
+            observe,
+            what=f"every replica to run {target}",
+            timeout_s=SWITCH_TIMEOUT_S,
             on_progress=_tell,
-        )  # fmt: skip
+        )
     except waiting.Expired as expired:
         raise Unhealthy(
             f"{expired}. Fix: bring every replica back; the cluster switches once all offer "
@@ -184,11 +187,20 @@ def _version(deployment: Deployment) -> str:
     if deployment.runtime in ("compose", "docker"):
         image.pull_base(deployment.cluster)
         return docker_engine.stdout(
-            ["docker", "run", "--rm", "--network=none",
-             f"--security-opt=seccomp={deployment.cluster.seccomp}",  # it reads itself by io_uring
-             "--entrypoint=/tigerbeetle", image.base(deployment.cluster), "version", "--verbose"],
+            [
+                "docker",
+                "run",
+                "--rm",
+                "--network=none",
+                # The server reads itself by io_uring.
+                f"--security-opt=seccomp={deployment.cluster.seccomp}",
+                "--entrypoint=/tigerbeetle",
+                image.base(deployment.cluster),
+                "version",
+                "--verbose",
+            ],
             _VERSION_TIMEOUT_S,
-        )  # fmt: skip
+        )
     if deployment.servers:
         server = [str(program.to_ship(deployment).path)]
     else:
@@ -200,9 +212,12 @@ def _version(deployment: Deployment) -> str:
             "Fix: name the new server in TIGERBEETLE_BIN"
         )
     done = subprocess.run(
-        [*server, "version", "--verbose"], capture_output=True, text=True, check=False,
+        [*server, "version", "--verbose"],
+        capture_output=True,
+        text=True,
+        check=False,
         timeout=_VERSION_TIMEOUT_S,
-    )  # fmt: skip
+    )
     return done.stdout
 
 
@@ -213,8 +228,10 @@ def _confirm(deployment: Deployment, target: str) -> None:
     said = (
         "none is known" if age is None else f"the newest is {age.total_seconds() / 3600:.1f} h old"
     )
-    print(f"{deployment.label}: {deployment.cluster.release} -> {target}. There is no way back "
-          f"but a backup taken before; {said}.")  # fmt: skip
+    print(
+        f"{deployment.label}: {deployment.cluster.release} -> {target}. There is no way back "
+        f"but a backup taken before; {said}."
+    )
     if os.environ.get("CONFIRM") == "yes":
         return
     advice = "" if fresh else f"make backup INVENTORY={_file(deployment)} first; then "
@@ -258,8 +275,10 @@ def main() -> int:
         return 1
     print(f"every replica runs {options.to}, after {time.monotonic() - begun:.0f} s")
     print(record(deployment, options.to))
-    print(f"Clients next, any from {offer.client_min} to {options.to}: here, tigerbeetle in "
-          "pyproject.toml.")  # fmt: skip
+    print(
+        f"Clients next, any from {offer.client_min} to {options.to}: here, tigerbeetle in "
+        "pyproject.toml."
+    )
     return 0
 
 

@@ -58,6 +58,9 @@ def of(deployment: Deployment) -> Runtime:
     )
 
     modules: dict[str, Runtime] = {
-        "process": processes, "compose": containers, "systemd": units, "docker": units,
-    }  # fmt: skip
+        "process": processes,
+        "compose": containers,
+        "systemd": units,
+        "docker": units,
+    }
     return modules[deployment.runtime]

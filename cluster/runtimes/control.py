@@ -56,8 +56,11 @@ class Control(Protocol):
 def of(deployment: Deployment, index: int) -> Control:
     """The commands for replica ``index``."""
     kinds: dict[Runtime, type[_Process | _Container | _Unit | _HostContainer]] = {
-        "process": _Process, "compose": _Container, "systemd": _Unit, "docker": _HostContainer,
-    }  # fmt: skip
+        "process": _Process,
+        "compose": _Container,
+        "systemd": _Unit,
+        "docker": _HostContainer,
+    }
     return kinds[deployment.runtime](deployment, index)
 
 
@@ -189,11 +192,18 @@ class _Container:
             seccomp = str(REPOSITORY / seccomp)
         reach = f"{docker_engine.project()}_tigerbeetle-net" if network else "none"
         return [
-            "docker", "run", "--rm", "--interactive", "--log-driver=none",
-            f"--network={reach}", "--read-only",
-            "--cap-drop=ALL", "--cap-add=IPC_LOCK", f"--security-opt=seccomp={seccomp}",
+            "docker",
+            "run",
+            "--rm",
+            "--interactive",
+            "--log-driver=none",
+            f"--network={reach}",
+            "--read-only",
+            "--cap-drop=ALL",
+            "--cap-add=IPC_LOCK",
+            f"--security-opt=seccomp={seccomp}",
             f"--volume={volumes.name(self.index)}:/data",
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True)
@@ -282,8 +292,15 @@ class _HostContainer:
         seccomp = "unconfined" if cluster.seccomp == "unconfined" else layout.seccomp_file()
         reach = "host" if network else "none"
         return [
-            "docker", "run", "--rm", "--interactive", "--log-driver=none",
-            f"--network={reach}", "--read-only",
-            "--cap-drop=ALL", "--cap-add=IPC_LOCK", f"--security-opt=seccomp={seccomp}",
+            "docker",
+            "run",
+            "--rm",
+            "--interactive",
+            "--log-driver=none",
+            f"--network={reach}",
+            "--read-only",
+            "--cap-drop=ALL",
+            "--cap-add=IPC_LOCK",
+            f"--security-opt=seccomp={seccomp}",
             f"--volume={layout.directory(self.deployment, self.index)}:/data",
-        ]  # fmt: skip
+        ]

@@ -125,12 +125,7 @@ KNOWN = (
         f"choose another {PREFIX}SUBNET, with {PREFIX}X_IP and {PREFIX}ADDRESSES in it, or remove "
         "that network",
     ),
-    _known(
-        "no-image",
-        r"[Nn]o such image.*",
-        "the image is not here",
-        "make compose-tb-build",
-    ),
+    _known("no-image", r"[Nn]o such image.*", "the image is not here", "make compose-tb-build"),
     _known(
         "no-netcat",
         r'exec: \\?"nc\\?": executable file not found',
@@ -149,7 +144,7 @@ KNOWN = (
         "the replica's memory is not locked, so it may be swapped, past its own checksums",
         "keep `cap_add: [IPC_LOCK]` and the built image's file capability: make compose-tb-build",
     ),
-)  # fmt: skip
+)
 
 
 def of_container(container: Container | None, replica: Replica, said: str) -> list[Diagnosis]:
@@ -175,29 +170,32 @@ def _running(container: Container, replica: Replica, said: str) -> list[Diagnosi
     if str(replica.ip) not in container.ips:
         found.append(
             Diagnosis(
-                "wrong-ip", f"{', '.join(container.ips) or 'no network'}",
+                "wrong-ip",
+                f"{', '.join(container.ips) or 'no network'}",
                 f"the container is not on the network at {replica.ip}, where its peers look for it",
                 "docker compose up --force-recreate, or make compose-tb-down and compose-tb-up",
             )
-        )  # fmt: skip
+        )
     elif known := of_text(container.last_check):
         found.append(known)
     elif container.health == "unhealthy":
         found.append(
             Diagnosis(
-                "unhealthy", container.last_check or "unhealthy",
+                "unhealthy",
+                container.last_check or "unhealthy",
                 "the replica does not listen, or its health check looks elsewhere",
                 "read its log: make compose-tb-logs CONTAINER=" + container.name,
             )
-        )  # fmt: skip
+        )
     elif container.health == "starting" and ": listening on " not in said:
         found.append(
             Diagnosis(
-                "starting", "health: starting",
+                "starting",
+                "health: starting",
                 "the replica faults in its memory before it listens: 1 to 23 s were measured",
                 "wait: up to a minute is within its start period",
             )
-        )  # fmt: skip
+        )
     if "warning(mlock)" in said:
         found.append(of_text(next(x for x in said.splitlines() if "warning(mlock)" in x)))
     return found
@@ -211,22 +209,26 @@ def _ended(container: Container) -> Diagnosis:
         return replace(_OUT_OF_MEMORY, evidence=evidence)
     if container.state == "restarting":
         return Diagnosis(
-            "restarting", evidence, "the server ends again and again, for a reason not known here",
+            "restarting",
+            evidence,
+            "the server ends again and again, for a reason not known here",
             f"read its last words: docker logs {container.name}",
-        )  # fmt: skip
+        )
     return Diagnosis(
-        "stopped", evidence,
+        "stopped",
+        evidence,
         "it was stopped or killed by hand: Docker does not start such a container again",
         "make compose-tb-up",
-    )  # fmt: skip
+    )
 
 
 _MISSING = Diagnosis("no-container", "no container", "it was never started", "make compose-tb-up")
 _OUT_OF_MEMORY = Diagnosis(
-    "out-of-memory", "OOMKilled",
+    "out-of-memory",
+    "OOMKilled",
     "the kernel killed it: it needs more than its memory limit, all of it from the start",
     f"raise {PREFIX}MEMORY_LIMIT, or lower {PREFIX}CACHE_GRID",
-)  # fmt: skip
+)
 
 
 def of_text(text: str) -> Diagnosis | None:

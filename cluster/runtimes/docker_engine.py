@@ -44,9 +44,14 @@ def network(environ: Mapping[str, str] = os.environ) -> str:
 def compose(*arguments: str) -> list[str]:
     """The argument list of a ``docker compose`` command on our file."""
     return [
-        "docker", "compose", "--file", str(COMPOSE_FILE), "--env-file", str(config.ENV_FILE),
+        "docker",
+        "compose",
+        "--file",
+        str(COMPOSE_FILE),
+        "--env-file",
+        str(config.ENV_FILE),
         *arguments,
-    ]  # fmt: skip
+    ]
 
 
 def shell(command: list[str], **variables: str) -> str:
@@ -67,9 +72,16 @@ def run(
     """Run to the end, output caught, whatever the exit code. Raises EngineError without docker."""
     try:
         return subprocess.run(
-            command, cwd=REPOSITORY, env=environ(**variables), text=True, errors="replace",
-            capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False,
-        )  # fmt: skip
+            command,
+            cwd=REPOSITORY,
+            env=environ(**variables),
+            text=True,
+            errors="replace",
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout_s,
+            check=False,
+        )
     except (FileNotFoundError, PermissionError):  # the latter from an unreadable PATH entry
         raise EngineError(
             "docker: expected the command on PATH, found none. Fix: install Docker "
@@ -125,9 +137,11 @@ def check_versions() -> dict[str, Any]:
     done = run(["docker", "compose", "version", "--short"])
     said = done.stdout.strip() or "no Compose plugin"
     _require(
-        "docker compose", said, COMPOSE_MIN,
+        "docker compose",
+        said,
+        COMPOSE_MIN,
         "install the Compose v2 plugin (package docker-compose-plugin; Debian 13: docker-compose)",
-    )  # fmt: skip
+    )
     return found
 
 

@@ -140,9 +140,11 @@ def check_shippable(cluster: Cluster) -> None:
 def _build_line(cluster: Cluster) -> str:
     """What builds this cluster's image here, where another one may be configured."""
     wanted = {
-        "IMAGE": cluster.image, "IMAGE_DIGEST": cluster.image_digest,
-        "CUSTOM_IMAGE": cluster.custom_image, "RELEASE": cluster.release,
-    }  # fmt: skip
+        "IMAGE": cluster.image,
+        "IMAGE_DIGEST": cluster.image_digest,
+        "CUSTOM_IMAGE": cluster.custom_image,
+        "RELEASE": cluster.release,
+    }
     here = config.read(environ={})
     other = {k: v for k, v in wanted.items() if v != here[f"{config.PREFIX}{k}"]}
     return " ".join(
@@ -179,9 +181,16 @@ def packed(cluster: Cluster, directory: Path) -> Path:
 def build_command(cluster: Cluster, made_of: str, directory: str) -> str:
     """The shell line that builds our image on a server; its engine pulls the base."""
     return docker_engine.shell(
-        ["docker", "build", f"--tag={name(cluster)}", f"--build-arg=BASE={base(cluster)}",
-         f"--build-arg=RELEASE={cluster.release}", f"--build-arg=INPUTS={made_of}", directory]
-    )  # fmt: skip
+        [
+            "docker",
+            "build",
+            f"--tag={name(cluster)}",
+            f"--build-arg=BASE={base(cluster)}",
+            f"--build-arg=RELEASE={cluster.release}",
+            f"--build-arg=INPUTS={made_of}",
+            directory,
+        ]
+    )
 
 
 def repository_digest(cluster: Cluster) -> str:

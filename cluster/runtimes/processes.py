@@ -92,9 +92,13 @@ def format_command(deployment: Deployment, server: list[str], index: int, path: 
     """The argument list that formats ``path`` as replica ``index``'s data file."""
     cluster = deployment.cluster
     return [
-        *server, "format", f"--cluster={cluster.id}", f"--replica={index}",
-        f"--replica-count={len(cluster.replicas)}", str(path),
-    ]  # fmt: skip
+        *server,
+        "format",
+        f"--cluster={cluster.id}",
+        f"--replica={index}",
+        f"--replica-count={len(cluster.replicas)}",
+        str(path),
+    ]
 
 
 def supervisor_values(deployment: Deployment, server: list[str]) -> dict[str, Any]:

@@ -53,10 +53,16 @@ def reader(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> l
     if deployment.runtime == "docker":
         here = deployment.state_dir
         return [
-            "docker", "run", "--rm", "--network=none", "--user=0", f"--volume={here}:{here}:ro",
+            "docker",
+            "run",
+            "--rm",
+            "--network=none",
+            "--user=0",
+            f"--volume={here}:{here}:ro",
             "--security-opt=seccomp=" + str(REPOSITORY / "files" / "tigerbeetle" / "seccomp.json"),
-            "--entrypoint=/tigerbeetle", image.name(deployment.cluster),
-        ]  # fmt: skip
+            "--entrypoint=/tigerbeetle",
+            image.name(deployment.cluster),
+        ]
     return binary.command(deployment, environ)
 
 

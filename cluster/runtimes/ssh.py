@@ -51,9 +51,14 @@ def run(
     """Run a shell line as root there, whatever its exit code. Raises SshError."""
     try:
         done = subprocess.run(
-            [*command(server), line(server, script)], text=True, errors="replace",
-            capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False,
-        )  # fmt: skip
+            [*command(server), line(server, script)],
+            text=True,
+            errors="replace",
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout_s,
+            check=False,
+        )
     except FileNotFoundError:
         raise SshError("ssh: expected the command on PATH. Fix: install openssh-client") from None
     except subprocess.TimeoutExpired:

@@ -109,9 +109,11 @@ def _open(server: Host, address: str) -> tuple[subprocess.Popen[bytes], int]:
     # `cat` ends with our end of its input: a tunnel never outlives the program that opened it.
     process = subprocess.Popen(
         [*ssh.command(server, "-o", "ExitOnForwardFailure=yes", "-L", forward), "cat"],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
-    )  # fmt: skip
+    )
     atexit.register(_close, process)
 
     def is_open() -> tuple[bool, str]:

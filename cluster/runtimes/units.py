@@ -50,9 +50,12 @@ def parse_unit(output: str) -> ReplicaProcess | None:
     if state == "activating" and int(fields.get("NRestarts") or 0) >= RESTARTS_MAX:
         return ReplicaProcess("FATAL", 0)
     known = {
-        "active": "RUNNING", "activating": "BACKOFF", "deactivating": "STOPPING",
-        "failed": "FATAL", "inactive": "EXITED",
-    }  # fmt: skip
+        "active": "RUNNING",
+        "activating": "BACKOFF",
+        "deactivating": "STOPPING",
+        "failed": "FATAL",
+        "inactive": "EXITED",
+    }
     return ReplicaProcess(known.get(state, state.upper() or "UNKNOWN"), pid)
 
 

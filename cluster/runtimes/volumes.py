@@ -139,9 +139,17 @@ def _look_command(cluster: Cluster, indexes: list[int]) -> list[str]:
     )
     confinement = ["--network=none", "--read-only", "--cap-drop=ALL", "--cap-add=IPC_LOCK"]
     return [
-        "docker", "run", "--rm", *confinement, f"--security-opt=seccomp={cluster.seccomp}",
-        *mounts, "--entrypoint=sh", image.name(cluster), "-c", f"{script}\ntrue",
-    ]  # fmt: skip
+        "docker",
+        "run",
+        "--rm",
+        *confinement,
+        f"--security-opt=seccomp={cluster.seccomp}",
+        *mounts,
+        "--entrypoint=sh",
+        image.name(cluster),
+        "-c",
+        f"{script}\ntrue",
+    ]
 
 
 def _path(cluster: Cluster, index: int) -> str:
@@ -163,6 +171,12 @@ def _rename(index: int, path: str) -> list[str]:
 def _in_service(index: int, script: str) -> list[str]:
     """As the replica's own service: its user, volume, and confinement."""
     return docker_engine.compose(
-        "run", "--rm", "--no-deps", "--no-TTY", "--entrypoint=sh", f"tigerbeetle-{index}",
-        "-c", script,
-    )  # fmt: skip
+        "run",
+        "--rm",
+        "--no-deps",
+        "--no-TTY",
+        "--entrypoint=sh",
+        f"tigerbeetle-{index}",
+        "-c",
+        script,
+    )

@@ -78,9 +78,14 @@ class ReplicaLog:
     def after_death(self) -> ReplicaLog:
         """What still holds once the process is gone: what happened, not what it was doing."""
         return replace(
-            self, status="", view=None, is_primary=False, is_listening=False,
-            heartbeat_lost_at=None, lagged_at=None,
-        )  # fmt: skip
+            self,
+            status="",
+            view=None,
+            is_primary=False,
+            is_listening=False,
+            heartbeat_lost_at=None,
+            lagged_at=None,
+        )
 
 
 def parse(lines: Iterable[str]) -> ReplicaLog:
@@ -122,9 +127,18 @@ def parse(lines: Iterable[str]) -> ReplicaLog:
     if not status and not is_whole and (match := _PREFIX.search(newest)):
         status, primary = _STATUS_OF[match[1].lower()], match[1].isupper()
     return ReplicaLog(
-        release, status, view, primary, listening, lost, lagged, sync, tuple(panics), tuple(mlock),
+        release,
+        status,
+        view,
+        primary,
+        listening,
+        lost,
+        lagged,
+        sync,
+        tuple(panics),
+        tuple(mlock),
         bundled,
-    )  # fmt: skip
+    )
 
 
 def _timestamp(text: str) -> float:

@@ -37,10 +37,20 @@ def request(cluster_id: int, client: bytes, monotonic: int) -> bytes:
     release = wire.release_number(wire.RELEASE_CLIENT_MIN)
     message = bytearray(
         _PING.pack(
-            EMPTY, cluster_id.to_bytes(16, "little"), wire.HEADER_SIZE,
-            0, 0, release, 0, wire.Command.PING_CLIENT, 0, client, monotonic, 0,
+            EMPTY,
+            cluster_id.to_bytes(16, "little"),
+            wire.HEADER_SIZE,
+            0,
+            0,
+            release,
+            0,
+            wire.Command.PING_CLIENT,
+            0,
+            client,
+            monotonic,
+            0,
         )
-    )  # fmt: skip
+    )
     message[:16] = checksum(memoryview(message)[16:])
     return bytes(message)
 

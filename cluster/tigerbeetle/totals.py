@@ -130,9 +130,15 @@ def _accounts(client: Any, tb: Any) -> Iterator[Any]:
 
 def _filter(tb: Any, **chosen: Any) -> Any:
     anything = {
-        "user_data_128": 0, "user_data_64": 0, "user_data_32": 0, "ledger": 0, "code": 0,
-        "timestamp_min": 0, "timestamp_max": 0, "flags": tb.QueryFilterFlags.NONE,
-    }  # fmt: skip
+        "user_data_128": 0,
+        "user_data_64": 0,
+        "user_data_32": 0,
+        "ledger": 0,
+        "code": 0,
+        "timestamp_min": 0,
+        "timestamp_max": 0,
+        "flags": tb.QueryFilterFlags.NONE,
+    }
     return tb.QueryFilter(**(anything | chosen))
 
 

@@ -11,11 +11,21 @@ from loadtests.client.records import ACCOUNT, TRANSFER, Array, join, split
 from loadtests.proof.history import Account, Transfer
 
 WIDE_TRANSFER = (
-    "id", "debit_account_id", "credit_account_id", "amount", "pending_id", "user_data_128",
-)  # fmt: skip
+    "id",
+    "debit_account_id",
+    "credit_account_id",
+    "amount",
+    "pending_id",
+    "user_data_128",
+)
 WIDE_ACCOUNT = (
-    "id", "debits_pending", "debits_posted", "credits_pending", "credits_posted", "user_data_128",
-)  # fmt: skip
+    "id",
+    "debits_pending",
+    "debits_posted",
+    "credits_pending",
+    "credits_posted",
+    "user_data_128",
+)
 
 
 def pack_transfers(transfers: Iterable[Transfer]) -> Array:

@@ -26,10 +26,20 @@ Kind = Literal[
 FILE = "history.jsonl"
 CREATED, EXISTS = "created", "exists"
 
-_WIDE = frozenset({
-    "id", "debit_account_id", "credit_account_id", "amount", "pending_id", "user_data_128",
-    "debits_pending", "debits_posted", "credits_pending", "credits_posted",
-})  # fmt: skip
+_WIDE = frozenset(
+    {
+        "id",
+        "debit_account_id",
+        "credit_account_id",
+        "amount",
+        "pending_id",
+        "user_data_128",
+        "debits_pending",
+        "debits_posted",
+        "credits_pending",
+        "credits_posted",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,13 @@ from loadtests.run import runs
 from loadtests.run.result import Check
 
 HEADINGS = (
-    "deployment", "fault", "times", "no answer (median / longest)", "repair to healthy",
+    "deployment",
+    "fault",
+    "times",
+    "no answer (median / longest)",
+    "repair to healthy",
     "acknowledged meanwhile",
-)  # fmt: skip
+)
 
 
 def write(directory: Path, found: Recoveries) -> None:

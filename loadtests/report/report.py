@@ -84,10 +84,7 @@ def charts(result: Result) -> list[dict[str, Any]]:
         for p in result.series
     ]
     latency = [Line("p99", over_time("p99_ms"), 4), Line("p50", over_time("p50_ms"), 1)]
-    load = [
-        Line("generator, busiest process", cpu, 6),
-        *_by_replica(result, start),
-    ]
+    load = [Line("generator, busiest process", cpu, 6), *_by_replica(result, start)]
     return [
         _figure("Throughput", throughput, unit="per second", **common),
         _figure("Latency over time", latency, unit="ms, logarithmic", log=True, **common),

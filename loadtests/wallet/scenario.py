@@ -155,9 +155,14 @@ class Scenario:
         is_post = self._random.random() < 0.6
         amount = held.amount // 2 + 1 if is_post else held.amount
         one = replace(
-            held, id=self._fresh(), pending_id=held.id, amount=amount, timeout=0,
-            flags=POST if is_post else VOID, user_data_32=self.worker,
-        )  # fmt: skip
+            held,
+            id=self._fresh(),
+            pending_id=held.id,
+            amount=amount,
+            timeout=0,
+            flags=POST if is_post else VOID,
+            user_data_32=self.worker,
+        )
         return Request("create_transfers", "capture" if is_post else "void", (one,))
 
     def settle_nothing(self) -> Request:
@@ -221,11 +226,15 @@ class Scenario:
         unit = ASSETS[asset].unit
         share = self._random.choice((0.01, 0.1, 0.1, 0.5, 1.0))
         return Transfer(
-            id=self._fresh(), debit_account_id=debit, credit_account_id=credit,
+            id=self._fresh(),
+            debit_account_id=debit,
+            credit_account_id=credit,
             amount=1 + int(self._random.random() * share * OPENING_UNITS) * unit,
-            user_data_64=self.world.tag, user_data_32=self.worker,
-            ledger=ASSETS[asset].ledger, code=code,
-        )  # fmt: skip
+            user_data_64=self.world.tag,
+            user_data_32=self.worker,
+            ledger=ASSETS[asset].ledger,
+            code=code,
+        )
 
 
 def _joined(pair: tuple[int, int]) -> int:

@@ -40,8 +40,14 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except (
-        BinaryError, ConfigError, DataFileError, EngineError, NotReady, SshError, Unhealthy
-    ) as error:  # fmt: skip
+        BinaryError,
+        ConfigError,
+        DataFileError,
+        EngineError,
+        NotReady,
+        SshError,
+        Unhealthy,
+    ) as error:
         raise DeployError(str(error)) from None
 
 

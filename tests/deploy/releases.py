@@ -33,8 +33,10 @@ def install_client_or_skip(release: str, target: Path) -> Path:
     try:
         done = subprocess.run(
             [uv, "pip", "install", "--quiet", "--no-deps", "--target", str(target), wanted],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
     except FileNotFoundError:
         pytest.skip("no uv to install the old client with")
     if done.returncode != 0:

@@ -38,9 +38,7 @@ def test_a_second_deploy_reports_no_change_but_the_wait(deployed: Sandbox) -> No
     assert changed == ["Wait until the cluster commits | Wait until the cluster commits"]
 
 
-def test_a_changed_setting_restarts_every_replica_and_nothing_else_does(
-    deployed: Sandbox,
-) -> None:
+def test_a_changed_setting_restarts_every_replica_and_nothing_else_does(deployed: Sandbox) -> None:
     before = deployed.pids()
     deployed.overrides["LU_CFG_TIGERBEETLE_CACHE_GRID"] = "80MiB"
     done = deployed.up()

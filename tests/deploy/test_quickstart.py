@@ -60,14 +60,20 @@ def test_a_failing_step_is_named_with_what_to_do(emulator: Sandbox, tmp_path: Pa
 def test_ctrl_c_leaves_nothing_half_started(emulator: Sandbox, tmp_path: Path) -> None:
     command, environ = quickstart(emulator, tmp_path)
     process = subprocess.Popen(
-        command, env=environ, cwd=REPOSITORY, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        command,
+        env=environ,
+        cwd=REPOSITORY,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         wait_until(
             lambda: (len(emulator.pids()) == 3, f"{len(emulator.pids())} pid files"),
-            what="the replicas to be started", timeout_s=60,
-        )  # fmt: skip
+            what="the replicas to be started",
+            timeout_s=60,
+        )
         pids = emulator.pids()
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=60)

@@ -99,9 +99,7 @@ def test_an_interrupted_first_format_is_finished(emulator: Sandbox) -> None:
     assert emulator.data_file(2).exists()
 
 
-def test_replicas_without_their_supervisor_are_named_and_down_stops_them(
-    emulator: Sandbox,
-) -> None:
+def test_replicas_without_their_supervisor_are_named_and_down_stops_them(emulator: Sandbox) -> None:
     assert emulator.up().returncode == 0
     supervisor = int((emulator.state_dir / "supervisord.pid").read_text())
     os.kill(supervisor, signal.SIGKILL)

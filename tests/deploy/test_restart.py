@@ -89,8 +89,10 @@ def test_a_restart_under_load_loses_nothing_and_fails_nothing(tmp_path: Path) ->
             done = made.run("make", "restart", timeout_s=300)
             assert done.returncode == 0, done.stderr[-4000:]
             took_s = time.monotonic() - begun
-    print(f"restart under load: {took_s:.0f} s, longest gap {seen.longest_gap_s:.1f} s, "
-          f"{len(seen.operations)} operations")  # fmt: skip
+    print(
+        f"restart under load: {took_s:.0f} s, longest gap {seen.longest_gap_s:.1f} s, "
+        f"{len(seen.operations)} operations"
+    )
     assert seen.verdict == 0, seen.checked
     assert seen.unanswered == []
     assert len(order(done.stderr)) == 3

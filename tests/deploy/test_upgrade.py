@@ -32,9 +32,12 @@ def old_client(pair: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) 
 def old_cluster(pair: tuple[str, str], old_client: Path) -> Iterator[Sandbox]:
     """A cluster of the old release that is up."""
     with sandbox(
-        "inventories/process.py", TIGERBEETLE_BIN=OLD, LU_CFG_TIGERBEETLE_RELEASE=pair[0],
-        PYTHONPATH=str(old_client), BACKUP_DIR=str(old_client / "none"),
-    ) as made:  # fmt: skip
+        "inventories/process.py",
+        TIGERBEETLE_BIN=OLD,
+        LU_CFG_TIGERBEETLE_RELEASE=pair[0],
+        PYTHONPATH=str(old_client),
+        BACKUP_DIR=str(old_client / "none"),
+    ) as made:
         done = made.up()
         assert done.returncode == 0, done.stderr[-4000:]
         yield made
@@ -101,8 +104,10 @@ def test_the_cluster_moves_to_the_new_release_and_loses_nothing_under_load(
     with workload(old_cluster, tmp_path) as seen:
         done = upgrade(old_cluster, new, TIGERBEETLE_BIN=NEW, CONFIRM="yes")
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    print(f"{old} to {new}: {re.findall('after [0-9]+ s', done.stdout)}, longest gap "
-          f"{seen.longest_gap_s:.1f} s, {len(seen.operations)} operations")  # fmt: skip
+    print(
+        f"{old} to {new}: {re.findall('after [0-9]+ s', done.stdout)}, longest gap "
+        f"{seen.longest_gap_s:.1f} s, {len(seen.operations)} operations"
+    )
     assert releases(old_cluster) == [new] * 3
     assert f"every replica runs {new}" in done.stdout
     assert "the newest is" not in done.stdout  # no backup is claimed where there is none

@@ -52,15 +52,19 @@ def workload(made: Sandbox, runs: Path) -> Iterator[Seen]:
     seen, log = Seen(runs), runs / "workload.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*command, "--deadline-s", str(DEADLINE_S), "--run-id", "run"], env=environ,
-            cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [*command, "--deadline-s", str(DEADLINE_S), "--run-id", "run"],
+            env=environ,
+            cwd=REPOSITORY,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     try:
         recorded = runs / "run" / history.FILE
         wait_until(
             lambda: (recorded.exists() and recorded.stat().st_size > 10_000, log.read_text()),
-            what="the workload to be under way", timeout_s=60,
-        )  # fmt: skip
+            what="the workload to be under way",
+            timeout_s=60,
+        )
         yield seen
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(_END_TIMEOUT_S) == 0, log.read_text()[-2000:]
@@ -70,6 +74,10 @@ def workload(made: Sandbox, runs: Path) -> Iterator[Seen]:
     seen.operations = tuple(history.read(runs / "run").operations)
     checker = subprocess.run(
         [sys.executable, "-m", "loadtests.proof.checker", "--run", str(runs / "run")],
-        env=environ, cwd=REPOSITORY, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
+        env=environ,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     seen.checked, seen.verdict = checker.stdout + checker.stderr, checker.returncode

@@ -121,9 +121,15 @@ class DockerSandbox(Sandbox):
     def compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """As users type it: ``docker compose -f ... --env-file ... ARGUMENTS``."""
         return self.run(
-            "docker", "compose", "-f", "docker-compose.tb.yaml",
-            "--env-file", "./env/tigerbittle.env", *arguments, timeout_s=300,
-        )  # fmt: skip
+            "docker",
+            "compose",
+            "-f",
+            "docker-compose.tb.yaml",
+            "--env-file",
+            "./env/tigerbittle.env",
+            *arguments,
+            timeout_s=300,
+        )
 
     def inspect(self, index: int) -> dict[str, Any]:
         """Everything the engine knows of replica ``index``'s container."""

@@ -47,9 +47,16 @@ cp /packages/* /usr/sbin/
 def build(directory: Path, base: str, image: str) -> None:
     """Our Dockerfile on ``base``, without a network."""
     done = docker(
-        "build", "--network=none", "--no-cache", f"--build-arg=BASE={base}",
-        "--build-arg=RELEASE=0.0.1", f"--tag={image}", "--file", str(DOCKERFILE), str(directory),
-    )  # fmt: skip
+        "build",
+        "--network=none",
+        "--no-cache",
+        f"--build-arg=BASE={base}",
+        "--build-arg=RELEASE=0.0.1",
+        f"--tag={image}",
+        "--file",
+        str(DOCKERFILE),
+        str(directory),
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -18,10 +18,23 @@ pytestmark = pytest.mark.docker
 def compose_config(**environ: str) -> subprocess.CompletedProcess[str]:
     """What users would type, with some variables set."""
     return subprocess.run(
-        ["docker", "compose", "-f", "docker-compose.tb.yaml", "--env-file",
-         "./env/tigerbittle.env", "config", "--format", "json"],
-        cwd=REPOSITORY, env={**_clean(), **environ}, text=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+        [
+            "docker",
+            "compose",
+            "-f",
+            "docker-compose.tb.yaml",
+            "--env-file",
+            "./env/tigerbittle.env",
+            "config",
+            "--format",
+            "json",
+        ],
+        cwd=REPOSITORY,
+        env={**_clean(), **environ},
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
 
 
 def _clean() -> dict[str, str]:
@@ -109,7 +122,14 @@ def test_a_required_variable_that_is_empty_stops_compose(variable: str) -> None:
 
 
 def test_every_variable_that_containers_need_is_required() -> None:
-    optional = {"AUTH_TOKEN", "IMAGE_DIGEST", "STATSD", "DATA_DIR", "DOWNLOAD_URL",
-                "SHA256_X86_64", "SHA256_AARCH64"}  # fmt: skip
+    optional = {
+        "AUTH_TOKEN",
+        "IMAGE_DIGEST",
+        "STATSD",
+        "DATA_DIR",
+        "DOWNLOAD_URL",
+        "SHA256_X86_64",
+        "SHA256_AARCH64",
+    }
     names = {name.removeprefix(PREFIX) for name in config.read(config.ENV_FILE, {})}
     assert names - optional == {name.removeprefix(PREFIX) for name in _required()}

@@ -155,10 +155,15 @@ def test_an_ip_that_another_container_took(healthy: DockerSandbox, emulator_imag
     assert docker("stop", healthy.names[0]).returncode == 0
     thief = f"{healthy.project}-thief"
     taken = docker(
-        "run", "--detach", f"--name={thief}", f"--network={healthy.project}_tigerbeetle-net",
-        f"--ip={healthy.environ[f'{PREFIX}0_IP']}", "--entrypoint=sleep",
-        emulator_image, "60",
-    )  # fmt: skip
+        "run",
+        "--detach",
+        f"--name={thief}",
+        f"--network={healthy.project}_tigerbeetle-net",
+        f"--ip={healthy.environ[f'{PREFIX}0_IP']}",
+        "--entrypoint=sleep",
+        emulator_image,
+        "60",
+    )
     assert taken.returncode == 0, taken.stderr
     done = healthy.make("compose-tb-up")
     assert done.returncode == 2
@@ -244,9 +249,15 @@ def test_a_data_file_without_a_superblock(genuine: DockerSandbox) -> None:
 def test_a_data_file_of_another_replica(genuine: DockerSandbox) -> None:
     assert genuine.in_volume(0, "rm /data/0_0.tigerbeetle").returncode == 0
     formatted = genuine.compose(
-        "run", "--rm", "tigerbeetle-0", "format", "--cluster=0", "--replica=1",
-        "--replica-count=3", "/data/0_0.tigerbeetle",
-    )  # fmt: skip
+        "run",
+        "--rm",
+        "tigerbeetle-0",
+        "format",
+        "--cluster=0",
+        "--replica=1",
+        "--replica-count=3",
+        "/data/0_0.tigerbeetle",
+    )
     assert formatted.returncode == 0, formatted.stderr
     assert "another replica's" in restarting(genuine, "exchanged-file")
     assert docker("stop", genuine.names[0]).returncode == 0  # then its file can be read
@@ -278,9 +289,14 @@ def test_memory_that_cannot_be_locked_and_a_second_server_on_one_file(
         text = restarting(genuine, "mlock", **{f"{PREFIX}MEMLOCK": "8388608"})
         assert "file capability" in text
         second = genuine.run(
-            "docker", "exec", genuine.names[0], "/tigerbeetle", "start",
-            "--addresses=4000,4001,4002", "/data/0_0.tigerbeetle",
-        )  # fmt: skip
+            "docker",
+            "exec",
+            genuine.names[0],
+            "/tigerbeetle",
+            "start",
+            "--addresses=4000,4001,4002",
+            "/data/0_0.tigerbeetle",
+        )
         known = diagnoses.of_text(second.stdout + second.stderr)
         assert known is not None
         assert known.key == "locked-file"

@@ -50,9 +50,19 @@ def start(sandbox: DockerSandbox, service: str = "tigerbeetle-0", override: str 
     file = sandbox.directory / "override.yaml"
     file.write_text(override or "services: {}")
     done = sandbox.run(
-        "docker", "compose", "-f", "docker-compose.tb.yaml", "-f", str(file),
-        "--env-file", "./env/tigerbittle.env", "up", "--detach", "--no-build", service,
-    )  # fmt: skip
+        "docker",
+        "compose",
+        "-f",
+        "docker-compose.tb.yaml",
+        "-f",
+        str(file),
+        "--env-file",
+        "./env/tigerbittle.env",
+        "up",
+        "--detach",
+        "--no-build",
+        service,
+    )
     return done.stderr if done.returncode else ""
 
 
@@ -64,9 +74,13 @@ def found_with_mount(sandbox: DockerSandbox, mount: str) -> dict[str, str]:
     doctor = f"{mount} && exec {sys.executable} -m cluster.health.doctor --json"
     done = subprocess.run(
         ["unshare", "--mount", "--propagation=private", "sh", "-c", doctor],
-        cwd=REPOSITORY, env=sandbox.environ, capture_output=True, text=True, timeout=120,
+        cwd=REPOSITORY,
+        env=sandbox.environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
-    )  # fmt: skip
+    )
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
     return {f["key"]: f["text"] for f in json.loads(done.stdout)["findings"]}
@@ -95,9 +109,10 @@ def test_more_replicas_configured_than_the_compose_file_has(sandbox: DockerSandb
     settings = {f"{PREFIX}ADDRESSES": ",".join(addresses)}
     for index, (ip, port) in more.items():
         settings |= {
-            f"{PREFIX}{index}_IP": ip, f"{PREFIX}{index}_PORT": port,
+            f"{PREFIX}{index}_IP": ip,
+            f"{PREFIX}{index}_PORT": port,
             f"{PREFIX}{index}_CONTAINER_NAME": f"{sandbox.project}-{index}",
-        }  # fmt: skip
+        }
     text = findings(sandbox, **settings)["model"]
     assert "tigerbeetle-5 of env/tigerbittle.env, found tigerbeetle-0, " in text
 
@@ -180,10 +195,17 @@ def test_a_data_file_that_another_process_holds(genuine: DockerSandbox) -> None:
     holder = f"{genuine.project}-holder"
     image = f"tigerbeetle-custom:{config.load().release}"
     held = docker(
-        "run", "--detach", f"--name={holder}", "--network=none", "--entrypoint=flock",
-        f"--volume={genuine.project}_tigerbeetle-data-0:/data", image,
-        "/data/0_0.tigerbeetle", "sleep", "100",
-    )  # fmt: skip
+        "run",
+        "--detach",
+        f"--name={holder}",
+        "--network=none",
+        "--entrypoint=flock",
+        f"--volume={genuine.project}_tigerbeetle-data-0:/data",
+        image,
+        "/data/0_0.tigerbeetle",
+        "sleep",
+        "100",
+    )
     assert held.returncode == 0, held.stderr
     try:
         assert start(genuine) == ""
@@ -214,10 +236,13 @@ def test_a_volume_too_small_for_a_data_file() -> None:
     with docker_sandbox("tigerbeetle") as small:
         assert small.make("compose-tb-build").returncode == 0
         made = docker(
-            "volume", "create", "--opt=type=tmpfs", "--opt=device=tmpfs",
+            "volume",
+            "create",
+            "--opt=type=tmpfs",
+            "--opt=device=tmpfs",
             "--opt=o=size=64m,uid=10001,gid=10001,mode=700",
             f"{small.project}_tigerbeetle-data-0",
-        )  # fmt: skip
+        )
         assert made.returncode == 0, made.stderr
         done = small.make("compose-tb-format")
         assert done.returncode == 2

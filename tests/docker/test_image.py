@@ -78,9 +78,14 @@ def test_a_base_with_the_tools_needs_no_network(emulator: DockerSandbox) -> None
     tooled = f"{emulator.project}-emulator:{RELEASE}"
     again = f"{emulator.project}-emulator:again"
     done = docker(
-        "build", "--network=none", "--no-cache", f"--build-arg=BASE={tooled}",
-        f"--build-arg=RELEASE={RELEASE}", f"--tag={again}", str(FILES),
-    )  # fmt: skip
+        "build",
+        "--network=none",
+        "--no-cache",
+        f"--build-arg=BASE={tooled}",
+        f"--build-arg=RELEASE={RELEASE}",
+        f"--tag={again}",
+        str(FILES),
+    )
     assert done.returncode == 0, done.stderr
     assert docker("rmi", again).returncode == 0
 
@@ -107,9 +112,14 @@ def test_a_binary_alone_becomes_a_base(tmp_path: Path) -> None:
     shutil.copy(server, tmp_path / "tigerbeetle")
     tag = "ws-test-base-from-binary:1"
     done = docker(
-        "build", "--network=none", "--file", str(FILES / "base.Dockerfile"),
-        f"--build-arg=ROOT=tigerbeetle-emulator:{RELEASE}", f"--tag={tag}", str(tmp_path),
-    )  # fmt: skip
+        "build",
+        "--network=none",
+        "--file",
+        str(FILES / "base.Dockerfile"),
+        f"--build-arg=ROOT=tigerbeetle-emulator:{RELEASE}",
+        f"--tag={tag}",
+        str(tmp_path),
+    )
     try:
         assert done.returncode == 0, done.stderr
         shown = docker("run", "--rm", "--network=none", tag, "version")
@@ -140,8 +150,9 @@ def push(store: Registry, content: bytes) -> None:
         entry.size = len(content)
         tar.addfile(entry, io.BytesIO(content))
     name = base_of(store)
-    subprocess.run(["docker", "import", "-", name], input=archive.getvalue(), check=True,
-                   capture_output=True)  # fmt: skip
+    subprocess.run(
+        ["docker", "import", "-", name], input=archive.getvalue(), check=True, capture_output=True
+    )
     pushed = docker("push", name)
     assert pushed.returncode == 0, pushed.stderr
     docker("rmi", name)

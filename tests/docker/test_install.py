@@ -23,8 +23,11 @@ def install(image: str) -> tuple[str, str]:
     """Run the task in a container of ``image``: what pyinfra said, and the image that came out."""
     done = subprocess.run(
         [PYINFRA, "--yes", f"@docker/{image}", "tasks.docker.install"],
-        cwd=REPOSITORY, text=True, capture_output=True, timeout=280,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        text=True,
+        capture_output=True,
+        timeout=280,
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-3000:]
     made = re.search(r"image ID: (\w+)", said)

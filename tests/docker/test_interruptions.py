@@ -42,10 +42,14 @@ def killed_at(sandbox: DockerSandbox, action: str, point: str, **environ: str) -
     with sandbox.having(**environ):
         settings = sandbox.environ
     process = subprocess.Popen(
-        [sys.executable, "-m", "cluster.operate.compose_tb", action], cwd=REPOSITORY, text=True,
-        env=settings | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [sys.executable, "-m", "cluster.operate.compose_tb", action],
+        cwd=REPOSITORY,
+        text=True,
+        env=settings | {"PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert process.stdout is not None
     said = ""
     with process:

@@ -33,13 +33,26 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shared = tmp_path_factory.mktemp("newer")
     host = f"unix://{shared}/docker.sock"
     started = docker(
-        "run", "--detach", "--rm", f"--name={NAME}", "--network=none",
-        "--cap-add=ALL", "--cap-drop=SYS_RESOURCE",  # this machine may not have it either
-        "--security-opt=seccomp=unconfined", "--security-opt=systempaths=unconfined",
-        "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw", "--volume=/var/lib/docker",
-        f"--volume={shared}:{shared}", "--entrypoint=tini", IMAGE,
-        "--", "dockerd", f"--host={host}", "--bridge=none", "--iptables=false",
-    )  # fmt: skip
+        "run",
+        "--detach",
+        "--rm",
+        f"--name={NAME}",
+        "--network=none",
+        "--cap-add=ALL",
+        "--cap-drop=SYS_RESOURCE",  # this machine may not have it either
+        "--security-opt=seccomp=unconfined",
+        "--security-opt=systempaths=unconfined",
+        "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
+        "--volume=/var/lib/docker",
+        f"--volume={shared}:{shared}",
+        "--entrypoint=tini",
+        IMAGE,
+        "--",
+        "dockerd",
+        f"--host={host}",
+        "--bridge=none",
+        "--iptables=false",
+    )
     assert started.returncode == 0, started.stderr
 
     def observe() -> tuple[bool, str]:
@@ -88,10 +101,22 @@ class TestUnderANewerEngine:
         script = f"/tigerbeetle {FORMAT} && exec /tigerbeetle {start}"
         name = "ws-test-server"
         begun = docker(
-            "run", "--detach", f"--name={name}", "--network=none", "--user=0", "--tmpfs=/data",
-            "--cap-drop=ALL", "--cap-add=IPC_LOCK", f"--security-opt=seccomp={PROFILE}",
-            "--entrypoint=tini", genuine(), "--", "sh", "-c", script,
-        )  # fmt: skip
+            "run",
+            "--detach",
+            f"--name={name}",
+            "--network=none",
+            "--user=0",
+            "--tmpfs=/data",
+            "--cap-drop=ALL",
+            "--cap-add=IPC_LOCK",
+            f"--security-opt=seccomp={PROFILE}",
+            "--entrypoint=tini",
+            genuine(),
+            "--",
+            "sh",
+            "-c",
+            script,
+        )
         assert begun.returncode == 0, begun.stderr
 
         def observe() -> tuple[bool, str]:

@@ -17,11 +17,30 @@ pytestmark = pytest.mark.docker
 
 PROFILE = REPOSITORY / config.load(environ={}).seccomp
 DANGEROUS = [
-    "add_key", "bpf", "chroot", "clock_settime", "delete_module", "init_module", "kexec_load",
-    "keyctl", "mount", "open_by_handle_at", "perf_event_open", "personality", "pivot_root",
-    "process_vm_readv", "ptrace", "reboot", "setns", "swapon", "syslog", "umount2", "unshare",
-    "userfaultfd", "io_uring_register",
-]  # fmt: skip
+    "add_key",
+    "bpf",
+    "chroot",
+    "clock_settime",
+    "delete_module",
+    "init_module",
+    "kexec_load",
+    "keyctl",
+    "mount",
+    "open_by_handle_at",
+    "perf_event_open",
+    "personality",
+    "pivot_root",
+    "process_vm_readv",
+    "ptrace",
+    "reboot",
+    "setns",
+    "swapon",
+    "syslog",
+    "umount2",
+    "unshare",
+    "userfaultfd",
+    "io_uring_register",
+]
 
 
 def allowed() -> set[str]:
@@ -34,10 +53,19 @@ def run_with(profile: str, image: str, *arguments: str) -> subprocess.CompletedP
     """A container confined as the replicas are, but for its seccomp profile and its volume."""
     options = [f"--security-opt=seccomp={profile}"] if profile != "default" else []
     return docker(
-        "run", "--rm", "--network=none", "--cap-drop=ALL", "--cap-add=IPC_LOCK", "--user=0",
-        f"--ulimit=memlock={memlock()}", "--tmpfs=/data", *options, *arguments[:-1], image,
+        "run",
+        "--rm",
+        "--network=none",
+        "--cap-drop=ALL",
+        "--cap-add=IPC_LOCK",
+        "--user=0",
+        f"--ulimit=memlock={memlock()}",
+        "--tmpfs=/data",
+        *options,
+        *arguments[:-1],
+        image,
         *arguments[-1].split(),
-    )  # fmt: skip
+    )
 
 
 def genuine() -> str:

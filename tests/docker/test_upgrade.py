@@ -34,10 +34,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
         context = tmp_path_factory.mktemp("image")
         shutil.copy(server, context / "tigerbeetle")
         done = docker(
-            "build", "--network=none", "--file=files/tigerbeetle/base.Dockerfile",
-            f"--build-arg=ROOT={cluster.image}:{cluster.release}", f"--tag={BASE}:{release}",
+            "build",
+            "--network=none",
+            "--file=files/tigerbeetle/base.Dockerfile",
+            f"--build-arg=ROOT={cluster.image}:{cluster.release}",
+            f"--tag={BASE}:{release}",
             str(context),
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
     try:
         yield releases
@@ -51,10 +54,14 @@ def old_cluster(pair: tuple[str, str], tmp_path: Path) -> Iterator[DockerSandbox
     """A cluster of the old release that is up."""
     client = install_client_or_skip(pair[0], tmp_path / "client")
     with docker_sandbox(
-        "tigerbeetle", LU_CFG_TIGERBEETLE_IMAGE=BASE, LU_CFG_TIGERBEETLE_CUSTOM_IMAGE=CUSTOM,
-        LU_CFG_TIGERBEETLE_RELEASE=pair[0], LU_CFG_TIGERBEETLE_CACHE_GRID="64MiB",
-        PYTHONPATH=str(client), BACKUP_DIR=str(tmp_path / "none"),
-    ) as made:  # fmt: skip
+        "tigerbeetle",
+        LU_CFG_TIGERBEETLE_IMAGE=BASE,
+        LU_CFG_TIGERBEETLE_CUSTOM_IMAGE=CUSTOM,
+        LU_CFG_TIGERBEETLE_RELEASE=pair[0],
+        LU_CFG_TIGERBEETLE_CACHE_GRID="64MiB",
+        PYTHONPATH=str(client),
+        BACKUP_DIR=str(tmp_path / "none"),
+    ) as made:
         done = made.up()
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         yield made
@@ -78,8 +85,10 @@ def test_containers_move_to_the_new_release_and_lose_nothing_under_load(
         assert releases(old_cluster) == [old] * 3
         done = old_cluster.make("upgrade", f"TO={new}", CONFIRM="yes")
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    print(f"{old} to {new}: {re.findall('after [0-9]+ s', done.stdout)}, longest gap "
-          f"{seen.longest_gap_s:.1f} s, {len(seen.operations)} operations")  # fmt: skip
+    print(
+        f"{old} to {new}: {re.findall('after [0-9]+ s', done.stdout)}, longest gap "
+        f"{seen.longest_gap_s:.1f} s, {len(seen.operations)} operations"
+    )
     assert releases(old_cluster) == [new] * 3
     images = {old_cluster.inspect(index)["Config"]["Image"] for index in range(3)}
     assert images == {f"{CUSTOM}:{new}"}

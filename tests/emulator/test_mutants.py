@@ -81,10 +81,7 @@ MUTANTS = [
     ),
     Mutant("2^128 overflows a plain sum", "ledger/plain", "> U127_MAX", "> 1 << 128"),
     Mutant(
-        "balancing leaves what is pending",
-        "ledger/transfers",
-        " - debit.debits_pending\n",
-        "\n",
+        "balancing leaves what is pending", "ledger/transfers", " - debit.debits_pending\n", "\n"
     ),
     Mutant(
         "a balancing transfer can find nothing",

@@ -72,25 +72,36 @@ PROBES: dict[str, tuple[Probe, str | int]] = {
     "a client too new": (lambda c: c.ask(_LOOKUP, _BODY, release=0x110000), 3),
     "release zero": (lambda c: c.ask(_LOOKUP, _BODY, release=0), "dropped"),
     "the oldest client registers": (
-        lambda c: _stranger(c).ask(REGISTER, bytes(256), session=0, request=0, parent=0,
-                        release=0x1004), "reply"),
+        lambda c: _stranger(c).ask(
+            REGISTER, bytes(256), session=0, request=0, parent=0, release=0x1004
+        ),
+        "reply",
+    ),
     # Registering.
     "registering again": (
-        lambda c: c.ask(REGISTER, bytes(256), session=0, request=0, parent=0), "reply"),
+        lambda c: c.ask(REGISTER, bytes(256), session=0, request=0, parent=0),
+        "reply",
+    ),
     "registering without a body": (
-        lambda c: _stranger(c).ask(REGISTER, b"", session=0, request=0, parent=0), 6),
+        lambda c: _stranger(c).ask(REGISTER, b"", session=0, request=0, parent=0),
+        6,
+    ),
     "registering with half a body": (
         lambda c: _stranger(c).ask(REGISTER, bytes(128), session=0, request=0, parent=0),
-        "dropped"),
+        "dropped",
+    ),
     "registering with a session": (
         lambda c: _stranger(c).ask(REGISTER, bytes(256), session=1, request=0, parent=0),
-        "dropped"),
+        "dropped",
+    ),
     "registering with a parent": (
         lambda c: _stranger(c).ask(REGISTER, bytes(256), session=0, request=0, parent=1),
-        "dropped"),
+        "dropped",
+    ),
     "registering with a request number": (
         lambda c: _stranger(c).ask(REGISTER, bytes(256), session=0, request=1, parent=0),
-        "dropped"),
+        "dropped",
+    ),
     # Operations and bodies.
     "operation 0": (lambda c: c.ask(0), "dropped"),
     "operation 1": (lambda c: c.ask(1), "dropped"),
@@ -105,23 +116,27 @@ PROBES: dict[str, tuple[Probe, str | int]] = {
     "padding that is not ff": (lambda c: c.ask(_LOOKUP, _BODY[:16] + b"\0" + _BODY[17:]), 5),
     "more events than said": (lambda c: c.ask(_LOOKUP, bytes(16) + _BODY), 5),
     "no batch at all in an empty request": (
-        lambda c: c.ask(_LOOKUP, raw.multi_batch(_LOOKUP, [b""])), "reply"),
-    "two filters in a batch": (
-        lambda c: c.ask(145, raw.multi_batch(145, [bytes(128)])), 5),
-    "8190 accounts": (
-        lambda c: c.ask(129, _ACCOUNT * 8190), "reply"),
+        lambda c: c.ask(_LOOKUP, raw.multi_batch(_LOOKUP, [b""])),
+        "reply",
+    ),
+    "two filters in a batch": (lambda c: c.ask(145, raw.multi_batch(145, [bytes(128)])), 5),
+    "8190 accounts": (lambda c: c.ask(129, _ACCOUNT * 8190), "reply"),
     "8189 lookups": (
-        lambda c: c.ask(_LOOKUP, raw.multi_batch(_LOOKUP, [bytes(16 * 8189)])), "reply"),
-    "8190 lookups": (
-        lambda c: c.ask(_LOOKUP, raw.multi_batch(_LOOKUP, [bytes(16 * 8190)])), 5),
+        lambda c: c.ask(_LOOKUP, raw.multi_batch(_LOOKUP, [bytes(16 * 8189)])),
+        "reply",
+    ),
+    "8190 lookups": (lambda c: c.ask(_LOOKUP, raw.multi_batch(_LOOKUP, [bytes(16 * 8190)])), 5),
     "8190 lookups in two batches": (
-        lambda c: c.ask(_LOOKUP, raw.multi_batch(_LOOKUP, [bytes(16 * 4095)] * 2)), 5),
+        lambda c: c.ask(_LOOKUP, raw.multi_batch(_LOOKUP, [bytes(16 * 4095)] * 2)),
+        5,
+    ),
     "two queries of 4094": (lambda c: c.ask(145, _filters(4094, 2)), "reply"),
     "two queries of 4095": (lambda c: c.ask(145, _filters(4095, 2)), 5),
     "a query of any limit": (lambda c: c.ask(145, _filters(2**32 - 1, 1)), "reply"),
     "change events of any limit": (
         lambda c: c.ask(137, records.pack(records.CHANGE_EVENTS_FILTER, limit=2**32 - 1)),
-        "reply"),
+        "reply",
+    ),
     "change events without a filter": (lambda c: c.ask(137, b""), 5),
     # Headers that break a rule.
     "a newer view": (lambda c: c.ask(_LOOKUP, _BODY, view=1000), "dropped"),
@@ -132,8 +147,7 @@ PROBES: dict[str, tuple[Probe, str | int]] = {
     "reserved bytes of the frame": (lambda c: c.ask(_LOOKUP, _BODY, frame_reserved=1), "dropped"),
     "reserved bytes of the request": (lambda c: c.ask(_LOOKUP, _BODY, reserved=1), "dropped"),
     "padding of the parent": (lambda c: c.ask(_LOOKUP, _BODY, parent_padding=1), "dropped"),
-    "padding of the operation": (
-        lambda c: c.ask(_LOOKUP, _BODY, operation_padding=1), "dropped"),
+    "padding of the operation": (lambda c: c.ask(_LOOKUP, _BODY, operation_padding=1), "dropped"),
     "padding of a checksum": (lambda c: c.ask(_LOOKUP, _BODY, checksum_padding=1), "dropped"),
     # Damage.
     "another cluster": (lambda c: c.ask(_LOOKUP, _BODY, cluster=12345), "closed"),
@@ -148,7 +162,7 @@ PROBES: dict[str, tuple[Probe, str | int]] = {
     "a ping of a client too new": (lambda c: c.ping(release=0x110000), 3),
     "a ping with a view": (lambda c: c.ping(view=1), "dropped"),
     "a ping with reserved bytes": (lambda c: c.ping(ping_reserved=1), "dropped"),
-}  # fmt: skip
+}
 
 
 def _outcome(name: str, port: int, silence: float = raw.SILENCE_SECONDS) -> str | int:

@@ -46,8 +46,10 @@ class Server:
         command = ["start", f"--addresses={self.address}", *self.options, str(self.data_file)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tigerbeetle_emulator", *command],
-            cwd=REPOSITORY, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert self.process.stderr
         seen = []
         for line in self.process.stderr:
@@ -76,8 +78,11 @@ class Server:
     def _run(self, arguments: list[str]) -> None:
         subprocess.run(
             [sys.executable, "-m", "tigerbeetle_emulator", *arguments],
-            cwd=REPOSITORY, check=True, capture_output=True, timeout=START_TIMEOUT_S,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            check=True,
+            capture_output=True,
+            timeout=START_TIMEOUT_S,
+        )
 
 
 @pytest.fixture(scope="session")
@@ -120,9 +125,12 @@ class Program:
     def spawn(self, *arguments: str, module: str = "loadtests") -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(self.runs)},
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            env=os.environ | {"LOADTESTS_RUNS": str(self.runs)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def load(
         self, server: Server, *more: str, users: int = 20, seconds: float = 3

@@ -47,14 +47,28 @@ class World:
     clock: int = 1_000_000
 
     def send(
-        self, low: int, debit: int, credit: int, amount: int, *,
-        answer: int = CREATED, lands: bool = True, **more: Any,
-    ) -> None:  # fmt: skip
+        self,
+        low: int,
+        debit: int,
+        credit: int,
+        amount: int,
+        *,
+        answer: int = CREATED,
+        lands: bool = True,
+        **more: Any,
+    ) -> None:
         """One transfer: recorded with its answer, and stored if it lands."""
         sent = pack_transfer(
-            low, TAG, (debit, TAG), (credit, TAG), amount,
-            ledger=978, code=12, user_data_64=TAG, **more,
-        )  # fmt: skip
+            low,
+            TAG,
+            (debit, TAG),
+            (credit, TAG),
+            amount,
+            ledger=978,
+            code=12,
+            user_data_64=TAG,
+            **more,
+        )
         self.clock += 10
         acknowledged = answer in (CREATED, EXISTS)
         self.lines.append((sent, answer, self.clock if answer != UNANSWERED else 0))

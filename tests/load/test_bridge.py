@@ -48,9 +48,16 @@ def bank(ledger: Ledger) -> Bank:
 def payment(bank: Bank, number: int, amount: int = 1, flags: int = 0) -> bytes:
     population = bank.population
     return pack_transfer(
-        number, population.tag, population.wallet(0, 0), population.wallet(1, 0), amount,
-        ledger=978, code=12, user_data_64=population.tag, flags=flags,
-    )  # fmt: skip
+        number,
+        population.tag,
+        population.wallet(0, 0),
+        population.wallet(1, 0),
+        amount,
+        ledger=978,
+        code=12,
+        user_data_64=population.tag,
+        flags=flags,
+    )
 
 
 def test_greenlets_that_submit_together_share_packets_and_get_their_own_answers(

@@ -175,12 +175,17 @@ def furnish(cluster_id: int, addresses: str) -> None:
                 transfer(52, flags=kind.POST_PENDING_TRANSFER, pending_id=51, amount=4),
                 transfer(53, flags=kind.PENDING, timeout=3600),
                 transfer(54, flags=kind.VOID_PENDING_TRANSFER, pending_id=53, amount=0),
-                transfer(55, flags=kind.BALANCING_DEBIT, debit_account_id=2,
-                         credit_account_id=3, amount=10**9),
+                transfer(
+                    55,
+                    flags=kind.BALANCING_DEBIT,
+                    debit_account_id=2,
+                    credit_account_id=3,
+                    amount=10**9,
+                ),
                 transfer(56, flags=kind.PENDING, timeout=1),
                 transfer(57, flags=kind.PENDING | kind.CLOSING_CREDIT, credit_account_id=4),
             ]
-        )  # fmt: skip
+        )
         assert {result.status for result in done} == {tb.CreateTransferStatus.CREATED}
         until = time.monotonic() + 20
         while client.lookup_accounts([1])[0].debits_pending > 20:  # until the hold has run out
@@ -195,8 +200,12 @@ def place(made: Emulator) -> str:
 def move(source: str, target: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cluster.operate.migrate", "--from", source, "--to", target],
-        cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
 
 
 def balances(made: Emulator) -> list[tuple[int, ...]]:

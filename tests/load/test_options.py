@@ -12,9 +12,14 @@ from loadtests.client import target
 from loadtests.run import options
 
 GOOD = {
-    "wallets": 100, "skew": 1.0, "rate": 0.0, "warmup_s": 2.0, "think_s": 0.0,
-    "deadline_s": 5.0, "batch_max": 8189,
-}  # fmt: skip
+    "wallets": 100,
+    "skew": 1.0,
+    "rate": 0.0,
+    "warmup_s": 2.0,
+    "think_s": 0.0,
+    "deadline_s": 5.0,
+    "batch_max": 8189,
+}
 
 
 def test_good_options_pass() -> None:
@@ -43,11 +48,7 @@ def test_a_value_that_cannot_work_is_told(name: str, value: float, message: str)
 
 @pytest.mark.parametrize(
     ("engine", "label"),
-    [
-        (None, "undeclared"),
-        ("tigerbeetle", "TigerBeetle (as declared)"),
-        ("emulator", "EMULATOR"),
-    ],
+    [(None, "undeclared"), ("tigerbeetle", "TigerBeetle (as declared)"), ("emulator", "EMULATOR")],
 )
 def test_a_cluster_named_by_its_addresses_is_never_taken_for_more_than_was_declared(
     engine: str | None, label: str

@@ -72,9 +72,7 @@ def test_a_client_library_of_the_wrong_release_is_told_within_seconds(
 def test_of_65_clients_each_gets_an_answer_or_a_clear_message(own_server: Server) -> None:
     clients = [NativeClient(CLUSTER_ID, own_server.address) for _ in range(65)]
     try:
-        calls = [
-            gevent.spawn(_called, client, bytes(15) + b"\x01") for client in clients
-        ]  # fmt: skip
+        calls = [gevent.spawn(_called, client, bytes(15) + b"\x01") for client in clients]
         gevent.joinall(calls, timeout=20)
         served = [call.value for call in calls if call.value == "served"]
         assert 30 <= len(served) < 65

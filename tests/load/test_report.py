@@ -154,9 +154,11 @@ def test_a_browser_shows_all_of_it_without_scrolling_sideways(
     assert probe["columns"] == columns
     assert "✓" in probe["badge"]
     chromium(
-        tmp_path, f"--window-size={width},2000", f"--screenshot={shot}",
+        tmp_path,
+        f"--window-size={width},2000",
+        f"--screenshot={shot}",
         (tmp_path / "report.html").as_uri(),
-    )  # fmt: skip
+    )
     assert shot.read_bytes().startswith(b"\x89PNG")
     assert shot.stat().st_size > 30_000  # a blank page is far smaller
 
@@ -164,10 +166,17 @@ def test_a_browser_shows_all_of_it_without_scrolling_sideways(
 def chromium(directory: Path, *arguments: str) -> str:
     assert CHROMIUM
     options = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--hide-scrollbars", f"--user-data-dir={directory / 'profile'}",
-    ]  # fmt: skip
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--hide-scrollbars",
+        f"--user-data-dir={directory / 'profile'}",
+    ]
     done = subprocess.run(
         [CHROMIUM, *options, *arguments], capture_output=True, text=True, timeout=60, check=True
     )

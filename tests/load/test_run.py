@@ -168,9 +168,13 @@ def test_ctrl_c_ends_a_run_in_order_and_within_a_bound_though_nothing_answers(
             *(sys.executable, "-m", "loadtests", *load_options(own_server, 20, 60)),
             *("--deadline-s", "1"),
         ],
-        cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(program.runs)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=os.environ | {"LOADTESTS_RUNS": str(program.runs)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     wait_for_seconds(process, 1)
     own_server.freeze()
     time.sleep(0.3)
@@ -273,9 +277,11 @@ def test_the_web_ui_offers_our_users_and_starts_a_run(program: Program, server: 
             *(sys.executable, "-m", "locust", "--locustfile", "loadtests/locustfile.py"),
             *("--web-host", "127.0.0.1", "--web-port", str(port), "--class-picker", *options),
         ],
-        cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(program.runs)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=os.environ | {"LOADTESTS_RUNS": str(program.runs)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     base = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: _opens(base), what="the web UI", timeout_s=30)
@@ -286,8 +292,9 @@ def test_the_web_ui_offers_our_users_and_starts_a_run(program: Program, server: 
         _get(f"{base}/stop", b"")
         wait_until(
             lambda: (bool(list(program.runs.glob("*/result.json"))), "none"),
-            what="the result", timeout_s=20,
-        )  # fmt: skip
+            what="the result",
+            timeout_s=20,
+        )
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)

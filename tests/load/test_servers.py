@@ -12,9 +12,18 @@ OTHERS = "--addresses=10.0.0.1:3000,10.0.0.2:3001"
 
 def proxy(ip: str, port: int) -> list[str]:
     return [
-        "/usr/bin/docker-proxy", "-proto", "tcp", "-host-ip", "127.0.0.1", "-host-port", str(port),
-        "-container-ip", ip, "-container-port", str(port),
-    ]  # fmt: skip
+        "/usr/bin/docker-proxy",
+        "-proto",
+        "tcp",
+        "-host-ip",
+        "127.0.0.1",
+        "-host-port",
+        str(port),
+        "-container-ip",
+        ip,
+        "-container-port",
+        str(port),
+    ]
 
 
 PROCESSES: list[tuple[int, list[str]]] = [

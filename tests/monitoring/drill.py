@@ -40,11 +40,17 @@ class Replicas:
         for replica in self.replicas:
             subprocess.run(
                 [
-                    *self._server, "format", "--cluster=0", f"--replica={replica.index}",
-                    "--replica-count=3", str(self._file(replica.index)),
+                    *self._server,
+                    "format",
+                    "--cluster=0",
+                    f"--replica={replica.index}",
+                    "--replica-count=3",
+                    str(self._file(replica.index)),
                 ],
-                check=True, capture_output=True, timeout=60,
-            )  # fmt: skip
+                check=True,
+                capture_output=True,
+                timeout=60,
+            )
             self.start(replica.index)
 
     def _file(self, index: int) -> Path:
@@ -58,20 +64,27 @@ class Replicas:
         output = (self._directory / f"{index}.log").open("ab")
         self._processes[index] = subprocess.Popen(
             [
-                *self._server, "start", "--cache-grid=64MiB", "--experimental",
+                *self._server,
+                "start",
+                "--cache-grid=64MiB",
+                "--experimental",
                 f"--addresses={','.join(f'127.0.0.1:{port}' for port in ports)}",
-                f"--statsd={self.deployment.cluster.statsd}", str(self._file(index)),
+                f"--statsd={self.deployment.cluster.statsd}",
+                str(self._file(index)),
             ],
-            stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
         output.close()
 
     def wait_until_answering(self) -> None:
         """All answer a ping."""
         until(
             lambda: [r.index for r in self.replicas if not ping.ask(r, 0, 1.0)] == [],
-            "all replicas to answer a ping", 90,
-        )  # fmt: skip
+            "all replicas to answer a ping",
+            90,
+        )
 
     def primary(self) -> int:
         """The index of the primary: the newest view's, modulo the number of replicas."""
@@ -87,13 +100,17 @@ class Replicas:
         pongs = [ping.ask(r, 0) for r in self.replicas]
         return [
             ReplicaHealth(
-                replica=r, process="RUNNING", pid=self._processes[r.index].pid,
-                port_open=health.port_answers(r), pong=pongs[r.index],
+                replica=r,
+                process="RUNNING",
+                pid=self._processes[r.index].pid,
+                port_open=health.port_answers(r),
+                pong=pongs[r.index],
                 log=log.parse((self._directory / f"{r.index}.log").read_text().splitlines()),
-                newest_view=max(pong.view for pong in pongs if pong), seen_at=time.time(),
+                newest_view=max(pong.view for pong in pongs if pong),
+                seen_at=time.time(),
             )
             for r in self.replicas
-        ]  # fmt: skip
+        ]
 
     def signal(self, index: int, number: int) -> None:
         """Send a signal to one process."""
@@ -115,8 +132,10 @@ class Load:
     def __init__(self, addresses: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", _LOAD, addresses, str(LEDGER)],
-            cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def close(self) -> None:
         """End it."""
@@ -192,8 +211,9 @@ class SmallDisk:
         self.path.mkdir()
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=64m", "drill", str(self.path)],
-            capture_output=True, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            check=False,
+        )
         self.is_mounted = done.returncode == 0
 
     def fill(self, mebibytes: int) -> None:

@@ -63,8 +63,10 @@ def collector() -> Iterator[Receiver]:
     statsd, http = free_ports(2)
     process = subprocess.Popen(
         [*COLLECTOR, f"--statsd=127.0.0.1:{statsd}", f"--listen=127.0.0.1:{http}"],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     with process:
         try:
             assert process.stdout is not None
@@ -82,11 +84,16 @@ def statsd_exporter(mapping: Path = MAPPING) -> Iterator[Receiver]:
     statsd, http = free_ports(2)
     process = subprocess.Popen(
         [
-            STATSD_EXPORTER, f"--statsd.mapping-config={mapping}", "--statsd.listen-tcp=",
-            f"--statsd.listen-udp=127.0.0.1:{statsd}", f"--web.listen-address=127.0.0.1:{http}",
+            STATSD_EXPORTER,
+            f"--statsd.mapping-config={mapping}",
+            "--statsd.listen-tcp=",
+            f"--statsd.listen-udp=127.0.0.1:{statsd}",
+            f"--web.listen-address=127.0.0.1:{http}",
         ],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     receiver = Receiver(process, statsd, http)
 
     def observe() -> tuple[bool, str]:

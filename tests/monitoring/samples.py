@@ -29,16 +29,24 @@ def deployment(**settings: Any) -> Deployment:
     )
     server = Server.of({"replica": 0, "ssh_hostname": "a", "ssh_user": "admin", "_sudo": True})
     return Deployment(
-        name="production", engine=read.engine, runtime="systemd",
+        name="production",
+        engine=read.engine,
+        runtime="systemd",
         cluster=cluster.model_copy(update={"replicas": replicas, "id": 0xAB}),
-        state_dir=Path("/nowhere"), servers=(server,), settings=read,
+        state_dir=Path("/nowhere"),
+        servers=(server,),
+        settings=read,
         monitoring=servers.monitoring_host(read, server),
-    )  # fmt: skip
+    )
 
 
 OF = deployment()
 EXPORTING = deployment(node_exporter=True)
 BARE = Observation(
-    systemd="252", python="3.11.2", addresses=frozenset({"127.0.0.1", IP}),
-    programs=frozenset({"apt-get"}), listening=frozenset({("tcp", "0.0.0.0:22")}), running={},
-)  # fmt: skip
+    systemd="252",
+    python="3.11.2",
+    addresses=frozenset({"127.0.0.1", IP}),
+    programs=frozenset({"apt-get"}),
+    listening=frozenset({("tcp", "0.0.0.0:22")}),
+    running={},
+)

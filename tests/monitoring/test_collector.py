@@ -30,9 +30,7 @@ def test_what_was_recorded_comes_out_under_the_recorded_names(collector: Receive
 
 def test_labels_are_the_replica_s_words(collector: Receiver) -> None:
     collector.send(b"tb.replica_messages_in:7|g|#cluster:ab,replica:2,command:request\n")
-    collector.wait_for(
-        'tb_replica_messages_in{cluster="ab",command="request",replica="2"}', 7
-    )  # fmt: skip
+    collector.wait_for('tb_replica_messages_in{cluster="ab",command="request",replica="2"}', 7)
 
 
 def test_nonsense_is_counted_and_the_next_datagram_is_read(collector: Receiver) -> None:
@@ -52,8 +50,12 @@ def test_a_label_cannot_break_out_of_its_quotes(collector: Receiver) -> None:
 def test_a_taken_address_is_one_clear_line_and_exit_code_2(collector: Receiver) -> None:
     done = subprocess.run(
         [*COLLECTOR, f"--statsd=127.0.0.1:{collector.statsd}", "--listen=127.0.0.1:0"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 2
     assert re.fullmatch(r"error: expected .* to be free, found: .*\. Fix: .*\n", done.stderr)
 
@@ -64,7 +66,11 @@ def test_a_taken_address_is_one_clear_line_and_exit_code_2(collector: Receiver) 
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     done = subprocess.run(
         [*COLLECTOR, f"--statsd={address}"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 2
     assert "--statsd" in done.stderr

@@ -106,9 +106,16 @@ def test_no_two_panels_lie_on_one_another() -> None:
 def test_the_cluster_s_dashboard_shows_what_an_operator_needs() -> None:
     titles = " ".join(p["title"].lower() for p in panels(GRAFANA / "dashboards" / "cluster.json"))
     for word in (
-        "status", "view changes", "commits", "behind", "latency", "cache", "disk", "memory",
+        "status",
+        "view changes",
+        "commits",
+        "behind",
+        "latency",
+        "cache",
+        "disk",
+        "memory",
         "clock",
-    ):  # fmt: skip
+    ):
         assert word in titles
 
 

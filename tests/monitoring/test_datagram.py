@@ -26,7 +26,9 @@ FUZZED = 100_000
         (
             b"tb.replica_request_us.sum:1457|c|#cluster:c,replica:0,operation:Operation.pulse",
             Sample(
-                "tb.replica_request_us.sum", 1457, "c",
+                "tb.replica_request_us.sum",
+                1457,
+                "c",
                 (("cluster", "c"), ("replica", "0"), ("operation", "Operation.pulse")),
             ),
         ),
@@ -34,7 +36,7 @@ FUZZED = 100_000
         (b"x:-3|g", Sample("x", -3, "g", (), is_relative=True)),
         (b"x:18446744073709551615|g", Sample("x", float(2**64), "g", ())),
     ],
-)  # fmt: skip
+)
 def test_a_line_is_read(line: bytes, sample: Sample) -> None:
     assert list(datagram.parse(line)) == [sample]
 

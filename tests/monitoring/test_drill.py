@@ -67,8 +67,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             load = drill.Load(made.deployment.cluster.addresses)
             drill.until(
                 lambda: len(monitoring.query("tb_replica_status == 0")) == 3,
-                "metrics of three normal replicas", 60,
-            )  # fmt: skip
+                "metrics of three normal replicas",
+                60,
+            )
             time.sleep(60)  # until "a minute ago" and "40 s ago" are of this cluster
             of_machine = {a for a in monitoring.raised() if not a[1].isdigit()}
             yield World(replicas, monitoring, disk, of_machine)
@@ -156,8 +157,9 @@ def test_a_replica_cut_off_in_silence_is_wedged_until_healed(
     try:
         took = drill.until(
             lambda: ("TigerBeetleReplicaWedged", str(victim)) in world.monitoring.firing(),
-            "TigerBeetleReplicaWedged to fire", 100,
-        )  # fmt: skip
+            "TigerBeetleReplicaWedged to fire",
+            100,
+        )
         print(f"{role} cut off: fired {took:.0f} s after the cut (bound 100 s)")
         fired = world.monitoring.firing(since) - world.before
         assert {subject for _, subject in fired} == {str(victim)}

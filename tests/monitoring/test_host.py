@@ -90,10 +90,19 @@ def test_only_what_is_not_there_is_installed() -> None:
 
 def test_what_the_script_prints_is_read() -> None:
     seen = host.parse(
-        ["systemd 252", "python 3.11.2", "address 127.0.0.1", f"address {IP}", "program apt-get",
-         "listening tcp 0.0.0.0:22", "running prometheus 0123", "running collector",
-         "cluster ab", "grafana yes"],
-    )  # fmt: skip
+        [
+            "systemd 252",
+            "python 3.11.2",
+            "address 127.0.0.1",
+            f"address {IP}",
+            "program apt-get",
+            "listening tcp 0.0.0.0:22",
+            "running prometheus 0123",
+            "running collector",
+            "cluster ab",
+            "grafana yes",
+        ]
+    )
     assert seen == dataclasses.replace(
         BARE, cluster="ab", has_grafana=True, running={"prometheus": "0123", "collector": ""}
     )
@@ -139,8 +148,10 @@ def test_each_replica_s_port_is_probed_at_its_own_address() -> None:
     read = documents.parse(host.configuration(OF, PORTS)["prometheus.yml"])
     (probe,) = (j for j in read["scrape_configs"] if j["job_name"] == "tigerbeetle-port")
     assert [s["targets"] for s in probe["static_configs"]] == [
-        ["10.1.0.10:3000"], ["10.1.0.11:3000"], ["10.1.0.12:3000"],
-    ]  # fmt: skip
+        ["10.1.0.10:3000"],
+        ["10.1.0.11:3000"],
+        ["10.1.0.12:3000"],
+    ]
 
 
 def commands(of: Deployment) -> str:
@@ -170,8 +181,11 @@ def test_each_unit_is_hardened(name: str, tmp_path: Path) -> None:
     unit.write_text(WRITTEN[name])
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(unit)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     if "Unknown" in done.stderr or "unrecognized option" in done.stderr:
         pytest.skip("this systemd-analyze cannot judge a file offline: needs 250")
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr
@@ -199,10 +213,12 @@ def test_what_does_not_run_is_started() -> None:
     [
         (deployment(monitoring_bind=IP), ["prometheus"]),
         (deployment(engine="emulator"), list(host.UNITS)),  # each names the engine
-        (OF.model_copy(update={"cluster": OF.cluster.model_copy(update={"id": 7})}),
-         ["prometheus"]),
+        (
+            OF.model_copy(update={"cluster": OF.cluster.model_copy(update={"id": 7})}),
+            ["prometheus"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_only_what_reads_a_changed_setting_is_restarted(
     changed: Deployment, restarted: list[str]
 ) -> None:
@@ -215,10 +231,18 @@ def test_the_shipped_collector_is_one_file_that_needs_nothing_else(tmp_path: Pat
     statsd, listen = free_ports(2)
     process = subprocess.Popen(
         # -I: neither this environment's packages nor the current directory
-        [sys.executable, "-I", "-S", str(program), f"--statsd=127.0.0.1:{statsd}",
-         f"--listen=127.0.0.1:{listen}"],
-        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            str(program),
+            f"--statsd=127.0.0.1:{statsd}",
+            f"--listen=127.0.0.1:{listen}",
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         assert "StatsD at" in process.stdout.readline()
@@ -242,13 +266,13 @@ def test_equal_sources_make_an_equal_collector() -> None:
 
 def test_grafana_s_package_is_given_paths_and_addresses_of_its_own_host() -> None:
     given = host.grafana(deployment(monitoring_bind=IP), PORTS)
-    (source,) = documents.parse(
-        given["/etc/grafana/provisioning/datasources/tigerbeetle.yml"]
-    )["datasources"]  # fmt: skip
+    (source,) = documents.parse(given["/etc/grafana/provisioning/datasources/tigerbeetle.yml"])[
+        "datasources"
+    ]
     assert source["url"] == f"http://{IP}:9090"
-    (provider,) = documents.parse(
-        given["/etc/grafana/provisioning/dashboards/tigerbeetle.yml"]
-    )["providers"]  # fmt: skip
+    (provider,) = documents.parse(given["/etc/grafana/provisioning/dashboards/tigerbeetle.yml"])[
+        "providers"
+    ]
     directory = provider["options"]["path"]
     boards = {p for p in given if p.startswith(f"{directory}/")}
     assert {Path(p).name for p in boards} == {"cluster.json", "load.json"}

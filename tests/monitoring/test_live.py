@@ -79,8 +79,9 @@ def test_a_replica_s_datagram_can_be_queried(live: Live) -> None:
     live.send(b"tb.replica_view:41|g|#cluster:%b,replica:2" % CLUSTER.encode())
     until(
         lambda: live.values(f'tb_replica_view{{cluster="{CLUSTER}",replica="2"}}') == ["41"],
-        "the view", 30,
-    )  # fmt: skip
+        "the view",
+        30,
+    )
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -59,8 +59,10 @@ def test_every_replica_is_expected_and_its_port_is_probed() -> None:
     jobs = documents.parse(rendered("prometheus.yml.j2", of, blackbox="b:1"))["scrape_configs"]
     (probe,) = (job for job in jobs if job["job_name"] == "tigerbeetle-port")
     assert [s["targets"] for s in probe["static_configs"]] == [
-        ["172.20.0.10:3000"], ["172.20.0.11:3001"], ["172.20.0.12:3002"],
-    ]  # fmt: skip
+        ["172.20.0.10:3000"],
+        ["172.20.0.11:3001"],
+        ["172.20.0.12:3002"],
+    ]
 
 
 def test_the_emulator_is_not_expected_to_say_anything() -> None:
@@ -155,15 +157,22 @@ def test_a_planned_stop_is_announced_in_tigerbeetle_s_own_form() -> None:
 @pytest.mark.docker
 def test_compose_accepts_the_monitoring_file() -> None:
     environ = {
-        "PATH": "/usr/bin:/bin:/usr/local/bin", "MONITORING_DIRECTORY": "/nowhere",
-        "MONITORING_STATSD_IP": "172.20.0.20", "MONITORING_STATSD_PORT": "8125",
+        "PATH": "/usr/bin:/bin:/usr/local/bin",
+        "MONITORING_DIRECTORY": "/nowhere",
+        "MONITORING_STATSD_IP": "172.20.0.20",
+        "MONITORING_STATSD_PORT": "8125",
         "MONITORING_NETWORK": "wallet-service_tigerbeetle-net",
-    }  # fmt: skip
+    }
     command = ["docker", "compose", "-f", "docker-compose.monitoring.yaml"]
     done = subprocess.run(
         [*command, "--profile", "monitoring", "config", "--quiet"],
-        cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

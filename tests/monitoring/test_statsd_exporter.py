@@ -88,7 +88,7 @@ def test_a_gauge_without_news_is_gone_and_a_counter_stays(tmp_path: Path) -> Non
     with receivers.statsd_exporter(with_mapping(tmp_path, "35s", "2s")) as hasty:
         hasty.send(
             b"tb.replica_view:1|g|#cluster:c,replica:0\n"
-            b"tb.replica_request_us.sum:7|c|#cluster:c,replica:0\n",
+            b"tb.replica_request_us.sum:7|c|#cluster:c,replica:0\n"
         )
         hasty.wait_for('tb_replica_view{cluster="c",replica="0"}', 1)
 

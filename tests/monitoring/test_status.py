@@ -123,9 +123,7 @@ def test_what_cannot_be_read_is_unknown_never_healthy(tmp_path: Path) -> None:
         found = shutil.which(name)
         assert found
         (programs / name).symlink_to(found)
-    made = Sandbox(
-        "inventories/local.py", tmp_path, (1, 2, 3), {"PATH": str(programs)}
-    )  # fmt: skip
+    made = Sandbox("inventories/local.py", tmp_path, (1, 2, 3), {"PATH": str(programs)})
     code, answer = asked(made)
     assert (code, answer["verdict"], answer["replicas"]) == (UNKNOWN, "unknown", [])
     assert "docker" in answer["reason"]
@@ -149,10 +147,13 @@ REPLICAS = Sandbox("inventories/emulator.py", Path("/nowhere"), (1, 2, 3)).deplo
 def seen(index: int, **changes: Any) -> ReplicaHealth:
     """A replica in normal status, or what differs."""
     values: dict[str, Any] = {
-        "process": "RUNNING", "pid": 1, "port_open": True, "newest_view": 4,
+        "process": "RUNNING",
+        "pid": 1,
+        "port_open": True,
+        "newest_view": 4,
         "log": ReplicaLog(status="normal", view=4, is_primary=index == 1),
         "pong": Pong(index, 4, "0.17.9", 0.2),
-    }  # fmt: skip
+    }
     return ReplicaHealth(replica=REPLICAS.replicas[index], **(values | changes))
 
 

@@ -52,9 +52,12 @@ class Ledger:
         """Transfers one after the other for as long as the block runs; each into ``log``."""
         with log.open("wb") as output:
             process = subprocess.Popen(
-                self._command("stream", first), cwd=REPOSITORY, env=self._environ, stdout=output,
+                self._command("stream", first),
+                cwd=REPOSITORY,
+                env=self._environ,
+                stdout=output,
                 stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            )
             try:
                 yield process
                 assert process.poll() is None, "the client has ended by itself"
@@ -78,9 +81,13 @@ class Ledger:
 
     def _ask(self, *words: object) -> Any:
         done = subprocess.run(
-            self._command(*words), cwd=REPOSITORY, env=self._environ, capture_output=True,
-            text=True, timeout=60,
-        )  # fmt: skip
+            self._command(*words),
+            cwd=REPOSITORY,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr[-1000:]
         return json.loads(done.stdout)
 
@@ -89,16 +96,18 @@ def await_one_after(instant: float, log: Path) -> None:
     """Wait until a transfer was acknowledged after ``instant`` (seconds since 1970)."""
     wait_until(
         lambda: (bool(lines := acknowledged(log)) and lines[-1][1] > instant, str(lines[-1:])),
-        what="the stream to go on", timeout_s=_GOES_ON_TIMEOUT_S,
-    )  # fmt: skip
+        what="the stream to go on",
+        timeout_s=_GOES_ON_TIMEOUT_S,
+    )
 
 
 def await_count(count: int, log: Path) -> None:
     """Wait until so many transfers were acknowledged."""
     wait_until(
         lambda: ((found := len(acknowledged(log))) >= count, f"{found}"),
-        what=f"{count} transfers", timeout_s=_COUNT_TIMEOUT_S,
-    )  # fmt: skip
+        what=f"{count} transfers",
+        timeout_s=_COUNT_TIMEOUT_S,
+    )
 
 
 def acknowledged(log: Path) -> list[tuple[int, float]]:
@@ -109,9 +118,13 @@ def acknowledged(log: Path) -> list[tuple[int, float]]:
 
 def _transfer(tb: Any, number: int) -> Any:
     return tb.Transfer(
-        id=number, debit_account_id=1 + number % ACCOUNTS,
-        credit_account_id=1 + (number + 1) % ACCOUNTS, amount=number, ledger=LEDGER, code=1,
-    )  # fmt: skip
+        id=number,
+        debit_account_id=1 + number % ACCOUNTS,
+        credit_account_id=1 + (number + 1) % ACCOUNTS,
+        amount=number,
+        ledger=LEDGER,
+        code=1,
+    )
 
 
 def _write(client: Any, tb: Any, first: int, count: int) -> int:

@@ -47,9 +47,13 @@ def furnish(made: Sandbox) -> None:
             rows: list[Any] = []
             for number in range(first, first + BATCH):
                 row = tb.Transfer(
-                    id=number, debit_account_id=1 + number % ACCOUNTS, amount=1 + number % 97,
-                    credit_account_id=1 + (number * 7 + 3) % ACCOUNTS, ledger=LEDGER, code=1,
-                )  # fmt: skip
+                    id=number,
+                    debit_account_id=1 + number % ACCOUNTS,
+                    amount=1 + number % 97,
+                    credit_account_id=1 + (number * 7 + 3) % ACCOUNTS,
+                    ledger=LEDGER,
+                    code=1,
+                )
                 if row.debit_account_id == row.credit_account_id:
                     row.credit_account_id = 1 + row.credit_account_id % ACCOUNTS
                 if number % 10 == 0 and number < first + BATCH - 1:
@@ -57,10 +61,13 @@ def furnish(made: Sandbox) -> None:
                 elif number % 10 == 1 and number > first:
                     ended = rows[-1]
                     row = tb.Transfer(
-                        id=number, pending_id=ended.id, amount=ended.amount,
-                        flags=kind.POST_PENDING_TRANSFER if number % 20 == 1
+                        id=number,
+                        pending_id=ended.id,
+                        amount=ended.amount,
+                        flags=kind.POST_PENDING_TRANSFER
+                        if number % 20 == 1
                         else kind.VOID_PENDING_TRANSFER,
-                    )  # fmt: skip
+                    )
                 elif number % 10 in (5, 6):
                     row.flags = kind.LINKED
                 rows.append(row)

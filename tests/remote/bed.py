@@ -29,10 +29,15 @@ MONITOR, MONITOR_NUMBER = "monitor", 40
 
 #: What systemd and a nested engine need. `--privileged` is more, and cannot be had everywhere.
 _FLAGS = (
-    "--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--security-opt=seccomp=unconfined",
-    "--cgroupns=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
-    "--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/tmp:exec",
-)  # fmt: skip
+    "--cap-add=ALL",
+    "--cap-drop=SYS_RESOURCE",
+    "--security-opt=seccomp=unconfined",
+    "--cgroupns=host",
+    "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
+    "--tmpfs=/run",
+    "--tmpfs=/run/lock",
+    "--tmpfs=/tmp:exec",
+)
 
 _SSH_CONFIG = """\
 Host {name}
@@ -129,10 +134,16 @@ class Bed:
             flavour = self._flavour_of(name)
             storage = _engine_storage() if flavour == "engine" else ()
             made = docker(
-                "run", "--detach", f"--name={machine.container}", f"--hostname={name}",
-                f"--network={self.network}", f"--ip={machine.ip}", *_FLAGS, *storage,
+                "run",
+                "--detach",
+                f"--name={machine.container}",
+                f"--hostname={name}",
+                f"--network={self.network}",
+                f"--ip={machine.ip}",
+                *_FLAGS,
+                *storage,
                 image.of(flavour),
-            )  # fmt: skip
+            )
             assert made.returncode == 0, made.stderr
         for name in names:
             self.machines[name].wait_until_up()
@@ -190,8 +201,9 @@ def _write_ssh_files(bed: Bed) -> None:
     """A key pair, and the configuration that uses it."""
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", bed.network, "-f", str(bed.key)],
-        check=True, timeout=30,
-    )  # fmt: skip
+        check=True,
+        timeout=30,
+    )
     hosts = [_SSH_CONFIG.format(name=m.name, ip=m.ip) for m in bed.machines.values()]
     everywhere = _SSH_CONFIG_FOR_ALL.format(key=bed.key, known_hosts=bed.known_hosts)
     bed.ssh_config.write_text("".join([*hosts, everywhere]))

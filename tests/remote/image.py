@@ -37,8 +37,12 @@ def of(flavour: Flavour) -> str:
     image = f"{_NAME}:{flavour}-{sha256(b'|'.join(inputs)).hexdigest()[:12]}"
     if docker("image", "inspect", image).returncode != 0:
         built = docker(
-            "build", f"--target={flavour}", f"--build-arg=ROOT={base}", f"--tag={image}",
-            str(_DIRECTORY), timeout_s=_BUILD_TIMEOUT_S,
-        )  # fmt: skip
+            "build",
+            f"--target={flavour}",
+            f"--build-arg=ROOT={base}",
+            f"--tag={image}",
+            str(_DIRECTORY),
+            timeout_s=_BUILD_TIMEOUT_S,
+        )
         assert built.returncode == 0, built.stderr[-3000:]
     return image

@@ -29,8 +29,11 @@ class Machine:
         """Run a shell line as a person would: over SSH, by the session's key."""
         return subprocess.run(
             ["ssh", "-F", str(self.ssh_config), "-l", user, self.name, script],
-            text=True, capture_output=True, timeout=_SSH_TIMEOUT_S, check=False,
-        )  # fmt: skip
+            text=True,
+            capture_output=True,
+            timeout=_SSH_TIMEOUT_S,
+            check=False,
+        )
 
     def inside(self, script: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a shell line as root through the engine: the route that no task takes."""

@@ -90,9 +90,14 @@ class Site:
         program = _BIN / command[0]
         path = str(program) if program.exists() else command[0]
         return subprocess.run(
-            [path, *command[1:]], cwd=REPOSITORY, env=self.environ, text=True,
-            capture_output=True, timeout=timeout_s, check=False,
-        )  # fmt: skip
+            [path, *command[1:]],
+            cwd=REPOSITORY,
+            env=self.environ,
+            text=True,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
 
     def pyinfra(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``pyinfra --yes INVENTORY ARGUMENTS``; ``--data`` may be among them."""
@@ -111,9 +116,14 @@ class Site:
         """Have our image here, to be shipped."""
         exported = {f"{PREFIX}{key}": value for key, value in self.variables.items()}
         done = subprocess.run(
-            ["make", "compose-tb-build"], cwd=REPOSITORY, env=self.environ | exported, text=True,
-            capture_output=True, timeout=_TIMEOUT_S, check=False,
-        )  # fmt: skip
+            ["make", "compose-tb-build"],
+            cwd=REPOSITORY,
+            env=self.environ | exported,
+            text=True,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
         assert done.returncode == 0, said(done)[-3000:]
 
     def with_emulator(self) -> Site:

@@ -31,8 +31,10 @@ def test_nobody_logs_in_without_the_key(bed: Bed) -> None:
     for user in ("root", ADMIN):
         done = subprocess.run(
             ["ssh", *keyless, "-F", str(bed.ssh_config), "-l", user, bed.hosts[0].name, "true"],
-            capture_output=True, text=True, timeout=30,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
         assert done.returncode == 255
         assert "Permission denied (publickey)" in done.stderr
 

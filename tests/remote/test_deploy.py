@@ -24,9 +24,7 @@ from tests.remote.bed import make_bed
 from tests.remote.image import Flavour
 from tests.remote.site import PORT, Site, changes, said
 
-pytestmark = [
-    pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(900),
-]  # fmt: skip
+pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(900)]
 
 FLAVOURS: dict[str, Flavour] = {"systemd": "bare", "docker": "engine"}
 LOAD_WAIT_S = 60
@@ -62,11 +60,26 @@ def lives(site: Site) -> list[str]:
 def loading(site: Site, name: str, seconds: int) -> subprocess.Popen[str]:
     """A load that runs beside the test; its audit is its exit code."""
     return subprocess.Popen(
-        [sys.executable, "-m", "loadtests", "--users", "4", "--run-time", f"{seconds}s",
-         "--wallets", "100", "--warmup-s", "0", ],
-        cwd=REPOSITORY, env=site.environ | {"LOADTESTS_RUNS": str(runs(site, name))}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "loadtests",
+            "--users",
+            "4",
+            "--run-time",
+            f"{seconds}s",
+            "--wallets",
+            "100",
+            "--warmup-s",
+            "0",
+        ],
+        cwd=REPOSITORY,
+        env=site.environ | {"LOADTESTS_RUNS": str(runs(site, name))},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def runs(site: Site, name: str) -> Path:
@@ -121,8 +134,9 @@ def test_a_changed_setting_rolls_under_load_and_nothing_is_lost_or_fails(site: S
     try:
         wait_until(
             lambda: (bool(list(runs(site, "rolling").glob("*/run.json"))), "no run yet"),
-            what="the load to begin", timeout_s=LOAD_WAIT_S,
-        )  # fmt: skip
+            what="the load to begin",
+            timeout_s=LOAD_WAIT_S,
+        )
         site.variables["CACHE_GRID"] = "128MiB"
         site.write()
         started = time.monotonic()
@@ -148,7 +162,9 @@ def test_after_a_power_cut_of_one_host_its_replica_is_back_by_itself(site: Site)
     host.switch_on()
     wait_until(
         lambda: (site.run("make", "status").returncode == 0, "not healthy"),
-        what="the replica to be back", timeout_s=120, interval_s=2,
-    )  # fmt: skip
+        what="the replica to be back",
+        timeout_s=120,
+        interval_s=2,
+    )
     assert changes(site.up()) == []
     assert not site.bed.outsider.reaches(host.ip, PORT)

@@ -36,9 +36,14 @@ def interrupt(site: Site, step: int, how: str) -> list[str]:
     _, *arguments = site.up_command(bootstrap=True)
     began: list[str] = []
     with subprocess.Popen(
-        [_PYINFRA, *arguments], cwd=REPOSITORY, env=site.environ, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    ) as process:  # fmt: skip
+        [_PYINFRA, *arguments],
+        cwd=REPOSITORY,
+        env=site.environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
         assert process.stdout
         try:
             for line in process.stdout:

@@ -30,27 +30,39 @@ from tests.remote.watch import (
     values,
 )
 
-pytestmark = [
-    pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600),
-]  # fmt: skip
+pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600)]
 
 #: Longer than docs/monitoring.md says of any alert that is raised here.
 FIRES_S, ENDS_S = 150, 60
 
 #: As `systemctl show` prints them.
 SETTINGS = {
-    "ProtectSystem": "strict", "ProtectProc": "invisible",
-    "CapabilityBoundingSet": "", "AmbientCapabilities": "",
-}  # fmt: skip
+    "ProtectSystem": "strict",
+    "ProtectProc": "invisible",
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+}
 SETTINGS |= dict.fromkeys(
     [
-        "DynamicUser", "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices",
-        "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
-        "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictNamespaces",
-        "RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute",
+        "DynamicUser",
+        "NoNewPrivileges",
+        "ProtectHome",
+        "PrivateTmp",
+        "PrivateDevices",
+        "ProtectKernelTunables",
+        "ProtectKernelModules",
+        "ProtectKernelLogs",
+        "ProtectControlGroups",
+        "ProtectClock",
+        "ProtectHostname",
+        "RestrictNamespaces",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+        "LockPersonality",
+        "MemoryDenyWriteExecute",
     ],
     "yes",
-)  # fmt: skip
+)
 
 SEND = "bash -c \"printf '%s' '{line}' >/dev/udp/{ip}/{port}\""
 
@@ -128,9 +140,11 @@ def test_prometheus_shows_the_three_replicas(watched: Site) -> None:
 def test_nothing_listens_but_what_was_asked_for(watched: Site) -> None:
     host = watched.bed.monitor
     assert listeners(host) == {
-        f"udp {host.ip}:{STATSD_PORT}", f"tcp 127.0.0.1:{PROMETHEUS_PORT}",
-        "tcp 127.0.0.1:9102", "tcp 127.0.0.1:9115",
-    }  # fmt: skip
+        f"udp {host.ip}:{STATSD_PORT}",
+        f"tcp 127.0.0.1:{PROMETHEUS_PORT}",
+        "tcp 127.0.0.1:9102",
+        "tcp 127.0.0.1:9115",
+    }
     for machine in (watched.bed.outsider, watched.bed.client, watched.bed.hosts[0]):
         for port in (PROMETHEUS_PORT, 9102, 9115):
             assert not machine.reaches(host.ip, port)
@@ -307,8 +321,10 @@ def test_what_has_died_is_started_again(watched: Site) -> None:
 
 def test_a_changed_setting_is_followed_and_an_interrupted_start_is_completed(watched: Site) -> None:
     host = watched.bed.monitor
-    host.read("systemctl stop tigerbeetle-blackbox; sed -i '$a # by hand' "
-              "/etc/tigerbeetle/monitoring/rules/states.yml")  # fmt: skip
+    host.read(
+        "systemctl stop tigerbeetle-blackbox; sed -i '$a # by hand' "
+        "/etc/tigerbeetle/monitoring/rules/states.yml"
+    )
     watched.write(monitoring_bind=host.ip)
     try:
         done = watched.run("make", "monitor-up")

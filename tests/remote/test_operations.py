@@ -23,9 +23,7 @@ from tests.remote.bed import Bed
 from tests.remote.machine import Machine
 from tests.remote.site import PORT, Site, changes, prints, said
 
-pytestmark = [
-    pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600),
-]  # fmt: skip
+pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600)]
 
 EXAMPLE = REPOSITORY / "inventories" / "production.example.py"
 WATCH_LINES_MAX = 2000
@@ -53,12 +51,13 @@ def site(bed: Bed) -> Site:
                 '"env/production.env"': repr(str(made.env_file)),
                 'clients=("10.0.9.0/24",)': f"clients=({bed.client.ip + '/32'!r},)",
                 '# ssh_key="~/.ssh/id_ed25519"': f"ssh_key={str(bed.key)!r}",
-                '# ssh_known_hosts_file="~/.ssh/known_hosts"':
-                    f"ssh_known_hosts_file={str(bed.known_hosts)!r}",
+                '# ssh_known_hosts_file="~/.ssh/known_hosts"': (
+                    f"ssh_known_hosts_file={str(bed.known_hosts)!r}"
+                ),
                 "check_clock=True": "check_clock=False",
             },
         )
-    )  # fmt: skip
+    )
     done = made.run("make", "up", "BOOTSTRAP=yes")
     assert done.returncode == 0, said(done)[-4000:]
     return made
@@ -108,9 +107,14 @@ def nobody_follows(host: Machine) -> tuple[bool, str]:
 
 def test_watching_says_what_a_stopped_replica_means(site: Site) -> None:
     watch = subprocess.Popen(
-        ["make", "watch"], cwd=REPOSITORY, env=site.environ, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        ["make", "watch"],
+        cwd=REPOSITORY,
+        env=site.environ,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         assert watch.stdout
         site.bed.hosts[1].read("systemctl restart tigerbeetle-1")

@@ -42,9 +42,7 @@ def query(bed: Bed, expression: str) -> list[dict[str, Any]]:
 
 def values(bed: Bed, expression: str) -> dict[str, str]:
     """Replica → value, of an instant query."""
-    return {
-        one["metric"].get("replica", ""): one["value"][1] for one in query(bed, expression)
-    }  # fmt: skip
+    return {one["metric"].get("replica", ""): one["value"][1] for one in query(bed, expression)}
 
 
 def firing(bed: Bed) -> set[tuple[str, str]]:
@@ -65,8 +63,10 @@ def until(condition: Callable[[], object], expected: object, timeout_s: float) -
     started = time.monotonic()
     wait_until(
         lambda: ((seen := condition()) == expected, str(seen)),
-        what=str(expected), timeout_s=timeout_s, interval_s=1,
-    )  # fmt: skip
+        what=str(expected),
+        timeout_s=timeout_s,
+        interval_s=1,
+    )
     return time.monotonic() - started
 
 

@@ -27,9 +27,14 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.recoveries = Recoveries(
-            label="TigerBeetle", release="", started=time.time(), strikes=[], verdicts={},
-            checked=0, acknowledged=0,
-        )  # fmt: skip
+            label="TigerBeetle",
+            release="",
+            started=time.time(),
+            strikes=[],
+            verdicts={},
+            checked=0,
+            acknowledged=0,
+        )
 
     def add(self, recorded: Recorded, struck: list[Strike]) -> None:
         """Note a run, and write the table and the report anew."""

@@ -27,9 +27,12 @@ class ContainerWorld(World):
     def __init__(self, sandbox: DockerSandbox, runs: Path) -> None:
         cluster = config.load(environ=sandbox.environ).as_published()
         deployment = Deployment(
-            name="local", engine="tigerbeetle", runtime="compose", cluster=cluster,
+            name="local",
+            engine="tigerbeetle",
+            runtime="compose",
+            cluster=cluster,
             state_dir=sandbox.state_dir,
-        )  # fmt: skip
+        )
         super().__init__(sandbox, deployment, runs)
 
     @property
@@ -76,10 +79,20 @@ class ContainerWorld(World):
     def _lose(self, what: str, chain: str, index: int) -> None:
         rule = [chain, "-m", "statistic", "--mode", "random", "--probability", _LOSS, "-j", "DROP"]
         done = subprocess.run(
-            ["nsenter", "--net", "--target", str(self.pid(index)), "iptables", what,
-             *(rule if chain else ())],
-            text=True, capture_output=True, timeout=30, check=False,
-        )  # fmt: skip
+            [
+                "nsenter",
+                "--net",
+                "--target",
+                str(self.pid(index)),
+                "iptables",
+                what,
+                *(rule if chain else ()),
+            ],
+            text=True,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
 
     def _docker(self, *arguments: str) -> None:

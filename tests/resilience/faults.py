@@ -159,13 +159,16 @@ def rolled(world: World, _victims: Sequence[int]) -> Iterator[None]:
 
     cluster = world.deployment.cluster
     rollout.roll(
-        "restart", everyone(world),
+        "restart",
+        everyone(world),
         rollout.Actions(
             look=lambda: map(rollout.Member.of, health.of_replicas(world.deployment)),
             commits=lambda: canary.probe(cluster.addresses, cluster.id, 15),
-            step=step, settle=lambda _: None, tell=lambda _: None,
+            step=step,
+            settle=lambda _: None,
+            tell=lambda _: None,
         ),
-    )  # fmt: skip
+    )
     yield
 
 
@@ -201,22 +204,24 @@ FAULTS = [
     Fault("slow and lossy primary", primary, disturbed, 6),
     Fault("slow and lossy backup", backup, disturbed, 6),
     Fault("lost data file, recovered", backup, lost, 2, restarts=True),
-    *(
-        Fault(f"damaged {zone}", backup, damaged(zone), 1, restarts=True)
-        for zone in ZONES
-    ),
+    *(Fault(f"damaged {zone}", backup, damaged(zone), 1, restarts=True) for zone in ZONES),
     Fault("rolling restart", nobody, rolled, all_may_restart=True),
-]  # fmt: skip
+]
 
 DISK_FULL = Fault("disk full", lambda _world: [DISK_OF], disk_full, 25, restarts=True, panics=True)
 
 UNAVAILABILITY = [
-    Fault("kill all", everyone, killed, 1, restarts=True, unavailability=True,
-          ends_by_itself=True),
+    Fault("kill all", everyone, killed, 1, restarts=True, unavailability=True, ends_by_itself=True),
     Fault("full restart", everyone, stopped, 2, restarts=True, unavailability=True),
     Fault("stop a majority", majority, stopped, 6, restarts=True, unavailability=True),
     Fault("pause a majority", majority, paused, 6, unavailability=True),
     Fault("cut off a majority", majority, cut_off, 6, unavailability=True),
-    Fault("recover smoke", lambda world: [(world.primary() + 2) % 3, (world.primary() + 1) % 3],
-          recover_smoke, 3, restarts=True, unavailability=True),
-]  # fmt: skip
+    Fault(
+        "recover smoke",
+        lambda world: [(world.primary() + 2) % 3, (world.primary() + 1) % 3],
+        recover_smoke,
+        3,
+        restarts=True,
+        unavailability=True,
+    ),
+]

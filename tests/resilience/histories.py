@@ -136,10 +136,16 @@ class Simulation:
     def _operation(self, request: Request, worker: int = 0) -> Operation:
         self.number += 1
         return Operation(
-            number=self.number, worker=worker, session=self.sessions[worker], kind=request.kind,
-            action=request.action, invoked=self.now, ids=request.ids,
-            transfers=request.transfers, accounts=request.accounts,
-        )  # fmt: skip
+            number=self.number,
+            worker=worker,
+            session=self.sessions[worker],
+            kind=request.kind,
+            action=request.action,
+            invoked=self.now,
+            ids=request.ids,
+            transfers=request.transfers,
+            accounts=request.accounts,
+        )
 
     def _execute(self, flight: _Flight) -> None:
         flight.is_executed = True
@@ -188,10 +194,14 @@ def answered(
     elif not statuses:
         transfers = unpack_transfers(found)
     return replace(
-        operation, outcome="rejected" if refused else "ok", timestamp=timestamp,
-        statuses=tuple(statuses), timestamps=tuple(stamps),
-        found_transfers=transfers, found_accounts=accounts,
-    )  # fmt: skip
+        operation,
+        outcome="rejected" if refused else "ok",
+        timestamp=timestamp,
+        statuses=tuple(statuses),
+        timestamps=tuple(stamps),
+        found_transfers=transfers,
+        found_accounts=accounts,
+    )
 
 
 def _asked(operation: Operation) -> Operation:

@@ -60,11 +60,12 @@ def stored_amount_is_altered(history: History, chance: random.Random) -> History
 @mutation
 def stored_owner_is_altered(history: History, chance: random.Random) -> History:
     return in_final(
-        history, chance,
+        history,
+        chance,
         lambda one: replace(
             one, debit_account_id=one.credit_account_id, credit_account_id=one.debit_account_id
         ),
-    )  # fmt: skip
+    )
 
 
 @mutation
@@ -72,9 +73,11 @@ def stored_timestamp_is_altered(history: History, chance: random.Random) -> Hist
     """Only of what was acknowledged: nobody was told the timestamp of the others."""
     told = {one.id for done in created(history) for one in done.transfers}
     return in_final(
-        history, chance,
-        lambda one: replace(one, timestamp=one.timestamp + 1), among=lambda one: one.id in told,
-    )  # fmt: skip
+        history,
+        chance,
+        lambda one: replace(one, timestamp=one.timestamp + 1),
+        among=lambda one: one.id in told,
+    )
 
 
 @mutation
@@ -86,8 +89,10 @@ def refused_transfer_left_a_trace(history: History, chance: random.Random) -> Hi
 @mutation
 def transfer_nobody_sent_is_stored(history: History, chance: random.Random) -> History:
     done = pick(chance, created(history))
-    return store(history, replace(done.transfers[0], id=done.transfers[0].id + 2**40,
-                                   timestamp=done.timestamp + 1))  # fmt: skip
+    return store(
+        history,
+        replace(done.transfers[0], id=done.transfers[0].id + 2**40, timestamp=done.timestamp + 1),
+    )
 
 
 @mutation
@@ -97,11 +102,13 @@ def half_of_a_chain_without_answer_is_stored(history: History, chance: random.Ra
     lost = pick(
         chance,
         (
-            o for o in history.operations
-            if o.outcome == "unknown" and is_chain(o)
+            o
+            for o in history.operations
+            if o.outcome == "unknown"
+            and is_chain(o)
             and not {one.id for one in o.transfers} & (acknowledged | answered)
         ),
-    )  # fmt: skip
+    )
     stored = {one.id for o in final(history) for one in o.found_transfers}
     first = lost.transfers[0]
     if first.id in stored:
@@ -252,10 +259,11 @@ def wallet_is_read_overdrawn(history: History, chance: random.Random) -> History
     read = pick(
         chance,
         (
-            o for o in history.operations
+            o
+            for o in history.operations
             if any(one.flags & MUST_NOT_OVERDRAW for one in o.found_accounts)
         ),
-    )  # fmt: skip
+    )
     found = tuple(
         replace(one, debits_posted=one.credits_posted + 1) if one.flags & MUST_NOT_OVERDRAW else one
         for one in read.found_accounts
@@ -268,10 +276,11 @@ def read_misses_a_transfer(history: History, chance: random.Random) -> History:
     read = pick(
         chance,
         (
-            o for o in history.operations
+            o
+            for o in history.operations
             if o.kind == "lookup_transfers" and o.found_transfers and not o.final
         ),
-    )  # fmt: skip
+    )
     return history.with_operation(replace(read, found_transfers=read.found_transfers[1:]))
 
 

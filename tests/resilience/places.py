@@ -27,9 +27,10 @@ def pick(chance: random.Random, places: Iterable[_Place]) -> _Place:
 def created(history: History) -> Iterator[Operation]:
     """Transfers that were all acknowledged as created."""
     return (
-        o for o in history.operations
+        o
+        for o in history.operations
         if o.kind == "create_transfers" and o.statuses and set(o.statuses) == {"created"}
-    )  # fmt: skip
+    )
 
 
 def with_status(history: History, status: str) -> Iterator[Operation]:
@@ -95,8 +96,6 @@ def balances(history: History, change: Callable[[Account], Account]) -> History:
 
 def acknowledge(history: History, chance: random.Random, status: str) -> History:
     """With a refused transfer acknowledged, and stored."""
-    refused = pick(
-        chance, (o for o in with_status(history, status) if len(o.transfers) == 1)
-    )  # fmt: skip
+    refused = pick(chance, (o for o in with_status(history, status) if len(o.transfers) == 1))
     history = history.with_operation(replace(refused, statuses=("created",), outcome="ok"))
     return store(history, replace(refused.transfers[0], timestamp=refused.timestamp))

@@ -41,8 +41,9 @@ class ProcessWorld(World):
         return program.replace(self.deployment.cluster.addresses, own)
 
     def _addresses(self, node: int) -> str:
-        ports = (r.port if r.index == node else self.links.port[node, r.index]
-                 for r in self.replicas)  # fmt: skip
+        ports = (
+            r.port if r.index == node else self.links.port[node, r.index] for r in self.replicas
+        )
         return ",".join(f"127.0.0.1:{port}" for port in ports)
 
     def _supervisorctl(self, *arguments: str) -> None:

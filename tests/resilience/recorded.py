@@ -55,12 +55,20 @@ class Workload:
         more = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "loadtests.workload", f"--addresses={addresses}",
-                f"--cluster-id={cluster_id}", f"--run-id={self.run.name}", *more,
+                sys.executable,
+                "-m",
+                "loadtests.workload",
+                f"--addresses={addresses}",
+                f"--cluster-id={cluster_id}",
+                f"--run-id={self.run.name}",
+                *more,
             ],
-            cwd=REPOSITORY, env=os.environ | {"LOADTESTS_RUNS": str(runs)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            env=os.environ | {"LOADTESTS_RUNS": str(runs)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert self._process.stderr
         said = self._process.stderr.readline()
         assert "started" in said, said + self._process.stderr.read()

@@ -55,18 +55,22 @@ def once(world: World, fault: Fault, workload: Workload) -> Strike:
             if not fault.unavailability:
                 wait_until(
                     lambda: (workload.has_answer_since(begun + IN_FLIGHT_NS), "none"),
-                    what="an answer without the victims", timeout_s=ANSWER_WITHIN_S,
-                )  # fmt: skip
+                    what="an answer without the victims",
+                    timeout_s=ANSWER_WITHIN_S,
+                )
             healing = time.monotonic_ns()
         world.gate(
             may_restart=_everyone(world) if fault.all_may_restart else victims * fault.restarts,
             may_panic=victims * fault.panics,
         )
     return Strike(
-        fault=fault.name, victims=victims, deployment=world.deployment.name,
-        broken=broken if fault.unavailability else begun, healing=healing,
+        fault=fault.name,
+        victims=victims,
+        deployment=world.deployment.name,
+        broken=broken if fault.unavailability else begun,
+        healing=healing,
         gated=time.monotonic_ns(),
-    )  # fmt: skip
+    )
 
 
 def answered_while_gone(recorded: Recorded, struck: Strike) -> list[str]:

@@ -39,10 +39,17 @@ def test_the_honest_samples_hold_everything_that_is_judged() -> None:
     operations = [o for seed in range(SAMPLES) for o in sample(seed).operations]
     statuses = {status for o in operations for status in o.statuses}
     assert statuses >= {
-        "created", "exists", "exists_with_different_amount", "exceeds_credits",
-        "linked_event_failed", "pending_transfer_not_found", "pending_transfer_expired",
-        "pending_transfer_already_posted", "pending_transfer_already_voided", "id_already_failed",
-    }  # fmt: skip
+        "created",
+        "exists",
+        "exists_with_different_amount",
+        "exceeds_credits",
+        "linked_event_failed",
+        "pending_transfer_not_found",
+        "pending_transfer_expired",
+        "pending_transfer_already_posted",
+        "pending_transfer_already_voided",
+        "id_already_failed",
+    }
     stored = {t.id for o in operations if o.final for t in o.found_transfers}
     lost = {t.id for o in operations if o.outcome == "unknown" for t in o.transfers}
     assert lost & stored

@@ -10,9 +10,12 @@ from tests.resilience.faults import FAULTS, UNAVAILABILITY, Fault
 from tests.resilience.strikes import judge_minority, judge_unavailability, strike
 
 pytestmark = [
-    pytest.mark.genuine, pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900),
+    pytest.mark.genuine,
+    pytest.mark.docker,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not ROUNDS, reason="part of make resilience; make test has the processes"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -18,20 +18,30 @@ def answered(*seconds: float) -> History:
     return History(
         tuple(
             Operation(
-                number=number, worker=0, session=0, kind="create_transfers", action="pay",
-                invoked=int((at - 0.01) * S), completed=int(at * S), outcome="ok",
+                number=number,
+                worker=0,
+                session=0,
+                kind="create_transfers",
+                action="pay",
+                invoked=int((at - 0.01) * S),
+                completed=int(at * S),
+                outcome="ok",
                 statuses=("created",),
             )
             for number, at in enumerate(seconds)
         )
-    )  # fmt: skip
+    )
 
 
 def strike(broken: float, healing: float, gated: float) -> Strike:
     return Strike(
-        fault="kill", victims=[1], deployment="process",
-        broken=int(broken * S), healing=int(healing * S), gated=int(gated * S),
-    )  # fmt: skip
+        fault="kill",
+        victims=[1],
+        deployment="process",
+        broken=int(broken * S),
+        healing=int(healing * S),
+        gated=int(gated * S),
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,9 +78,14 @@ def test_the_table_has_a_row_for_each_fault_of_each_deployment() -> None:
 def test_the_report_shows_every_strike_and_names_a_failed_history(tmp_path: Path) -> None:
     struck = [measure(strike(10, 12, 14), answered(9, 11, 13))]
     found = Recoveries(
-        label="TigerBeetle", release="0.17.9", started=0, strikes=struck,
-        verdicts={"run-0": "passed", "run-1": "failed"}, checked=3, acknowledged=3,
-    )  # fmt: skip
+        label="TigerBeetle",
+        release="0.17.9",
+        started=0,
+        strikes=struck,
+        verdicts={"run-0": "passed", "run-1": "failed"},
+        checked=3,
+        acknowledged=3,
+    )
     recovery_report.write(tmp_path, found)
     page = (tmp_path / "report.html").read_text()
     assert '<span class="badge failed">failed</span>' in page

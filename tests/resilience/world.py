@@ -88,8 +88,12 @@ class World(abc.ABC):
         """All normal, a canary commits, all keep up, nobody panicked or restarted but who may."""
         # A container that is about to be restarted looks like one that was given up.
         wait_until(self._all_run, what="every server to run", timeout_s=COMMAND_TIMEOUT_S)
-        wait_until(self._all_keep_up, what="all to keep up", timeout_s=CATCH_UP_TIMEOUT_S,
-                   interval_s=CATCH_UP_POLL_S)  # fmt: skip
+        wait_until(
+            self._all_keep_up,
+            what="all to keep up",
+            timeout_s=CATCH_UP_TIMEOUT_S,
+            interval_s=CATCH_UP_POLL_S,
+        )
         for replica in self.replicas:
             panics = self._panics_of(replica.index)
             known = self._panics.get(replica.index, 0)
@@ -148,9 +152,13 @@ class World(abc.ABC):
     def sh(self, command: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run a shell command in the sandbox's environment; its output. It must succeed."""
         done = subprocess.run(
-            ["sh", "-c", command], env=self.sandbox.environ, text=True, capture_output=True,
-            timeout=timeout_s, check=False,
-        )  # fmt: skip
+            ["sh", "-c", command],
+            env=self.sandbox.environ,
+            text=True,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
         assert done.returncode == 0, f"{command}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
         return done.stdout
 
@@ -177,10 +185,14 @@ class World(abc.ABC):
         """Make a new data file for a replica that has lost its own, from the others."""
         cluster = self.deployment.cluster
         command = self.of(index).tigerbeetle(
-            "recover", f"--cluster={cluster.id}", f"--addresses={self.own_addresses}",
-            f"--replica={index}", f"--replica-count={len(self.replicas)}",
-            self.of(index).data_file, network=True,
-        )  # fmt: skip
+            "recover",
+            f"--cluster={cluster.id}",
+            f"--addresses={self.own_addresses}",
+            f"--replica={index}",
+            f"--replica-count={len(self.replicas)}",
+            self.of(index).data_file,
+            network=True,
+        )
         self.sh(command)
 
     def damage(self, index: int, zone: str) -> None:
@@ -233,9 +245,12 @@ class World(abc.ABC):
     def workload(self, **options: float) -> Workload:
         """Start the recorded workload."""
         return Workload(
-            self.client_addresses, self.deployment.cluster.id, self.runs, seed=time.time_ns() % 997,
+            self.client_addresses,
+            self.deployment.cluster.id,
+            self.runs,
+            seed=time.time_ns() % 997,
             **options,
-        )  # fmt: skip
+        )
 
     def resume(self, index: int) -> None:
         """Let a paused replica go on."""

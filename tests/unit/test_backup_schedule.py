@@ -13,9 +13,12 @@ from cluster import REPOSITORY
 from tasks.backup_schedule import NIGHTLY
 
 VALUES = {
-    "inventory": "inventories/process.py", "repository": str(REPOSITORY),
-    "backup_dir": "/srv/back ups", "calendar": NIGHTLY, "keep": 7,
-}  # fmt: skip
+    "inventory": "inventories/process.py",
+    "repository": str(REPOSITORY),
+    "backup_dir": "/srv/back ups",
+    "calendar": NIGHTLY,
+    "keep": 7,
+}
 
 
 def rendered(kind: str, **changes: object) -> str:
@@ -29,8 +32,10 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         (tmp_path / f"tigerbeetle-backup-process.{kind}").write_text(rendered(kind) + "\n")
     done = subprocess.run(
         ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     said = [line for line in done.stderr.splitlines() if "tigerbeetle-backup" in line]
     assert said == []
 

@@ -32,11 +32,18 @@ def made_set(directory: Path, contents: str = "abc", **changes: Any) -> Path:
         superblock = Superblock(Identity(CLUSTER.id, index, 3, "0.17.9"), 0, 0)
         files.append(backup_set.packed_file(path, superblock, 1))
     fields: dict[str, Any] = {
-        "name": directory.name, "deployment": "process", "engine": "tigerbeetle",
-        "cluster_id": str(CLUSTER.id), "replica_count": 3, "release": "0.17.9",
-        "taken_at": datetime.now(UTC), "stopped_s": 6.0, "before": None, "after": None,
+        "name": directory.name,
+        "deployment": "process",
+        "engine": "tigerbeetle",
+        "cluster_id": str(CLUSTER.id),
+        "replica_count": 3,
+        "release": "0.17.9",
+        "taken_at": datetime.now(UTC),
+        "stopped_s": 6.0,
+        "before": None,
+        "after": None,
         "files": files,
-    }  # fmt: skip
+    }
     manifest = Manifest(**(fields | changes))
     (directory / backup_set.MANIFEST).write_text(manifest.model_dump_json())
     return directory
@@ -217,9 +224,12 @@ def test_a_ledger_out_of_balance_is_named(side: str) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> tuple[Path, Any]:
     deployment = Deployment(
-        name="emulator", engine="emulator", runtime="process",
-        cluster=CLUSTER.on_loopback(), state_dir=tmp_path / "it's mine",
-    )  # fmt: skip
+        name="emulator",
+        engine="emulator",
+        runtime="process",
+        cluster=CLUSTER.on_loopback(),
+        state_dir=tmp_path / "it's mine",
+    )
     replica = of(deployment, 0)
     path = Path(replica.data_file)
     path.parent.mkdir(parents=True)

@@ -58,10 +58,7 @@ def test_a_wrong_or_cut_wheel_is_refused(cut_after: int | None, says: str) -> No
     pages = index(wheel())
     if cut_after is not None:
         pages[f"/simple/files/{NAME}"] = wheel()[:cut_after]
-    with (
-        serving(pages) as url,
-        pytest.raises(bootstrap.BootstrapError, match=says),
-    ):
+    with serving(pages) as url, pytest.raises(bootstrap.BootstrapError, match=says):
         bootstrap.download_wheel(f"{url}/simple", NAME, "0" * 64)
 
 

@@ -121,9 +121,9 @@ def test_a_bad_value_is_named_with_what_was_expected(
 
 
 @pytest.mark.parametrize(
-    ("count", "says"), [(0, "without a gap"), (2, "use 3"), (4, "use 3 or 6"), (5, "use 3 or 6"),
-                        (7, "at most 6")],
-)  # fmt: skip
+    ("count", "says"),
+    [(0, "without a gap"), (2, "use 3"), (4, "use 3 or 6"), (5, "use 3 or 6"), (7, "at most 6")],
+)
 def test_other_replica_counts_are_refused_with_the_reason(count: int, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         config.parse(replicas(count))
@@ -262,8 +262,11 @@ PROGRAMS = [
 def test_every_program_ends_with_code_2_and_one_line(program: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", program],
-        env=os.environ | {f"{P}1_PORT": "70000"}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        env=os.environ | {f"{P}1_PORT": "70000"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: {P}1_PORT: expected a port from 1 to 65535, found '70000'. "
@@ -276,8 +279,11 @@ def test_pyinfra_itself_ends_with_code_2_before_it_connects(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-m", "pyinfra", "--yes", "inventories/emulator.py", "deploy.py"],
         env=os.environ | {f"{P}SUBNET": "10.0.0.0/24", f"{P}DATA_DIR": str(tmp_path / "state")},
-        capture_output=True, text=True, timeout=60, cwd=ENV_FILE.parent.parent,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ENV_FILE.parent.parent,
+    )
     assert done.returncode == 2
     assert f"error: {P}0_IP: expected an address inside 10.0.0.0/24" in done.stderr
     assert "Connected" not in done.stderr

@@ -17,9 +17,12 @@ from cluster.runtimes.control import Control
 
 def deployment(directory: Path, runtime: Runtime = "process") -> Deployment:
     return Deployment(
-        name="emulator", engine="emulator", runtime=runtime,
-        cluster=config.load(environ={}).on_loopback(), state_dir=directory,
-    )  # fmt: skip
+        name="emulator",
+        engine="emulator",
+        runtime=runtime,
+        cluster=config.load(environ={}).on_loopback(),
+        state_dir=directory,
+    )
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:

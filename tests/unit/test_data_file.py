@@ -100,9 +100,7 @@ def test_of_a_write_that_was_cut_short_the_newest_two_copies_count(
 
 
 def test_no_two_copies_that_agree_are_not_read() -> None:
-    told = SUPERBLOCK + "".join(
-        f"{'_' * i}|{'_' * (3 - i)} sequence={i}\n" for i in range(4)
-    )  # fmt: skip
+    told = SUPERBLOCK + "".join(f"{'_' * i}|{'_' * (3 - i)} sequence={i}\n" for i in range(4))
     with pytest.raises(DataFileError, match="expected a formatted data file"):
         parse_progress(told)
 
@@ -177,9 +175,12 @@ def test_a_format_needs_a_word_empty_servers_and_silence(
 ) -> None:
     def plan() -> str:
         return decide(
-            {i: own(i) if there else None for i, there in enumerate(present)}, CLUSTER,
-            is_bootstrapping=is_bootstrapping, is_asked_for=is_asked_for, answering=answering,
-        )  # fmt: skip
+            {i: own(i) if there else None for i, there in enumerate(present)},
+            CLUSTER,
+            is_bootstrapping=is_bootstrapping,
+            is_asked_for=is_asked_for,
+            answering=answering,
+        )
 
     may_format = is_bootstrapping or (is_asked_for and not any(present))
     if all(present):

@@ -27,8 +27,12 @@ def init_env(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
     return subprocess.run(
         [sys.executable, "-m", "cluster.config.env_file", "--out", str(out), *arguments],
-        cwd=REPOSITORY, env=environ, text=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=environ,
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
 
 
 def values(path: Path) -> dict[str, str]:

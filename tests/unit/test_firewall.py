@@ -74,8 +74,10 @@ def test_the_old_table_is_deleted_in_the_same_transaction_and_no_other_is_touche
     rules = firewall.rules(made, made.replicas[0], [NETWORK])
     lines = [line for line in rules.splitlines() if line and not line.startswith("#")]
     assert lines[:3] == [
-        "table inet tigerbeetle", "delete table inet tigerbeetle", "table inet tigerbeetle {",
-    ]  # fmt: skip
+        "table inet tigerbeetle",
+        "delete table inet tigerbeetle",
+        "table inet tigerbeetle {",
+    ]
     assert "flush" not in rules
     assert set(re.findall(r"^(?:delete )?table inet (\S+)", rules, re.M)) == {"tigerbeetle"}
 

@@ -34,20 +34,31 @@ def described(tmp_path: Path) -> Cluster:
 @pytest.fixture
 def deployment(cluster: Cluster, tmp_path: Path) -> Deployment:
     return Deployment(
-        name="production", engine="tigerbeetle", runtime="systemd", cluster=cluster,
+        name="production",
+        engine="tigerbeetle",
+        runtime="systemd",
+        cluster=cluster,
         state_dir=tmp_path,
         settings=servers.Settings.model_validate({"env_file": "x", "runtime": "systemd"}),
-    )  # fmt: skip
+    )
 
 
 def fit(index: int = 0) -> Observation:
     """A server as it should be, before its first deployment."""
     return Observation(
-        kernel="6.1.0-18-amd64", machine="x86_64", memory_bytes=8 * GIB, disk_bytes=100 * GIB,
-        filesystem="ext2/ext3", has_direct_io=True, systemd="252", docker="26.1.5",
-        compose="2.26.1", addresses=frozenset({"127.0.0.1", HOSTS[index]}), is_synchronised=True,
+        kernel="6.1.0-18-amd64",
+        machine="x86_64",
+        memory_bytes=8 * GIB,
+        disk_bytes=100 * GIB,
+        filesystem="ext2/ext3",
+        has_direct_io=True,
+        systemd="252",
+        docker="26.1.5",
+        compose="2.26.1",
+        addresses=frozenset({"127.0.0.1", HOSTS[index]}),
+        is_synchronised=True,
         peers={f"{host}:3000": "refused" for host in HOSTS if host != HOSTS[index]},
-    )  # fmt: skip
+    )
 
 
 def settings(deployment: Deployment, **changes: Any) -> Deployment:
@@ -128,9 +139,14 @@ def test_a_running_replica_needs_no_more_memory_or_disk_and_may_hold_its_port(
     deployment: Deployment,
 ) -> None:
     running = replace(
-        fit(), unit_pid=7, memory_bytes=0, disk_bytes=0, data_files=(FILE,),
-        listening=frozenset({HOSTS[0]}), owner="tigerbeetle",
-    )  # fmt: skip
+        fit(),
+        unit_pid=7,
+        memory_bytes=0,
+        disk_bytes=0,
+        data_files=(FILE,),
+        listening=frozenset({HOSTS[0]}),
+        owner="tigerbeetle",
+    )
     fitness.check_server(deployment, 0, running)
 
 
@@ -206,15 +222,27 @@ clock 1000.5
 
 def test_what_a_server_says_is_read() -> None:
     assert observation.parse(SAID.splitlines(), now=1000.0) == Observation(
-        kernel="6.1.0-18-amd64", machine="x86_64", memory_bytes=8 * GIB, disk_bytes=1024**2,
-        filesystem="ext2/ext3", has_direct_io=True, systemd="252", compose="2.26.1-4",
-        python="3.11.2", owner="tigerbeetle", settings="0123456789abcdef",
-        addresses=frozenset({"127.0.0.1", "10.1.0.11"}), unit_pid=670,
-        listening=frozenset({"10.1.0.11", "::1"}), holder="pid 670 (tigerbeetle)",
+        kernel="6.1.0-18-amd64",
+        machine="x86_64",
+        memory_bytes=8 * GIB,
+        disk_bytes=1024**2,
+        filesystem="ext2/ext3",
+        has_direct_io=True,
+        systemd="252",
+        compose="2.26.1-4",
+        python="3.11.2",
+        owner="tigerbeetle",
+        settings="0123456789abcdef",
+        addresses=frozenset({"127.0.0.1", "10.1.0.11"}),
+        unit_pid=670,
+        listening=frozenset({"10.1.0.11", "::1"}),
+        holder="pid 670 (tigerbeetle)",
         peers=MappingProxyType({"10.1.0.12:3000": "refused", "10.1.0.13:3000": "silent"}),
-        is_bootstrapping=True, data_files=(DataFile("7_0.tigerbeetle", 1141374976, HEAD),),
-        is_synchronised=True, clock_offset_s=0.5,
-    )  # fmt: skip
+        is_bootstrapping=True,
+        data_files=(DataFile("7_0.tigerbeetle", 1141374976, HEAD),),
+        is_synchronised=True,
+        clock_offset_s=0.5,
+    )
 
 
 def test_a_server_that_says_nothing_is_fit_for_nothing(deployment: Deployment) -> None:

@@ -22,11 +22,11 @@ BACKUP = [
 ]
 PRIMARY = [
     "2026-11-23 05:06:57.311Z info(replica): 1N: transition_to_normal_from_view_change_status: "
-    "view=1..1 primary",
+    "view=1..1 primary"
 ]
 FRESH = [
     "2026-11-23 05:06:57.195Z info(replica): 1n: transition_to_normal_from_recovering_status: "
-    "view=0 backup",
+    "view=0 backup"
 ]
 
 

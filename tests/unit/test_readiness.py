@@ -110,15 +110,22 @@ def container(status: str = "running", health: str = "healthy", **state: object)
     check = {"Output": "Connection to 172.20.0.10 3000 port [tcp/*] succeeded!"}
     return parse(
         {
-            "Name": "/tigerbeetle-0", "Id": "1", "Image": "sha256:1", "RestartCount": 0,
+            "Name": "/tigerbeetle-0",
+            "Id": "1",
+            "Image": "sha256:1",
+            "RestartCount": 0,
             "Config": {"Image": "tigerbeetle-custom:0.17.9", "Labels": {}},
             "NetworkSettings": {"Networks": {"net": {"IPAddress": str(REPLICA.ip)}}},
             "State": {
-                "Status": status, "Pid": 7 if status == "running" else 0, "ExitCode": 0,
-                "Health": {"Status": health, "Log": [check]}, "StartedAt": "now", **state,
+                "Status": status,
+                "Pid": 7 if status == "running" else 0,
+                "ExitCode": 0,
+                "Health": {"Status": health, "Log": [check]},
+                "StartedAt": "now",
+                **state,
             },
         }
-    )  # fmt: skip
+    )
 
 
 STATES = [

@@ -23,9 +23,13 @@ def replica(index: int, process: str = "RUNNING", status: str = "normal") -> Rep
     running = process == "RUNNING"
     pong = Pong(replica=index, release="0.17.9", view=0, ms=1.0)
     return ReplicaHealth(
-        replica=CLUSTER.replicas[index], process=process, pid=7 * running, port_open=running,
-        log=ReplicaLog(status=status), pong=pong if running else None,
-    )  # fmt: skip
+        replica=CLUSTER.replicas[index],
+        process=process,
+        pid=7 * running,
+        port_open=running,
+        log=ReplicaLog(status=status),
+        pong=pong if running else None,
+    )
 
 
 @pytest.mark.parametrize("process", ["DOWN", "FATAL", "BACKOFF", "EXITED", "STOPPED"])
@@ -61,9 +65,14 @@ def test_a_recovery_that_is_unsafe_is_refused(
 def deployment(engine: str = "tigerbeetle", count: int = 3) -> Deployment:
     cluster = CLUSTER.model_copy(update={"replicas": CLUSTER.replicas[:count]})
     return Deployment.model_validate(
-        {"name": "process", "engine": engine, "runtime": "process", "cluster": cluster,
-         "state_dir": Path("nowhere")}
-    )  # fmt: skip
+        {
+            "name": "process",
+            "engine": engine,
+            "runtime": "process",
+            "cluster": cluster,
+            "state_dir": Path("nowhere"),
+        }
+    )
 
 
 def test_where_there_is_nobody_to_recover_from_it_is_refused() -> None:

@@ -46,8 +46,10 @@ def run(action: str, env_file: Path, url: str, **settings: str) -> subprocess.Co
         env=os.environ
         | {f"{PREFIX}DOWNLOAD_URL": url, f"{PREFIX}DATA_DIR": str(env_file.parent / "state")}
         | {f"{PREFIX}{key}": value for key, value in settings.items()},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def installed(env_file: Path) -> Path:

@@ -16,9 +16,13 @@ from cluster.tigerbeetle.canary import Canary
 
 
 def member(
-    index: int, *, normal: bool = True, primary: bool = False, lagged_at: float | None = None,
+    index: int,
+    *,
+    normal: bool = True,
+    primary: bool = False,
+    lagged_at: float | None = None,
     copying: bool = False,
-) -> Member:  # fmt: skip
+) -> Member:
     said = f"replica {index} {'backup' if normal else 'exited'}"
     return Member(index, normal, primary, said, lagged_at, copying)
 
@@ -50,11 +54,13 @@ class World:
     def look(self) -> list[Member]:
         return [
             member(
-                i, normal=i not in self.out, primary=i == self.primary and i not in self.out,
+                i,
+                normal=i not in self.out,
+                primary=i == self.primary and i not in self.out,
                 lagged_at=self.lagged.get(i),
             )
             for i in range(self.count)
-        ]  # fmt: skip
+        ]
 
     def canary(self) -> Canary:
         self.canaries += 1

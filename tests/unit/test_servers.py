@@ -258,8 +258,9 @@ def test_a_monitoring_host_of_its_own_is_taken(env_file: Path) -> None:
     assert watching is not None
     assert (watching.hostname, watching.user, watching.port) == ("watch", "admin", 2222)
     assert servers.monitoring_address(servers.load(servers.settings_of(hosts[0][1]))) == (
-        IPv4Address("10.1.0.20"), 8125,
-    )  # fmt: skip
+        IPv4Address("10.1.0.20"),
+        8125,
+    )
 
 
 def test_without_a_monitoring_host_there_is_none(env_file: Path) -> None:
@@ -287,8 +288,11 @@ def test_a_program_says_what_the_inventory_file_found_wrong(env_file: Path, tmp_
     done = subprocess.run(
         [sys.executable, "-m", "cluster.config.inventory"],
         env=os.environ | {"INVENTORY": str(copy)},
-        capture_output=True, text=True, timeout=60, cwd=REPOSITORY,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=REPOSITORY,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {P}CLUSTER_ID: expected a random number")
     assert done.stderr.count("\n") == 1

@@ -20,14 +20,17 @@ def deployment(directory: Path, runtime: Runtime = "systemd", **variables: str) 
     file = directory / "production.env"
     file.write_text(env_text(changes=variables))
     return Deployment(
-        name="production", engine="tigerbeetle", runtime=runtime, state_dir=directory,
+        name="production",
+        engine="tigerbeetle",
+        runtime=runtime,
+        state_dir=directory,
         cluster=config.load(file, {}, lambda cluster: None),
         settings=Settings.model_validate({"env_file": str(file), "runtime": runtime}),
         servers=tuple(
             Server.of({"replica": i, "ssh_hostname": host, "ssh_user": "admin", "_sudo": True})
             for i, host in enumerate(HOSTS)
         ),
-    )  # fmt: skip
+    )
 
 
 UNIT_STATES = [

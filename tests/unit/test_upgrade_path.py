@@ -188,16 +188,31 @@ def test_a_backup_counts_only_for_its_own_cluster(
     now = datetime.now(UTC)
     for number, (cluster_id, hours) in enumerate([("0", 30), ("0", 2), ("7", 1)]):
         packed = [
-            {"replica": i, "name": f"replica-{i}.gz", "size": 1, "sha256": "a" * 64,
-             "data_size": 1, "release": "0.17.9", "op_checkpoint": 0, "commit_max": 0}
+            {
+                "replica": i,
+                "name": f"replica-{i}.gz",
+                "size": 1,
+                "sha256": "a" * 64,
+                "data_size": 1,
+                "release": "0.17.9",
+                "op_checkpoint": 0,
+                "commit_max": 0,
+            }
             for i in range(3)
-        ]  # fmt: skip
+        ]
         manifest = Manifest(
-            name=str(number), deployment="process", engine="tigerbeetle", cluster_id=cluster_id,
-            replica_count=3, release="0.17.9", taken_at=now - timedelta(hours=hours),
-            stopped_s=None, before=None, after=None,
+            name=str(number),
+            deployment="process",
+            engine="tigerbeetle",
+            cluster_id=cluster_id,
+            replica_count=3,
+            release="0.17.9",
+            taken_at=now - timedelta(hours=hours),
+            stopped_s=None,
+            before=None,
+            after=None,
             files=[PackedFile.model_validate(each) for each in packed],
-        )  # fmt: skip
+        )
         path = env_file.parent / "process" / str(number) / "manifest.json"
         path.parent.mkdir(parents=True)
         path.write_text(manifest.model_dump_json())

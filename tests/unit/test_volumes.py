@@ -58,13 +58,16 @@ REFUSED: list[tuple[str, Mapping[int, Volume | None], str]] = [
     ("one is lost", {0: whole(0), 1: EMPTY, 2: whole(2)}, "replica 1: expected a data file"),
     ("a volume is lost", {0: whole(0), 1: None, 2: whole(2)}, "replica 1: expected a data file"),
     ("lost beside unfinished", {0: whole(0), 1: partial(1), 2: EMPTY}, "replica 1, 2: expected"),
-    ("another's file", {0: whole(0), 1: Volume(UID, (name(1),), superblock(2)), 2: whole(2)},
-     "found that of cluster 0, replica 2"),
+    (
+        "another's file",
+        {0: whole(0), 1: Volume(UID, (name(1),), superblock(2)), 2: whole(2)},
+        "found that of cluster 0, replica 2",
+    ),
     ("another cluster's", {0: whole(0), 1: FOREIGN, 2: whole(2)}, "found 7_1.tigerbeetle"),
     ("another cluster's alone", {0: EMPTY, 1: FOREIGN, 2: EMPTY}, "found 7_1.tigerbeetle"),
     ("another owner", {0: Volume(0, (name(0),)), 1: whole(1), 2: whole(2)}, "found 0"),
     ("damaged", {0: Volume(UID, (name(0),), "panic"), 1: whole(1), 2: whole(2)}, "reads: panic"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("found", "says"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
@@ -111,9 +114,14 @@ def test_the_look_into_volumes_is_read_back() -> None:
 
 @pytest.mark.parametrize(
     ("found", "expected"),
-    [({0: None}, False), ({0: EMPTY}, False), ({0: partial(0)}, False), ({0: whole(0)}, True),
-     ({0: EMPTY, 1: FOREIGN}, True)],
-)  # fmt: skip
+    [
+        ({0: None}, False),
+        ({0: EMPTY}, False),
+        ({0: partial(0)}, False),
+        ({0: whole(0)}, True),
+        ({0: EMPTY, 1: FOREIGN}, True),
+    ],
+)
 def test_only_finished_files_are_data(found: Mapping[int, Volume | None], expected: bool) -> None:
     assert holds_data(found) is expected
 

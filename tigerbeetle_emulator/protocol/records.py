@@ -32,9 +32,7 @@ CHANGE_EVENTS_FILTER = struct.Struct("<QQI44s")
 # transfer: id, amount, pending_id, user data, timeout, code, flags, ledger, type, reserved
 # debit account, credit account: id, four balances, user_data_128/64/32, code, flags
 # timestamps of event, transfer, debit account, credit account
-CHANGE_EVENT = struct.Struct(
-    "<16sQQ16s16sQIIHHIB39s" + 2 * "16sQQQQQQQQ16sQIHH" + "QQQQ",
-)
+CHANGE_EVENT = struct.Struct("<16sQQ16s16sQIIHHIB39s" + 2 * "16sQQQQQQQQ16sQIHH" + "QQQQ")
 
 ACCOUNT_LINKED = 1
 ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS = 2

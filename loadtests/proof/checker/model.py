@@ -24,16 +24,27 @@ AMOUNT_MAX = 2**128 - 1
 NANOSECONDS = 1_000_000_000
 
 #: After these the id is spent: another attempt is told ``id_already_failed``.
-TRANSIENT = frozenset({
-    "debit_account_not_found", "credit_account_not_found", "pending_transfer_not_found",
-    "exceeds_credits", "exceeds_debits",
-})  # fmt: skip
+TRANSIENT = frozenset(
+    {
+        "debit_account_not_found",
+        "credit_account_not_found",
+        "pending_transfer_not_found",
+        "exceeds_credits",
+        "exceeds_debits",
+    }
+)
 ALREADY_FAILED = "id_already_failed"
 EXCEEDS_CREDITS = "exceeds_credits"
 _COMPARED = (
-    "debit_account_id", "credit_account_id", "amount", "user_data_128", "user_data_64",
-    "user_data_32", "ledger", "code",
-)  # fmt: skip
+    "debit_account_id",
+    "credit_account_id",
+    "amount",
+    "user_data_128",
+    "user_data_64",
+    "user_data_32",
+    "ledger",
+    "code",
+)
 
 
 class OutsideModelError(ValueError):
@@ -105,10 +116,15 @@ class Model:
         if account.id in self.balances:
             return EXISTS
         stamped = Account(
-            id=account.id, user_data_128=account.user_data_128, user_data_64=account.user_data_64,
-            user_data_32=account.user_data_32, ledger=account.ledger, code=account.code,
-            flags=account.flags, timestamp=timestamp,
-        )  # fmt: skip
+            id=account.id,
+            user_data_128=account.user_data_128,
+            user_data_64=account.user_data_64,
+            user_data_32=account.user_data_32,
+            ledger=account.ledger,
+            code=account.code,
+            flags=account.flags,
+            timestamp=timestamp,
+        )
         self.balances[account.id] = Balance(stamped)
         return CREATED
 
@@ -325,7 +341,17 @@ def _settlement(event: Transfer, held: Transfer, amount: int) -> Transfer:
 
 def _stamped(event: Transfer, timestamp: int) -> Transfer:
     return Transfer(
-        event.id, event.debit_account_id, event.credit_account_id, event.amount, event.pending_id,
-        event.user_data_128, event.user_data_64, event.user_data_32, event.timeout, event.ledger,
-        event.code, event.flags, timestamp,
-    )  # fmt: skip
+        event.id,
+        event.debit_account_id,
+        event.credit_account_id,
+        event.amount,
+        event.pending_id,
+        event.user_data_128,
+        event.user_data_64,
+        event.user_data_32,
+        event.timeout,
+        event.ledger,
+        event.code,
+        event.flags,
+        timestamp,
+    )
