@@ -1,15 +1,11 @@
 """A pyinfra inventory, read as a Deployment: what runs where, and where clients reach it.
 
-Inventories are pyinfra's own files; ``pyinfra INVENTORY debug-inventory --json`` prints what they
-and the group data say without connecting anywhere, so this reads them exactly as a deploy does.
+Inventories are pyinfra's own files, and ``pyinfra_hosts`` reads them exactly as a deploy does.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from cluster import REPOSITORY, config
-from cluster.config import Cluster, ConfigError, servers
+from cluster.config import Cluster, ConfigError, pyinfra_hosts, servers
 from cluster.config.servers import Host, Server, Settings
 
 DEFAULT = "inventories/emulator.py"
@@ -140,19 +136,25 @@ def read(path: str | Path | None = None) -> Deployment:
         known = ", ".join(sorted(str(f.relative_to(REPOSITORY)) for f in _inventories()))
         found = path or os.environ.get("INVENTORY")
         raise ConfigError("INVENTORY", expected=known, found=found, fix="name one of them")
-    command = [sys.executable, "-m", "pyinfra", str(file), "debug-inventory", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
-    if done.returncode != 0:
-        message = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    try:
+        members = pyinfra_hosts.read(file, cwd=REPOSITORY)
+    except pyinfra_hosts.Unreadable as unreadable:
+        message = str(unreadable)
         if message.startswith("error: "):
-            raise InventoryError(message.removeprefix("error: "))
-        raise ConfigError(
-            "INVENTORY",
-            expected=f"an inventory that loads: {file}",
-            found=message,
-            fix="correct what it names",
-        )
-    return of_hosts([host["data"] for host in json.loads(done.stdout)])
+            raise InventoryError(message.removeprefix("error: ")) from None
+        raise _not_loading(file, message) from None
+    if not members or not all(host.data.get("runtime") for host in members):
+        raise _not_loading(file, "no hosts of on_this_machine() or on_servers()")
+    return of_hosts([host.data for host in members])
+
+
+def _not_loading(file: Path, found: str) -> ConfigError:
+    return ConfigError(
+        "INVENTORY",
+        expected=f"an inventory that loads: {file}",
+        found=found,
+        fix="correct what it names",
+    )
 
 
 def read_or_exit(path: str | Path | None = None) -> Deployment:
