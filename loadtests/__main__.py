@@ -19,10 +19,11 @@ from statistics import fmean, stdev
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.options import seconds
 from loadtests.proof.audit import CONNECT_TIMEOUT_S, audit
 from loadtests.report import gate, report
 from loadtests.run import runs
-from loadtests.run.options import seconds
+from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
 from loadtests.run.result import Audit, Result, read_result
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
@@ -52,7 +53,7 @@ def run_once(options: argparse.Namespace, extra: list[str], name: str, group: st
     path = runs.directory() / name
     code = load(options, [*extra, "--run-id", name, "--group", group])
     if not (path / "run.json").is_file():
-        return code or gate.EXIT_USAGE
+        return code or EXIT_USAGE
     done = audit(path, connect_timeout_s=options.audit_timeout_s)
     result = read_result(path)
     findings = gate.judge(options.gate, result) if options.gate and result else []
@@ -192,8 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
         outcomes.append(outcome)
     show(outcomes)
     codes = [outcome.exit_code for outcome in outcomes]
-    order = (gate.EXIT_FAILED, gate.EXIT_UNKNOWN, gate.EXIT_MISSED)
-    return next((code for code in order if code in codes), gate.EXIT_PASSED)
+    order = (EXIT_FAILED, EXIT_UNKNOWN, EXIT_MISSED)
+    return next((code for code in order if code in codes), EXIT_PASSED)
 
 
 if __name__ == "__main__":

@@ -21,15 +21,16 @@ if _ROOT not in sys.path:  # locust puts this file's own directory first, not th
     sys.path.insert(0, _ROOT)
 
 from cluster.config import ConfigError  # noqa: E402
-from loadtests.client import preflight, target  # noqa: E402
+from loadtests import options  # noqa: E402
+from loadtests.client import preflight  # noqa: E402
 from loadtests.client.bridge import BridgeError  # noqa: E402
 from loadtests.client.ledger import CLIENTS_PER_LEDGER, Ledger  # noqa: E402
 from loadtests.report import report  # noqa: E402
-from loadtests.report.gate import EXIT_USAGE  # noqa: E402
-from loadtests.run import locust_stats, options, runs  # noqa: E402
+from loadtests.run import locust_stats, runs, target  # noqa: E402
 from loadtests.run.conductor import WORKER_STOP_TIMEOUT_S, Conductor  # noqa: E402
+from loadtests.run.exit_codes import EXIT_USAGE  # noqa: E402
 from loadtests.run.result import Settings  # noqa: E402
-from loadtests.run.session import Plan, Session  # noqa: E402
+from loadtests.wallet.session import Plan, Session  # noqa: E402
 from loadtests.wallet.users import ReaderUser, SettlementUser, WalletUser, give_up  # noqa: E402
 
 __all__ = ["ReaderUser", "SettlementUser", "WalletUser"]

@@ -20,18 +20,13 @@ import gevent
 import numpy as np
 import tigerbeetle as tb
 
-from loadtests.client import records, target
+from loadtests.client import records
 from loadtests.client.bridge import PACKET_ERRORS, BridgeError, NativeClient, Reply, Unanswered
-from loadtests.client.packing import (
-    pack_accounts,
-    pack_transfers,
-    unpack_accounts,
-    unpack_transfers,
-)
-from loadtests.proof.history import CREATED, EXISTS, Operation, Outcome, Writer
-from loadtests.report.gate import EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
-from loadtests.run import runs
-from loadtests.run.options import seconds
+from loadtests.options import seconds
+from loadtests.proof.packing import pack_accounts, pack_transfers, unpack_accounts, unpack_transfers
+from loadtests.run import runs, target
+from loadtests.run.exit_codes import EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
+from loadtests.run.history import CREATED, EXISTS, Operation, Outcome, Writer
 from loadtests.run.result import Target
 from loadtests.wallet.scenario import HOLD_TIMEOUT_S, Request, Scenario, World
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from .inspect_file import superblock_lines
-from .log import to_stderr
 from .protocol import aegis
 from .protocol.wire import MESSAGE_SIZE_MAX, RELEASE, RELEASE_CLIENT_MIN, Author
 from .server.addresses import Address, AddressError, parse
 from .server.faults import LIES, Faults
 from .server.journal import DataFileError, FileJournal, Identity, format_file
+from .server.log import to_stderr
 from .server.relay import Relay
 from .server.replica import RELEASE_NUMBER, Replica
 from .server.server import CLIENTS_MAX, CLIENTS_MAX_DEVELOPMENT, Server

@@ -18,15 +18,9 @@ from loadtests.client.ledger import Ledger
 from loadtests.client.records import Array
 from loadtests.proof.proof import Proof, Record, verdict_of
 from loadtests.report import report
-from loadtests.report.gate import EXIT_FAILED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
 from loadtests.run import runs
-from loadtests.run.result import Audit, Check, Manifest, Verdict, read_manifest, read_result
-
-EXIT_CODES: dict[Verdict, int] = {
-    "passed": EXIT_PASSED,
-    "failed": EXIT_FAILED,
-    "unknown": EXIT_UNKNOWN,
-}
+from loadtests.run.exit_codes import EXIT_CODES, EXIT_USAGE
+from loadtests.run.result import Audit, Check, Manifest, read_manifest, read_result
 
 CONNECT_TIMEOUT_S = 30.0
 DEADLINE_S = 60.0

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from loadtests.run import runs
+from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
 from loadtests.run.result import (
     ActionResult,
     Audit,
@@ -25,8 +26,6 @@ from loadtests.run.result import (
     read_audit,
     read_result,
 )
-
-EXIT_PASSED, EXIT_FAILED, EXIT_USAGE, EXIT_MISSED, EXIT_UNKNOWN = 0, 1, 2, 3, 4
 
 
 class Thresholds(Model):

@@ -12,7 +12,7 @@ from statistics import median
 
 from pydantic import Field
 
-from loadtests.proof.history import CREATED, History
+from loadtests.run.history import CREATED, History
 from loadtests.run.result import Model
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from loadtests.client.records import LINKED, MUST_NOT_OVERDRAW, PENDING, POST, VOID
-from loadtests.proof.history import CREATED, Account, Kind, Transfer
+from loadtests.run.history import CREATED, Account, Kind, Transfer
 from loadtests.wallet.wallets import ASSETS, OPENING_UNITS, AccountCode, Population, TransferCode
 
 #: Seconds until a hold that nobody settles expires; the shorter one while others still try to.

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import gevent
 
 from loadtests.client.bridge import BridgeError
-from loadtests.report.gate import EXIT_USAGE
-from loadtests.run.session import Session
+from loadtests.run.exit_codes import EXIT_USAGE
+from loadtests.wallet.session import Session
 
 
 def give_up(environment: Any, error: BridgeError) -> None:

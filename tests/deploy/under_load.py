@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cluster import REPOSITORY
 from cluster.tigerbeetle.waiting import wait_until
-from loadtests.proof import history
-from loadtests.proof.history import Operation
+from loadtests.run import history
+from loadtests.run.history import Operation
 from tests.clusters import Sandbox
 
 #: Longer than any outage here: no answer within it would be one that was lost.

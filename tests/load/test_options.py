@@ -8,8 +8,8 @@ import pytest
 
 from cluster.config import ConfigError
 from loadtests import __main__ as program
-from loadtests.client import target
-from loadtests.run import options
+from loadtests import options
+from loadtests.run import target
 
 GOOD = {
     "wallets": 100,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from loadtests.client.records import MUST_NOT_OVERDRAW, PENDING
-from loadtests.proof.history import Account, History
+from loadtests.run.history import Account, History
 from tests.resilience.places import (
     acknowledge,
     balances,

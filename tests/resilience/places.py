@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from loadtests.client.records import LINKED
-from loadtests.proof.history import Account, History, Operation, Transfer
+from loadtests.run.history import Account, History, Operation, Transfer
 
 _Place = TypeVar("_Place")
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import REPOSITORY
-from loadtests.proof import history
 from loadtests.proof.checker import check
-from loadtests.proof.history import History
 from loadtests.proof.proof import verdict_of
+from loadtests.run import history
+from loadtests.run.history import History
 from loadtests.run.result import Check
 
 #: From SIGTERM to the end: holds time out, then everything is read.

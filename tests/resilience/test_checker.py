@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.proof import history as histories
 from loadtests.proof.checker import check
-from loadtests.proof.history import History
 from loadtests.proof.proof import verdict_of
+from loadtests.run import history as histories
+from loadtests.run.history import History
 from tests.resilience.histories import honest
 from tests.resilience.mutations import MUTATIONS
 from tests.resilience.places import NoPlaceError

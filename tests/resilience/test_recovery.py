@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.proof.history import History, Operation
 from loadtests.report import recovery_report
 from loadtests.report.recovery import Recoveries, Strike, measure, table
+from loadtests.run.history import History, Operation
 
 S = 1_000_000_000
 

@@ -13,9 +13,9 @@ import selectors
 import socket
 from collections.abc import Callable
 
-from ..log import Log, silent
 from ..protocol.wire import Author, build_ping
 from .addresses import Address, listen
+from .log import Log, silent
 from .loop import Loop, Outgoing
 from .server import CLIENTS_MAX
 

@@ -7,13 +7,13 @@ import socket
 import time
 from collections.abc import Callable
 
-from ..log import Log, silent
 from ..protocol.aegis import Buffer
 from ..protocol.wire import Command, DamagedError, EvictionReason, Frame
 from .addresses import Address, listen
 from .connection import Connection
 from .faults import Faults
 from .lies import Liar
+from .log import Log, silent
 from .loop import Loop
 from .replica import Message, Replica
 

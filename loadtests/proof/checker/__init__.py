@@ -16,7 +16,7 @@ from __future__ import annotations
 from loadtests.proof.checker.final import FinalReads, check_complete, check_final
 from loadtests.proof.checker.order import check_monotonic, check_real_time, check_timestamps
 from loadtests.proof.checker.replay import check_replay
-from loadtests.proof.history import History
+from loadtests.run.history import History
 from loadtests.run.result import Check
 
 __all__ = ["check"]

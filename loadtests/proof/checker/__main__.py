@@ -9,12 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from loadtests.proof import history
-from loadtests.proof.audit import EXIT_CODES
 from loadtests.proof.checker import check
 from loadtests.proof.proof import verdict_of
-from loadtests.report.gate import EXIT_USAGE
-from loadtests.run import runs
+from loadtests.run import history, runs
+from loadtests.run.exit_codes import EXIT_CODES, EXIT_USAGE
 
 
 def main(arguments: list[str] | None = None) -> int:

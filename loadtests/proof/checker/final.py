@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loadtests.client import records
-from loadtests.client.packing import pack_accounts, pack_transfers
 from loadtests.client.records import RECORD, UNANSWERED, Array
-from loadtests.proof.history import CREATED, EXISTS, Account, History, Operation, Transfer
+from loadtests.proof.packing import pack_accounts, pack_transfers
 from loadtests.proof.proof import Proof, Record
+from loadtests.run.history import CREATED, EXISTS, Account, History, Operation, Transfer
 from loadtests.run.result import Check
 
 #: Any status that is neither created nor exists: the proof only asks whether it was refused.

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
-from loadtests.proof.history import CREATED, EXISTS, Account, Transfer
+from loadtests.run.history import CREATED, EXISTS, Account, Transfer
 
 LINKED, PENDING, POST, VOID = 1, 2, 4, 8
 _KNOWN_FLAGS = LINKED | PENDING | POST | VOID

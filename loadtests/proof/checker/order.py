@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from loadtests.proof.checker.final import FinalReads
 from loadtests.proof.checker.placing import Placed, place
 from loadtests.proof.checker.problems import Problems
-from loadtests.proof.history import CREATED, History, Operation
+from loadtests.run.history import CREATED, History, Operation
 from loadtests.run.result import Check
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loadtests.proof.checker.final import FinalReads
-from loadtests.proof.history import CREATED, History, Operation
+from loadtests.run.history import CREATED, History, Operation
 
 
 @dataclass(frozen=True, slots=True)

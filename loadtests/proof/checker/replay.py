@@ -11,7 +11,7 @@ from loadtests.proof.checker.model import (
 )
 from loadtests.proof.checker.placing import Placed, place
 from loadtests.proof.checker.problems import Problems
-from loadtests.proof.history import CREATED, EXISTS, Account, History, Operation
+from loadtests.run.history import CREATED, EXISTS, Account, History, Operation
 from loadtests.run.result import Check
 
 AMOUNTS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from loadtests.client.records import ACCOUNT, TRANSFER, Array, join, split
-from loadtests.proof.history import Account, Transfer
+from loadtests.run.history import Account, Transfer
 
 WIDE_TRANSFER = (
     "id",
