@@ -1,5 +1,6 @@
 """The cluster: what it is, and how it is kept. Rooms, lowest first; no module imports upward.
 
+- ``refusal``      what cannot be done, in words for whoever asked
 - ``config``       the env file as a frozen, validated ``Cluster``; inventories as deployments
 - ``tigerbeetle``  what TigerBeetle says of itself: data file, log, answers, releases
 - ``runtimes``     how replicas are run: processes, Compose, systemd, Docker

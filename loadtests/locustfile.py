@@ -20,7 +20,7 @@ _ROOT = str(Path(__file__).resolve().parent.parent)
 if _ROOT not in sys.path:  # locust puts this file's own directory first, not the repository
     sys.path.insert(0, _ROOT)
 
-from cluster.config import ConfigError  # noqa: E402
+from cluster.refusal import Refusal  # noqa: E402
 from loadtests import options  # noqa: E402
 from loadtests.client import preflight  # noqa: E402
 from loadtests.client.bridge import BridgeError  # noqa: E402
@@ -86,7 +86,7 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         if environment.target.release != target.UNKNOWN_RELEASE:
             preflight.check_release(environment.target.release)
         _probe(environment.target)
-    except (ConfigError, ValueError, BridgeError) as error:
+    except (Refusal, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE
         sys.exit(EXIT_USAGE)

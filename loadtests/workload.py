@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
         goal: Target = target.resolve(
             cluster_id=options.cluster_id, addresses=options.addresses, engine=None
         )
-    except Exception as error:  # ConfigError or ValueError, both of one line
+    except Exception as error:  # Refusal or ValueError, both of one line
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     run = runs.directory() / (options.run_id or runs.name_of(tag))

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster import config
-from cluster.config import ConfigError, inventory
+from cluster.config import inventory
+from cluster.refusal import Refusal
 from cluster.runtimes import tunnel
 from cluster.runtimes.ssh import SshError
 from monitoring import host, stack
@@ -28,7 +29,7 @@ def ask(base: str, path: str) -> Any:
 
 
 def _base() -> str:
-    """Prometheus' address, through SSH where it is on a monitoring host. Raises ConfigError,
+    """Prometheus' address, through SSH where it is on a monitoring host. Raises Refusal,
     SshError.
     """
     listen = stack.ports()
@@ -44,11 +45,11 @@ def main() -> int:
     try:
         base = _base()
         targets, alerts = ask(base, "targets")["activeTargets"], ask(base, "alerts")["alerts"]
-    except ConfigError as error:
-        config.fail(error)
     except SshError as error:
         print(f"error: {error}")
         return 4
+    except Refusal as error:
+        config.fail(error)
     except OSError as error:
         print(f"error: expected Prometheus at {base}, found: {error}. Fix: make monitor-up")
         return 4

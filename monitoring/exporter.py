@@ -6,8 +6,8 @@ It listens at the replica's address, and the firewall lets the monitoring host a
 from __future__ import annotations
 
 from cluster.checks.firewall import EXPORTER_PORT
-from cluster.checks.readiness import NotReady
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from monitoring import host
 from monitoring.host import Observation
 
@@ -24,10 +24,10 @@ def is_wanted(deployment: Deployment) -> bool:
 
 
 def check(deployment: Deployment, index: int, seen: Observation) -> None:
-    """It is there or can be installed, and its port is free or its own. Raises NotReady."""
+    """It is there or can be installed, and its port is free or its own. Raises Refusal."""
     what = f"replica {index}'s server"
     if not seen.programs & {PACKAGE, "apt-get"}:
-        raise NotReady(
+        raise Refusal(
             f"{what}: expected {PACKAGE} on PATH, or apt-get to install it, found neither. "
             "Fix: install it, or leave node_exporter out"
         )

@@ -26,9 +26,9 @@ import prometheus_client
 from cluster import REPOSITORY
 from cluster.checks.firewall import EXPORTER_PORT
 from cluster.checks.fitness import PYTHON_MIN, SYSTEMD_MIN
-from cluster.checks.readiness import NotReady
-from cluster.config import ConfigError, fail, inventory, servers
+from cluster.config import fail, inventory, servers
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from cluster.runtimes import pyz, script
 from cluster.runtimes.description import SETTINGS_VARIABLE, fingerprint
 from cluster.runtimes.layout import ETC, PROGRAMS
@@ -73,16 +73,16 @@ def of_inventory(inventory_file: str | None = None) -> list[tuple[str, dict[str,
         return [("@local", {**described, "runtime": deployment.runtime})]
     try:
         reached = address(deployment)
-    except ConfigError as error:
+    except Refusal as error:
         fail(error)
     data = {k: v for k, v in reached.model_dump(by_alias=True).items() if v != ""}
     return [(NAME, {**data, "monitors": str(inventory.locate(inventory_file))})]
 
 
 def address(deployment: Deployment) -> servers.Host:
-    """How the monitoring host is reached. Raises ConfigError without one."""
+    """How the monitoring host is reached. Raises Refusal without one."""
     if deployment.monitoring is None:
-        raise ConfigError(
+        raise Refusal(
             "monitoring_host",
             expected="the SSH name of a host for the monitoring",
             found="nothing",
@@ -112,7 +112,7 @@ def parse(lines: Sequence[str]) -> Observation:
 
 
 def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
-    """Fit for the monitoring of this cluster, and of no other one. Raises NotReady."""
+    """Fit for the monitoring of this cluster, and of no other one. Raises Refusal."""
     if not seen.systemd or int(seen.systemd) < SYSTEMD_MIN:
         _refuse(f"systemd {SYSTEMD_MIN} or newer", seen.systemd or "none", "use Debian 12 or newer")
     if _version(seen.python) < PYTHON_MIN:
@@ -150,10 +150,10 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
 
 
 def check_free(what: str, seen: Observation, protocol: str, ip: IPv4Address, port: int) -> None:
-    """Nobody listens where a program is to listen. Raises NotReady."""
+    """Nobody listens where a program is to listen. Raises Refusal."""
     for place in (f"{ip}:{port}", f"0.0.0.0:{port}", f"*:{port}", f"[::]:{port}"):
         if (protocol, place) in seen.listening:
-            raise NotReady(
+            raise Refusal(
                 f"{what}: expected {protocol} {ip}:{port} to be free, found somebody listening at "
                 f"{place}. Fix: stop it, or give the monitoring another port"
             )
@@ -309,4 +309,4 @@ def _version(text: str) -> tuple[int, int]:
 
 
 def _refuse(expected: str, found: str, fix: str) -> NoReturn:
-    raise NotReady(f"monitoring host: expected {expected}, found {found}. Fix: {fix}")
+    raise Refusal(f"monitoring host: expected {expected}, found {found}. Fix: {fix}")

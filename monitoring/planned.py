@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cluster.config import ConfigError, fail, inventory
+from cluster.config import fail, inventory
 from cluster.health.planned_stop import announce_of
+from cluster.refusal import Refusal
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     indexes = [r.index for r in cluster.replicas]
     if options.replica is not None and options.replica not in indexes:
         fail(
-            ConfigError(
+            Refusal(
                 "REPLICA",
                 expected=f"one of {', '.join(map(str, indexes))}",
                 found=options.replica,
@@ -31,7 +32,7 @@ def main() -> int:
     chosen = indexes if options.replica is None else [options.replica]
     if not cluster.statsd:
         fail(
-            ConfigError(
+            Refusal(
                 "LU_CFG_TIGERBEETLE_STATSD",
                 expected="IP:PORT of the collector",
                 found="nothing",
@@ -40,7 +41,7 @@ def main() -> int:
         )
     if not announce_of(deployment, chosen, is_planned=options.state == "stop"):
         fail(
-            ConfigError(
+            Refusal(
                 "LU_CFG_TIGERBEETLE_STATSD",
                 expected="an address that can be reached from here",
                 found=cluster.statsd,

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster import REPOSITORY
-from cluster.config import PREFIX, Cluster, ConfigError
+from cluster.config import PREFIX, Cluster
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 
 FILES = REPOSITORY / "files" / "monitoring"
 PORTS_VARIABLE = "WALLET_SERVICE_MONITORING_PORTS"
@@ -49,14 +50,14 @@ class Ports:
 def ports(environ: Mapping[str, str] = os.environ) -> Ports:
     """The ports; five of your own, in the order of ``Ports``, from the environment.
 
-    Raises ConfigError.
+    Raises Refusal.
     """
     text = environ.get(PORTS_VARIABLE, "")
     if not text:
         return Ports()
     numbers = text.split(",")
     if len(numbers) != 5 or not all(n.isdigit() and 0 < int(n) < 65536 for n in numbers):
-        raise ConfigError(
+        raise Refusal(
             PORTS_VARIABLE,
             expected="five ports: prometheus,collector,blackbox,host,process",
             found=text,
@@ -71,7 +72,7 @@ def directory(deployment: Deployment) -> Path:
 
 
 def check_statsd(deployment: Deployment) -> tuple[str, int]:
-    """The StatsD address that replicas send to. Raises ConfigError when they could not reach it."""
+    """The StatsD address that replicas send to. Raises Refusal when they could not reach it."""
     statsd = deployment.cluster.statsd
     example = "172.20.0.20:8125" if deployment.runtime == "compose" else "127.0.0.1:8125"
     host, _, port = statsd.rpartition(":")
@@ -82,7 +83,7 @@ def check_statsd(deployment: Deployment) -> tuple[str, int]:
             if deployment.runtime == "compose"
             else "an address on loopback"
         )
-        raise ConfigError(
+        raise Refusal(
             f"{PREFIX}STATSD",
             expected=f"where the replicas' metrics go: {where}, such as {example}",
             found=statsd or "nothing",
@@ -92,11 +93,11 @@ def check_statsd(deployment: Deployment) -> tuple[str, int]:
 
 
 def check_inside(cluster: Cluster) -> None:
-    """In Docker, the StatsD address is one that the exporter can be given. Raises ConfigError."""
+    """In Docker, the StatsD address is one that the exporter can be given. Raises Refusal."""
     host = IPv4Address(cluster.statsd.rpartition(":")[0])
     taken = {cluster.subnet.network_address + 1, *(r.ip for r in cluster.replicas)}
     if host not in cluster.subnet or host in taken:
-        raise ConfigError(
+        raise Refusal(
             f"{PREFIX}STATSD",
             expected=f"a free address of {cluster.subnet}, for the exporter",
             found="the gateway's or a replica's" if host in taken else host,

@@ -11,16 +11,10 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from cluster.runtimes import control, layout, processes
 from cluster.tigerbeetle import binary
-from cluster.tigerbeetle.data_file import (
-    DataFileError,
-    Identity,
-    Plan,
-    decide,
-    parse_superblock,
-    refuse_others,
-)
+from cluster.tigerbeetle.data_file import Identity, Plan, decide, parse_superblock, refuse_others
 from tasks.support.here import deployment_here, guarded, is_yes
 from tasks.support.observed import observed, plan_of_all, replica_index
 
@@ -71,7 +65,7 @@ def format_once_on_servers() -> None:
 
 
 def plan(deployment: Deployment) -> Plan:
-    """What the data files allow, from what they say. Raises DataFileError and BinaryError."""
+    """What the data files allow, from what they say. Raises Refusal."""
     command = binary.command(deployment)
     for replica in deployment.cluster.replicas:
         expected = processes.files_of(deployment, replica.index).data
@@ -103,14 +97,14 @@ def inspect(command: list[str], path: Path) -> Identity | None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise DataFileError(
+        raise Refusal(
             f"{path}: expected its superblock within {_INSPECT_TIMEOUT_S} s, found no answer. "
             "Fix: check the disk"
         ) from None
     try:
         return parse_superblock(done.stdout or done.stderr)
-    except DataFileError as error:
-        raise DataFileError(f"{path}: {error}") from None
+    except Refusal as error:
+        raise Refusal(f"{path}: {error}") from None
 
 
 def _format_commands(

@@ -21,10 +21,11 @@ from pyinfra.operations import python, server
 from cluster.checks import fitness
 from cluster.config.inventory import Deployment
 from cluster.health import health
+from cluster.refusal import Refusal
 from cluster.runtimes import control
 from cluster.runtimes.control import Control
 from cluster.tigerbeetle import waiting
-from cluster.tigerbeetle.data_file import DataFileError, Superblock, parse_progress
+from cluster.tigerbeetle.data_file import Superblock, parse_progress
 from tasks import exporter, firewall, image, program, servers
 from tasks import host as machine
 from tasks.support.here import deployment_here, guarded
@@ -152,7 +153,7 @@ def _check(replica: Control) -> None:
         return
     try:
         found = _superblock(replica)
-    except DataFileError as error:
+    except Refusal as error:
         if os.environ.get("CONFIRM") == "yes":
             logger.info(f"    damaged, and will be kept beside the new one: {data}")
             return

@@ -10,9 +10,9 @@ from ipaddress import IPv4Network
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cluster import REPOSITORY
-from cluster.config import ConfigError
 from cluster.config.model import Cluster, Replica
 from cluster.config.servers import Settings, monitoring_address
+from cluster.refusal import Refusal
 
 #: The table's name, in the family ``inet``: IPv6 is closed too, as no replica listens there.
 TABLE = "tigerbeetle"
@@ -25,17 +25,17 @@ _EVERYBODY = IPv4Network("0.0.0.0/0")
 
 
 def check(cluster: Cluster, clients: Sequence[IPv4Network], ssh_port: int) -> None:
-    """Refuse rules that would shut SSH out, or nobody. Raises ConfigError."""
+    """Refuse rules that would shut SSH out, or nobody. Raises Refusal."""
     for replica in cluster.replicas:
         if replica.port == ssh_port:
-            raise ConfigError(
+            raise Refusal(
                 "ssh_port",
                 expected="another port than a replica's: the firewall keeps others out of that",
                 found=f"{ssh_port}, also replica {replica.index}'s",
                 fix="correct it, or give the replica another port",
             )
     if _EVERYBODY in clients:
-        raise ConfigError(
+        raise Refusal(
             "clients",
             expected="the networks of your clients: TigerBeetle itself lets everyone move money",
             found=f"{_EVERYBODY}, everybody",

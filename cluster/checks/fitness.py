@@ -1,6 +1,6 @@
 """Are these servers fit for their replicas? Checks over what was observed on all of them. Pure.
 
-Nothing has been changed when these run. Each raises ``NotReady``: expected, found, fix.
+Nothing has been changed when these run. Each raises ``Refusal``: expected, found, fix.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from cluster.checks.observation import Observation
-from cluster.checks.readiness import DATA_FILE_BYTES, KERNEL_MIN, NotReady
+from cluster.checks.readiness import DATA_FILE_BYTES, KERNEL_MIN
 from cluster.config import model
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from cluster.runtimes import layout
 
 #: `ProtectProc`, `RestrictSUIDSGID` and journal namespaces of the unit need it.
@@ -30,7 +31,7 @@ _ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 
 
 def check_server(deployment: Deployment, index: int, seen: Observation) -> None:
-    """Everything about one server that the others have no part in. Raises NotReady."""
+    """Everything about one server that the others have no part in. Raises Refusal."""
     _check_kernel(index, seen)
     _check_runtime(deployment, index, seen)
     _check_identity(deployment, index, seen)
@@ -47,7 +48,7 @@ def check_server(deployment: Deployment, index: int, seen: Observation) -> None:
 
 
 def check_together(deployment: Deployment, seen: Mapping[int, Observation]) -> None:
-    """What only all servers together show. Raises NotReady."""
+    """What only all servers together show. Raises Refusal."""
     _check_separation(deployment, seen)
     _check_peers(deployment, seen)
     _check_clocks(deployment, seen)
@@ -238,4 +239,4 @@ def _version(text: str) -> tuple[int, int]:
 
 
 def _refuse(index: int, expected: str, found: str, fix: str) -> NoReturn:
-    raise NotReady(f"replica {index}'s server: expected {expected}, found {found}. Fix: {fix}")
+    raise Refusal(f"replica {index}'s server: expected {expected}, found {found}. Fix: {fix}")

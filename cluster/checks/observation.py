@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from cluster import REPOSITORY
+from cluster.refusal import Refusal
 from cluster.runtimes import script
 from cluster.tigerbeetle import data_file
-from cluster.tigerbeetle.data_file import DataFileError, Identity
+from cluster.tigerbeetle.data_file import Identity
 
 SCRIPT = REPOSITORY / "files" / "tigerbeetle" / "observe.sh"
 
@@ -109,7 +110,7 @@ def identify(server: Sequence[str], found: DataFile, scratch: Path) -> Identity:
 
     ``scratch`` is a directory of this machine for a sparse file of the same size. A superblock is
     written copy by copy, so what was read while a replica runs has at most one torn copy, which
-    the others outvote. Raises DataFileError for a file that is none, or damaged.
+    the others outvote. Raises Refusal for a file that is none, or damaged.
     """
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=scratch, suffix=".superblock") as copy:
@@ -125,14 +126,14 @@ def identify(server: Sequence[str], found: DataFile, scratch: Path) -> Identity:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise DataFileError(
+            raise Refusal(
                 f"{found.name}: expected its superblock within {INSPECT_TIMEOUT_S} s, found no "
                 "answer. Fix: `make recover` its replica, if the others commit"
             ) from None
     try:
         return data_file.parse_superblock(done.stdout or done.stderr)
-    except DataFileError as error:
-        raise DataFileError(f"{found.name}: {error}") from None
+    except Refusal as error:
+        raise Refusal(f"{found.name}: {error}") from None
 
 
 def _pid(text: str) -> int:

@@ -1,6 +1,6 @@
 """Is this machine ready to run the replicas in Docker? Checks without impact; each raises.
 
-``NotReady`` says in one line what was expected, what was found, and how to fix it.
+``Refusal`` says in one line what was expected, what was found, and how to fix it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import psutil
 
 from cluster import config
 from cluster.config import PREFIX, Cluster
+from cluster.refusal import Refusal
 from cluster.runtimes import containers, docker_engine, image, volumes
 from cluster.runtimes.processes import listener
-from cluster.tigerbeetle.data_file import DataFileError, Plan
+from cluster.tigerbeetle.data_file import Plan
 
 #: TigerBeetle needs the io_uring of this kernel.
 KERNEL_MIN = (5, 11)
@@ -28,14 +29,10 @@ DATA_FILE_BYTES = 1_280 * 1024**2
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
-class NotReady(Exception):  # noqa: N818 - reads as what is wrong
-    """A condition that the replicas need does not hold."""
-
-
 def check_all(cluster: Cluster) -> Plan | None:
     """Every check, cheapest first; what the data files allow, None where no image can look.
 
-    Raises NotReady, EngineError and DataFileError.
+    Raises Refusal.
     """
     info = docker_engine.check_versions()
     check_kernel(info)
@@ -59,7 +56,7 @@ def refusal(cluster: Cluster) -> str | None:
         check_all(cluster)
         if not image.is_obtainable(cluster):
             return f"no image {image.base(cluster)}, here or in its registry"
-    except (NotReady, docker_engine.EngineError, DataFileError) as error:
+    except Refusal as error:
         return str(error)
     return None
 
@@ -68,13 +65,13 @@ def check_kernel(info: Mapping[str, Any], sysctl: Path = IO_URING_SYSCTL) -> Non
     """The engine's kernel has io_uring, and nobody switched it off."""
     match = _VERSION.search(info["KernelVersion"])
     if match is None or (int(match[1]), int(match[2])) < KERNEL_MIN:
-        raise NotReady(
+        raise Refusal(
             f"kernel: expected {KERNEL_MIN[0]}.{KERNEL_MIN[1]} or newer, found "
             f"{info['KernelVersion']}. Fix: run Docker on a newer kernel: it lacks io_uring"
         )
     disabled = sysctl.read_text().strip() if sysctl.exists() else "0"
     if disabled != "0":
-        raise NotReady(
+        raise Refusal(
             f"kernel.io_uring_disabled: expected 0, found {disabled}. "
             "Fix: sysctl -w kernel.io_uring_disabled=0"
         )
@@ -85,7 +82,7 @@ def check_model(cluster: Cluster, model: Mapping[str, Any]) -> None:
     services = sorted(model["services"])
     expected = [f"tigerbeetle-{replica.index}" for replica in cluster.replicas]
     if services != expected:
-        raise NotReady(
+        raise Refusal(
             f"{docker_engine.COMPOSE_FILE.name}: expected the services {', '.join(expected)} of "
             f"env/tigerbittle.env, found {', '.join(services)}. Fix: add or remove services there"
         )
@@ -95,7 +92,7 @@ def check_names(cluster: Cluster) -> None:
     """No container of somebody else's has a replica's name."""
     for name, found in containers.named([r.name for r in cluster.replicas]).items():
         if found.project != docker_engine.project():
-            raise NotReady(
+            raise Refusal(
                 f"container {name}: expected it to be of project {docker_engine.project()}, found "
                 f"{found.project or 'one made by hand'}. Fix: docker rm --force {name}, or change "
                 f"{PREFIX}X_CONTAINER_NAME"
@@ -110,7 +107,7 @@ def check_ports(cluster: Cluster) -> None:
             continue
         holder = listener(str(cluster.bind), replica.port)
         if holder:
-            raise NotReady(
+            raise Refusal(
                 f"{PREFIX}{replica.index}_PORT: expected {cluster.bind}:{replica.port} to be free, "
                 f"found {holder} listening. Fix: stop it, or change the port here and in "
                 f"{PREFIX}ADDRESSES"
@@ -122,7 +119,7 @@ def check_subnet(cluster: Cluster) -> None:
     own = docker_engine.network()
     for name, subnet in (*_docker_networks(), *_host_networks()):
         if name != own and subnet.overlaps(cluster.subnet):
-            raise NotReady(
+            raise Refusal(
                 f"{PREFIX}SUBNET: expected {cluster.subnet} to be free, found {subnet} of {name}. "
                 f"Fix: choose another subnet, and change {PREFIX}X_IP and {PREFIX}ADDRESSES with it"
             )
@@ -138,7 +135,7 @@ def check_memory(cluster: Cluster, info: Mapping[str, Any]) -> None:
     # Docker Desktop's engine has a machine of its own, with its own memory.
     available = min(int(info["MemTotal"]), psutil.virtual_memory().available)
     if available < needed:
-        raise NotReady(
+        raise Refusal(
             f"memory: expected {_gib(needed)} free for {len(starting)} replicas to start, found "
             f"{_gib(available)}. Fix: free some, lower {PREFIX}CACHE_GRID, or give Docker Desktop "
             "more in Settings, Resources"
@@ -153,7 +150,7 @@ def check_disk(cluster: Cluster, info: Mapping[str, Any]) -> None:
     missing = len(cluster.replicas) - len(volumes.existing(cluster))
     free = shutil.disk_usage(root).free
     if free < missing * DATA_FILE_BYTES:
-        raise NotReady(
+        raise Refusal(
             f"disk: expected {_gib(missing * DATA_FILE_BYTES)} free in {root} for {missing} data "
             f"files, found {_gib(free)}. Fix: free some (docker system df), or move the data-root"
         )
@@ -173,7 +170,7 @@ def check_memlock(cluster: Cluster) -> None:
         ["docker", "run", "--rm", "--network=none", limit, "--entrypoint=true", image.name(cluster)]
     )
     if done.returncode != 0 and "rlimit" in done.stderr:
-        raise NotReady(
+        raise Refusal(
             f"{PREFIX}MEMLOCK: expected the engine to grant {cluster.memlock}"
             f"{' (unlimited)' if cluster.memlock == -1 else ''}, found that it may not raise "
             "limits (no CAP_SYS_RESOURCE). Fix: set it to the engine's own limit in bytes, such as "

@@ -1,6 +1,6 @@
 """What the cluster should be: the env file as a validated ``Cluster``, inventories as deployments.
 
-This is the room's face: ``config.load()``, ``config.Cluster``, ``config.ConfigError``.
+This is the room's face: ``config.load()``, ``config.Cluster``.
 """
 
 from cluster.config.loading import (
@@ -13,15 +13,7 @@ from cluster.config.loading import (
     read,
     shown,
 )
-from cluster.config.model import (
-    EMULATOR_IMAGE,
-    PREFIX,
-    Cluster,
-    ConfigError,
-    Replica,
-    memory_bytes,
-    size_bytes,
-)
+from cluster.config.model import EMULATOR_IMAGE, PREFIX, Cluster, Replica, memory_bytes, size_bytes
 
 __all__ = [
     "EMULATOR_IMAGE",
@@ -29,7 +21,6 @@ __all__ = [
     "PREFIX",
     "REPLICA_KEY",
     "Cluster",
-    "ConfigError",
     "Replica",
     "fail",
     "load",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cluster.config import ENV_FILE, ConfigError, fail, load
+from cluster.config import ENV_FILE, fail, load
+from cluster.refusal import Refusal
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     parser.add_argument("env_file", nargs="?", type=Path, default=ENV_FILE)
     try:
         cluster = load(parser.parse_args().env_file)
-    except ConfigError as error:
+    except Refusal as error:
         fail(error)
     print(f"cluster {cluster.id}, release {cluster.release}, at {cluster.addresses}")
 

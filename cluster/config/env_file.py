@@ -20,7 +20,8 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from cluster import REPOSITORY, config
-from cluster.config import ENV_FILE, PREFIX, ConfigError, rules
+from cluster.config import ENV_FILE, PREFIX, rules
+from cluster.refusal import Refusal
 
 DEFAULT = "env/production.env"
 PORT = 3000
@@ -33,7 +34,7 @@ _TOKEN_BYTES = 32  # as secrets' own default
 def private(example: str, hosts: Sequence[IPv4Address] = (), port: int = PORT) -> str:
     """The text of a private env file: ``example``'s, with a random cluster id and token.
 
-    With ``hosts`` it describes one replica on each, all at ``port``. Raises ConfigError.
+    With ``hosts`` it describes one replica on each, all at ``port``. Raises Refusal.
     """
     text = _set(example, f"{PREFIX}CLUSTER_ID", str(secrets.randbelow(2**128 - 1) + 1))
     text = _set(text, f"{PREFIX}AUTH_TOKEN", secrets.token_urlsafe(_TOKEN_BYTES))
@@ -66,19 +67,19 @@ def smallest_network(hosts: Sequence[IPv4Address]) -> IPv4Network:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, if there is none. Raises ConfigError."""
+    """Write a file that only its owner can read, if there is none. Raises Refusal."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise ConfigError(
+        raise Refusal(
             str(path),
             expected="no file there",
             found="one, whose cluster id may be in use",
             fix="keep it, or name another with OUT=",
         ) from None
     except OSError as error:
-        raise ConfigError(
+        raise Refusal(
             str(path),
             expected="a file that can be written",
             found=error,
@@ -89,7 +90,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def record(env_file: Path, variable: str, value: str) -> None:
-    """Set one variable, keeping every other byte, and the file's mode. Raises ConfigError.
+    """Set one variable, keeping every other byte, and the file's mode. Raises Refusal.
 
     The variable must be there already.
     """
@@ -106,7 +107,7 @@ def _set(text: str, variable: str, value: str, where: str = "env/tigerbittle.env
     line = re.compile(rf"^{re.escape(variable)}=.*$", re.MULTILINE)
     changed, count = line.subn(lambda _: f"{variable}={value}", text)
     if count != 1:
-        raise ConfigError(
+        raise Refusal(
             where, expected=f"one line {variable}=", found=count, fix="restore the line, empty"
         )
     return changed
@@ -122,20 +123,20 @@ def _replica(index: int, ip: IPv4Address, port: int) -> str:
 
 
 def _addresses(names: Sequence[str]) -> list[IPv4Address]:
-    """IPv4 addresses: TigerBeetle resolves no names. Raises ConfigError."""
+    """IPv4 addresses: TigerBeetle resolves no names. Raises Refusal."""
     found = []
     for name in names:
         try:
             found.append(IPv4Address(name))
         except AddressValueError:
-            raise ConfigError(
+            raise Refusal(
                 "HOSTS",
                 expected="IPv4 addresses, since TigerBeetle resolves no host names",
                 found=name,
                 fix='write HOSTS="10.0.0.11 10.0.0.12 10.0.0.13"',
             ) from None
     if len(set(found)) < len(found):
-        raise ConfigError(
+        raise Refusal(
             "HOSTS",
             expected="a host of its own for each replica",
             found=" ".join(names),
@@ -145,7 +146,7 @@ def _addresses(names: Sequence[str]) -> list[IPv4Address]:
 
 
 def _refuse_tracked(path: Path) -> None:
-    """Inside the repository only where git looks away. Raises ConfigError."""
+    """Inside the repository only where git looks away. Raises Refusal."""
     if not path.is_relative_to(REPOSITORY):
         return
     try:
@@ -155,7 +156,7 @@ def _refuse_tracked(path: Path) -> None:
     except OSError:
         return  # without git nothing can be committed here
     if asked.returncode == 1:  # 128: no git repository
-        raise ConfigError(
+        raise Refusal(
             str(path),
             expected="a path that git ignores, since the file holds secrets",
             found="one that it would commit",
@@ -177,7 +178,7 @@ def main() -> int:
         text = private(ENV_FILE.read_text(encoding="utf-8"), hosts, options.port)
         cluster = _validated(text, are_servers=bool(hosts))
         write_private(path, text)
-    except ConfigError as error:
+    except Refusal as error:
         config.fail(error)
     print(
         f"{config.shown(path)}: cluster {cluster.id}, {len(cluster.replicas)} replicas at "

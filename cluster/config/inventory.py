@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from cluster import REPOSITORY, config
-from cluster.config import Cluster, ConfigError, pyinfra_hosts, servers
+from cluster.config import Cluster, pyinfra_hosts, servers
 from cluster.config.servers import Host, Server, Settings
+from cluster.refusal import Refusal
 
 DEFAULT = "inventories/emulator.py"
 
@@ -37,14 +38,6 @@ ENGINE_LABELS: Mapping[Engine, str] = {
     "tigerbeetle": "TigerBeetle",
     "emulator": "EMULATOR (one node, no replication, not TigerBeetle)",
 }
-
-
-class InventoryError(ConfigError):
-    """What an inventory file itself found wrong, in its own one line."""
-
-    def __init__(self, line: str) -> None:
-        self.variable = "INVENTORY"
-        Exception.__init__(self, line)
 
 
 class Deployment(BaseModel):
@@ -82,7 +75,7 @@ def on_this_machine(name: str, *, engine: Engine, runtime: Runtime) -> list[tupl
 
 
 def of_hosts(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
-    """The Deployment that the data of an inventory's pyinfra hosts describes. Raises ConfigError.
+    """The Deployment that the data of an inventory's pyinfra hosts describes. Raises Refusal.
 
     On servers ``cluster`` has the replicas' own addresses: see ``runtimes.tunnel`` for a machine
     that must not reach them.
@@ -130,26 +123,26 @@ def locate(path: str | Path | None = None) -> Path:
 
 
 def read(path: str | Path | None = None) -> Deployment:
-    """Read an inventory file; default: $INVENTORY, else the emulator's. Raises ConfigError."""
+    """Read an inventory file; default: $INVENTORY, else the emulator's. Raises Refusal."""
     file = locate(path)
     if not file.is_file():
         known = ", ".join(sorted(str(f.relative_to(REPOSITORY)) for f in _inventories()))
         found = path or os.environ.get("INVENTORY")
-        raise ConfigError("INVENTORY", expected=known, found=found, fix="name one of them")
+        raise Refusal("INVENTORY", expected=known, found=found, fix="name one of them")
     try:
         members = pyinfra_hosts.read(file, cwd=REPOSITORY)
     except pyinfra_hosts.Unreadable as unreadable:
         message = str(unreadable)
         if message.startswith("error: "):
-            raise InventoryError(message.removeprefix("error: ")) from None
+            raise Refusal(message.removeprefix("error: ")) from None
         raise _not_loading(file, message) from None
     if not members or not all(host.data.get("runtime") for host in members):
         raise _not_loading(file, "no hosts of on_this_machine() or on_servers()")
     return of_hosts([host.data for host in members])
 
 
-def _not_loading(file: Path, found: str) -> ConfigError:
-    return ConfigError(
+def _not_loading(file: Path, found: str) -> Refusal:
+    return Refusal(
         "INVENTORY",
         expected=f"an inventory that loads: {file}",
         found=found,
@@ -161,7 +154,7 @@ def read_or_exit(path: str | Path | None = None) -> Deployment:
     """For programs: the Deployment, or the one-line error on stderr and exit code 2."""
     try:
         return read(path)
-    except ConfigError as error:
+    except Refusal as error:
         config.fail(error)
 
 

@@ -1,7 +1,7 @@
 """The one configuration: ``env/tigerbittle.env`` under the process environment, validated.
 
 The result is a frozen ``Cluster`` (``model``) that keeps every rule (``rules``).
-Whatever is wrong ends in one ``ConfigError``, whose text is one line: variable, expected, found,
+Whatever is wrong ends in one ``Refusal``, whose text is one line: variable, expected, found,
 fix. Nothing is touched before this has passed.
 """
 
@@ -21,7 +21,8 @@ from pydantic import BaseModel, ValidationError
 
 from cluster import REPOSITORY
 from cluster.config import rules
-from cluster.config.model import PREFIX, Cluster, ConfigError, Replica
+from cluster.config.model import PREFIX, Cluster, Replica
+from cluster.refusal import Refusal
 
 ENV_FILE = REPOSITORY / "env" / "tigerbittle.env"
 REPLICA_KEY = re.compile(rf"{PREFIX}(\d+)_(CONTAINER_NAME|IP|PORT)")
@@ -32,12 +33,12 @@ Model = TypeVar("Model", bound=BaseModel)
 def read(env_file: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Our variables: the file's, under those of the environment, as Compose merges them.
 
-    Raises ConfigError for an unreadable file, and for any name that nobody reads.
+    Raises Refusal for an unreadable file, and for any name that nobody reads.
     """
     try:
         text = env_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
+        raise Refusal(
             str(env_file),
             expected="a readable file of KEY=value lines",
             found=error,
@@ -58,7 +59,7 @@ def parse(
     check_place: Callable[[Cluster], None] = rules.check_one_machine,
     env_file: Path = ENV_FILE,
 ) -> Cluster:
-    """Validate settings into a Cluster. Raises ConfigError for the first rule that is broken.
+    """Validate settings into a Cluster. Raises Refusal for the first rule that is broken.
 
     ``check_place`` adds the rules of where the replicas run; ``env_file`` is named in errors.
     """
@@ -80,7 +81,7 @@ def load(
     environ: Mapping[str, str] = os.environ,
     check_place: Callable[[Cluster], None] = rules.check_one_machine,
 ) -> Cluster:
-    """Read and parse. Raises ConfigError."""
+    """Read and parse. Raises Refusal."""
     return parse(read(env_file, environ), check_place, env_file)
 
 
@@ -88,7 +89,7 @@ def load_or_exit() -> Cluster:
     """For programs: the Cluster, or the one-line error on stderr and exit code 2."""
     try:
         return load()
-    except ConfigError as error:
+    except Refusal as error:
         fail(error)
 
 
@@ -98,10 +99,10 @@ def shown(env_file: Path) -> str:
     return str(env_file.relative_to(REPOSITORY) if is_inside else env_file)
 
 
-def fail(error: Exception) -> NoReturn:
-    """End the program as every command here does on bad input: one line, exit code 2."""
+def fail(error: Refusal) -> NoReturn:
+    """End the program as every command here does when it refuses: one line, and an exit code."""
     print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(error.exit_code)
 
 
 def _known_settings() -> Iterator[str]:
@@ -116,7 +117,7 @@ def _refuse_unknown(key: str, *, where: str) -> None:
     if key in known or REPLICA_KEY.fullmatch(key):
         return
     near = difflib.get_close_matches(key, known, n=1)
-    raise ConfigError(
+    raise Refusal(
         key,
         expected=f"a known variable{f' (did you mean {near[0]}?)' if near else ''}",
         found=f"this name in {where}",
@@ -137,7 +138,7 @@ def _build(model: type[Model], prefix: str, values: dict[str, object], env_file:
         alias = str(error["loc"][0])
         field = next(f for f in model.model_fields.values() if f.alias == alias)
         found = "nothing" if error["type"] == "missing" else repr(error["input"])
-        raise ConfigError(
+        raise Refusal(
             f"{prefix}{alias}",
             expected=str(field.description),
             found=found,

@@ -27,14 +27,6 @@ SizeText = Annotated[str, Field(pattern=rf"^{_SIZE.pattern}$")]
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
-class ConfigError(Exception):
-    """One wrong setting: ``str()`` is one line that names variable, expected, found and fix."""
-
-    def __init__(self, variable: str, *, expected: str, found: object, fix: str) -> None:
-        self.variable = variable
-        super().__init__(f"{variable}: expected {expected}, found {found}. Fix: {fix}.")
-
-
 class Replica(BaseModel):
     """One member of the cluster. Its index is its place in every address list."""
 

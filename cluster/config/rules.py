@@ -1,13 +1,14 @@
 """Which clusters are allowed: rules over a whole Cluster, each with its reason. Pure.
 
-A field's own form is the model's business. Every rule raises ConfigError with the fix.
+A field's own form is the model's business. Every rule raises Refusal with the fix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.config.model import PREFIX, Cluster, ConfigError, memory_bytes, size_bytes
+from cluster.config.model import PREFIX, Cluster, memory_bytes, size_bytes
+from cluster.refusal import Refusal
 
 #: The example token in env/tigerbittle.env: everybody knows it, so production refuses it.
 DEFAULT_TOKEN = "CfDj7kdpld7BsUpXzQYiOfLdnateLkdBysPEWnvc"  # noqa: S105 - published, protects nothing
@@ -22,7 +23,7 @@ REPLICA_COUNT_ADVICE = {
 
 
 def check(cluster: Cluster, addresses: str | None) -> None:
-    """What holds wherever replicas run. Raises ConfigError for the first rule that is broken."""
+    """What holds wherever replicas run. Raises Refusal for the first rule that is broken."""
     _check_unique(cluster, "name", "CONTAINER_NAME")
     _check_unique(cluster, "ip", "IP")
     _check_subnet(cluster)
@@ -32,18 +33,18 @@ def check(cluster: Cluster, addresses: str | None) -> None:
 
 
 def check_one_machine(cluster: Cluster) -> None:
-    """On one machine each replica needs a port of its own. Raises ConfigError."""
+    """On one machine each replica needs a port of its own. Raises Refusal."""
     _check_unique(cluster, "port", "PORT")
 
 
 def check_servers(cluster: Cluster, *, is_development: bool) -> None:
     """What servers of their own need; production also refuses what everybody knows.
 
-    Raises ConfigError. On servers all replicas may share one port.
+    Raises Refusal. On servers all replicas may share one port.
     """
     for replica in cluster.replicas:
         if replica.ip.is_loopback or replica.ip.is_unspecified:
-            raise ConfigError(
+            raise Refusal(
                 f"{PREFIX}{replica.index}_IP",
                 expected="the address of a server, which its peers reach",
                 found=replica.ip,
@@ -52,14 +53,14 @@ def check_servers(cluster: Cluster, *, is_development: bool) -> None:
     if is_development:
         return
     if cluster.id == 0:
-        raise ConfigError(
+        raise Refusal(
             f"{PREFIX}CLUSTER_ID",
             expected="a random number of this cluster's own, since 0 is for testing",
             found=0,
             fix="write a new env file with `make init-env`",
         )
     if cluster.token == DEFAULT_TOKEN:
-        raise ConfigError(
+        raise Refusal(
             f"{PREFIX}AUTH_TOKEN",
             expected="a token of this installation's own",
             found="the published example",
@@ -68,10 +69,10 @@ def check_servers(cluster: Cluster, *, is_development: bool) -> None:
 
 
 def check_replica_numbers(indexes: Sequence[int]) -> None:
-    """Numbered from 0 without a gap, and 1, 3 or 6 of them. Raises ConfigError."""
+    """Numbered from 0 without a gap, and 1, 3 or 6 of them. Raises Refusal."""
     found = f"replicas {', '.join(map(str, indexes)) or 'none'}"
     if indexes != list(range(len(indexes))) or not indexes:
-        raise ConfigError(
+        raise Refusal(
             f"{PREFIX}X_IP",
             expected="replicas numbered 0, 1, 2, ... without a gap",
             found=found,
@@ -81,7 +82,7 @@ def check_replica_numbers(indexes: Sequence[int]) -> None:
         advice = REPLICA_COUNT_ADVICE.get(
             len(indexes), "a cluster has at most 6 replicas: use 3 or 6"
         )
-        raise ConfigError(f"{PREFIX}X_IP", expected="1, 3 or 6 replicas", found=found, fix=advice)
+        raise Refusal(f"{PREFIX}X_IP", expected="1, 3 or 6 replicas", found=found, fix=advice)
 
 
 def _check_unique(cluster: Cluster, field: str, suffix: str) -> None:
@@ -90,7 +91,7 @@ def _check_unique(cluster: Cluster, field: str, suffix: str) -> None:
     for replica in cluster.replicas:
         value = getattr(replica, field)
         if value in seen:
-            raise ConfigError(
+            raise Refusal(
                 f"{PREFIX}{replica.index}_{suffix}",
                 expected=f"one that differs from replica {seen[value]}'s",
                 found=f"{value} on both",
@@ -102,7 +103,7 @@ def _check_unique(cluster: Cluster, field: str, suffix: str) -> None:
 def _check_subnet(cluster: Cluster) -> None:
     for replica in cluster.replicas:
         if replica.ip not in cluster.subnet:
-            raise ConfigError(
+            raise Refusal(
                 f"{PREFIX}{replica.index}_IP",
                 expected=f"an address inside {cluster.subnet}",
                 found=replica.ip,
@@ -112,7 +113,7 @@ def _check_subnet(cluster: Cluster) -> None:
 
 def _check_addresses(cluster: Cluster, addresses: str | None) -> None:
     if addresses != cluster.addresses:
-        raise ConfigError(
+        raise Refusal(
             f"{PREFIX}ADDRESSES",
             expected=f"{cluster.addresses} (IP:PORT of each replica, in order)",
             found=addresses or "nothing",
@@ -123,7 +124,7 @@ def _check_addresses(cluster: Cluster, addresses: str | None) -> None:
 def _check_memory(cluster: Cluster) -> None:
     needed = memory_bytes(cluster)
     if size_bytes(cluster.memory_limit) < needed:
-        raise ConfigError(
+        raise Refusal(
             f"{PREFIX}MEMORY_LIMIT",
             expected=f"at least {-(-needed // 1024**2)}MiB, what a replica with "
             f"{cluster.cache_grid} of grid cache takes",
@@ -135,7 +136,7 @@ def _check_memory(cluster: Cluster) -> None:
 def _check_image(cluster: Cluster) -> None:
     """Our emulator never runs under a name that could be taken for TigerBeetle's."""
     if cluster.is_emulator_image and "emulator" not in cluster.custom_image:
-        raise ConfigError(
+        raise Refusal(
             f"{PREFIX}CUSTOM_IMAGE",
             expected=f"a name with 'emulator' in it, since {PREFIX}IMAGE is the emulator's",
             found=cluster.custom_image,

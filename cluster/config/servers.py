@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster import REPOSITORY, config
-from cluster.config import Cluster, ConfigError, rules
+from cluster.config import Cluster, rules
+from cluster.refusal import Refusal
 
 ServerRuntime = Literal["systemd", "docker"]
 Reach = Literal["auto", "direct", "tunnel"]
@@ -105,7 +106,7 @@ def on_servers(
         hosts = tuple(ssh_hosts) or tuple(str(r.ip) for r in cluster.replicas)
         check_hosts(hosts, cluster, is_development=valid.development)
         check_monitoring(hosts, cluster, valid)
-    except ConfigError as error:
+    except Refusal as error:
         config.fail(error)
     common = {
         "deployment": name,
@@ -126,7 +127,7 @@ def on_servers(
 
 
 def settings_of(data: Mapping[str, Any]) -> Settings:
-    """The settings in a pyinfra host's data. Raises ConfigError."""
+    """The settings in a pyinfra host's data. Raises Refusal."""
     return _settings({k: data[k] for k in Settings.model_fields if data.get(k) is not None})
 
 
@@ -136,12 +137,12 @@ def env_path(settings: Settings) -> Path:
 
 
 def load(settings: Settings) -> Cluster:
-    """The Cluster in the inventory's private env file. Raises ConfigError."""
+    """The Cluster in the inventory's private env file. Raises Refusal."""
     path = env_path(settings)
     if path.is_file() and not settings.development:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
-            raise ConfigError(
+            raise Refusal(
                 config.shown(path),
                 expected="a file that only its owner can read (mode 600)",
                 found=f"mode {mode:o}",
@@ -152,9 +153,9 @@ def load(settings: Settings) -> Cluster:
 
 
 def check_hosts(hosts: Sequence[str], cluster: Cluster, *, is_development: bool) -> None:
-    """One SSH host per replica, each another machine outside development. Raises ConfigError."""
+    """One SSH host per replica, each another machine outside development. Raises Refusal."""
     if len(hosts) != len(cluster.replicas):
-        raise ConfigError(
+        raise Refusal(
             "ssh_hosts",
             expected=f"{len(cluster.replicas)} hosts, one per replica, in replica order",
             found=len(hosts),
@@ -162,7 +163,7 @@ def check_hosts(hosts: Sequence[str], cluster: Cluster, *, is_development: bool)
         )
     repeated = sorted({host for host in hosts if hosts.count(host) > 1})
     if repeated and not is_development:
-        raise ConfigError(
+        raise Refusal(
             "ssh_hosts",
             expected="a server of its own for each replica: one failure must not take two",
             found=f"{repeated[0]} for {hosts.count(repeated[0])} replicas",
@@ -171,19 +172,19 @@ def check_hosts(hosts: Sequence[str], cluster: Cluster, *, is_development: bool)
 
 
 def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings) -> None:
-    """The monitoring host does not fail with a replica, and metrics reach it. Raises ConfigError.
+    """The monitoring host does not fail with a replica, and metrics reach it. Raises Refusal.
 
     Its address is the one in ``LU_CFG_TIGERBEETLE_STATSD``.
     """
     if settings.monitoring_bind.is_unspecified or settings.monitoring_bind.is_multicast:
-        raise ConfigError(
+        raise Refusal(
             "monitoring_bind",
             expected=str(Settings.model_fields["monitoring_bind"].description),
             found=settings.monitoring_bind,
             fix="name the one address that Prometheus is to be reached at: it asks no password",
         )
     if not settings.monitoring_host and settings.node_exporter:
-        raise ConfigError(
+        raise Refusal(
             "node_exporter",
             expected="a monitoring_host that reads it",
             found="none",
@@ -195,21 +196,21 @@ def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings)
     try:
         address, _ = monitoring_address(cluster)
     except ValueError:
-        raise ConfigError(
+        raise Refusal(
             statsd,
             expected=f"IP:PORT at {settings.monitoring_host}, where the replicas' metrics go",
             found=cluster.statsd or "nothing",
             fix=f"set it in {settings.env_file}, such as 10.0.0.20:8125",
         ) from None
     if address.is_loopback or address.is_unspecified or address in {r.ip for r in cluster.replicas}:
-        raise ConfigError(
+        raise Refusal(
             statsd,
             expected="an address of the monitoring host, apart from the replicas' servers",
             found=cluster.statsd,
             fix="name that host's own: it must not fail together with what it watches",
         )
     if settings.monitoring_host in hosts:
-        raise ConfigError(
+        raise Refusal(
             "monitoring_host",
             expected=str(Settings.model_fields["monitoring_host"].description),
             found=f"{settings.monitoring_host}, a replica's",
@@ -234,7 +235,7 @@ def monitoring_address(cluster: Cluster) -> tuple[IPv4Address, int]:
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:
-    """Let pydantic validate, and say what it says in our one line. Raises ConfigError."""
+    """Let pydantic validate, and say what it says in our one line. Raises Refusal."""
     try:
         return Settings.model_validate(values)
     except ValidationError as failure:
@@ -242,7 +243,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         key = str(error["loc"][0])
         field = Settings.model_fields.get(key)
         known = ", ".join(Settings.model_fields)
-        raise ConfigError(
+        raise Refusal(
             key,
             expected=str(field.description) if field else f"a known setting ({known})",
             found="nothing" if error["type"] == "missing" else json.dumps(error["input"]),

@@ -17,10 +17,10 @@ from cluster.checks import readiness
 from cluster.config import Cluster
 from cluster.health import health
 from cluster.operate import compose
+from cluster.refusal import Refusal
 from cluster.runtimes import containers, diagnoses, docker_engine, image, volumes
 from cluster.tigerbeetle import log_lines
 from cluster.tigerbeetle.canary import Canary
-from cluster.tigerbeetle.data_file import DataFileError
 
 _LOG_LINES = 200
 #: A commit takes milliseconds: whoever asks a doctor does not want to wait for a dead cluster.
@@ -40,7 +40,7 @@ def examine(cluster: Cluster) -> Iterator[Finding]:
     """All that can be seen to be wrong, the machine first, then each replica."""
     try:
         info = docker_engine.check_versions()
-    except docker_engine.EngineError as error:
+    except Refusal as error:
         yield Finding("engine", "this machine", str(error))
         return
     checks: dict[str, Callable[[], None]] = {
@@ -56,7 +56,7 @@ def examine(cluster: Cluster) -> Iterator[Finding]:
     for key, check in checks.items():
         try:
             check()
-        except (readiness.NotReady, docker_engine.EngineError) as error:
+        except Refusal as error:
             yield Finding(key, "this machine", str(error))
     if image.id_of(image.name(cluster)) is None:
         yield Finding("no-image", "this machine", "no image. Fix: make compose-tb-build")
@@ -70,7 +70,7 @@ def _data_files(cluster: Cluster) -> Iterator[Finding]:
         if volumes.plan(cluster) == "format":
             text = "the volumes are not formatted. Fix: make compose-tb-format, for a new cluster"
             yield Finding("unformatted", "volumes", text)
-    except (DataFileError, docker_engine.EngineError) as error:
+    except Refusal as error:
         yield Finding("data-files", "volumes", str(error))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from cluster.config import Replica
 from cluster.config.inventory import Deployment
+from cluster.refusal import Failed
 from cluster.runtimes import base, tunnel
 from cluster.runtimes.base import ReplicaProcess
 from cluster.tigerbeetle import canary, log, ping, waiting
@@ -32,7 +33,7 @@ _KEPT_S = 0.1
 HEARTBEAT_LOST_S = 12.0
 
 
-class Unhealthy(Exception):  # noqa: N818 - reads as what is wrong
+class Unhealthy(Failed):
     """The cluster does not commit; ``str()`` says what was last seen, log lines included."""
 
 

@@ -7,6 +7,7 @@ import sys
 
 from cluster import config
 from cluster.config import inventory
+from cluster.refusal import Refusal
 from cluster.runtimes import base
 
 LINES = 40
@@ -23,7 +24,7 @@ def main() -> int:
     indexes = [r.index for r in deployment.cluster.replicas]
     if options.replica is not None and options.replica not in indexes:
         config.fail(
-            config.ConfigError(
+            Refusal(
                 "REPLICA",
                 expected=f"one of {', '.join(map(str, indexes))}",
                 found=options.replica,

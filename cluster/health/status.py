@@ -27,8 +27,8 @@ from cluster.config import inventory
 from cluster.config.inventory import Deployment, Engine
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
+from cluster.refusal import Refusal
 from cluster.runtimes import docker_engine
-from cluster.runtimes.docker_engine import EngineError
 from cluster.tigerbeetle.canary import Canary
 
 Verdict = Literal["healthy", "degraded", "down", "unknown"]
@@ -126,7 +126,7 @@ def read(deployment: Deployment, *, with_canary: bool = True) -> Status:
         if with_canary:
             is_open = any(r.port_open for r in replicas)
             canary = health.probe(deployment) if is_open else Canary(False, "no port answers")
-    except (OSError, EngineError) as error:
+    except (OSError, Refusal) as error:
         return unknown.model_copy(update={"reason": str(error)})
     if replicas and all(r.process == "UNREACHABLE" and not r.port_open for r in replicas):
         return unknown.model_copy(update={"reason": "no server can be reached over SSH"})

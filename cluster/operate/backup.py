@@ -20,16 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster import config
-from cluster.config import ConfigError, inventory
+from cluster.config import inventory
 from cluster.config.inventory import Deployment
 from cluster.health import health
 from cluster.operate import backup_set, phase
-from cluster.operate.backup_set import BackupError, Manifest, PackedFile
-from cluster.operate.phase import PhaseFailed
+from cluster.operate.backup_set import Manifest, PackedFile
+from cluster.refusal import Refusal, begun
 from cluster.runtimes import base, tunnel
-from cluster.runtimes.docker_engine import EngineError
 from cluster.tigerbeetle import data_file, totals
-from cluster.tigerbeetle.data_file import DataFileError
 
 KEEP = 7
 _PARTIAL = ".partial"
@@ -38,15 +36,14 @@ _PARTIAL = ".partial"
 def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
     """Take a backup and let the ones beyond ``keep`` go; the new set's directory.
 
-    Raises BackupError before anything is touched, PhaseFailed and DataFileError after everything
-    is as it was.
+    Raises Refusal before anything is touched, Failed after everything is as it was.
     """
     was_running = is_running(deployment)
     if was_running:
         _require_whole(deployment)
     root = backup_set.directory(deployment.name)
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locked(root):
+    with locked(root), begun("; no backup was taken"):
         for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
             shutil.rmtree(left)
         now = datetime.now(UTC)
@@ -79,12 +76,12 @@ def is_running(deployment: Deployment) -> bool:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """One backup or restore of a deployment at a time. Raises BackupError."""
+    """One backup or restore of a deployment at a time. Raises Refusal."""
     with (root / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BackupError(
+            raise Refusal(
                 f"{root}: expected no other backup or restore, found one under way. "
                 "Fix: wait for its end"
             ) from None
@@ -105,10 +102,10 @@ def _pack(inventory_file: str, partial: Path, *, was_running: bool) -> None:
 
 
 def _require_whole(deployment: Deployment) -> None:
-    """Raises BackupError unless every replica works: after the stop each must come back."""
+    """Raises Refusal unless every replica works: after the stop each must come back."""
     unwell = [r for r in health.of_replicas(deployment) if not r.is_normal]
     if unwell:
-        raise BackupError(
+        raise Refusal(
             f"backup: expected every replica to be normal, found {', '.join(map(str, unwell))}. "
             "Fix: make status; make recover REPLICA=N for a lost data file"
         )
@@ -189,7 +186,7 @@ def main() -> int:
     deployment = tunnel.reached_or_exit(options.inventory)
     if not options.keep.isdecimal() or int(options.keep) < 1:
         config.fail(
-            ConfigError(
+            Refusal(
                 "KEEP",
                 expected="a number of backups, 1 or more",
                 found=options.keep,
@@ -199,11 +196,8 @@ def main() -> int:
     file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
     try:
         take(file, deployment, int(options.keep))
-    except (BackupError, EngineError) as error:
+    except Refusal as error:
         config.fail(error)
-    except (PhaseFailed, DataFileError) as error:
-        print(f"error: {error}; no backup was taken", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
     return 0

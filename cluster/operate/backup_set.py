@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cluster import REPOSITORY
 from cluster.config import Cluster
 from cluster.config.inventory import Engine
+from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Superblock
 from cluster.tigerbeetle.totals import Totals
 
@@ -36,11 +37,7 @@ _NAME = re.compile(r"\d{8}T\d{6}Z")
 _CHUNK = 4 * 1024**2
 
 
-class BackupError(Exception):
-    """A backup that cannot be taken, verified or restored; ``str()``: expected, found, fix."""
-
-
-class Damaged(BackupError):  # noqa: N818 - reads as what is wrong
+class Damaged(Refusal):
     """A backup that is not what was written."""
 
 
@@ -114,23 +111,23 @@ def packed_file(path: Path, superblock: Superblock, data_size: int) -> PackedFil
 
 
 def read(set_directory: Path) -> Manifest:
-    """The manifest of a set. Raises BackupError for a directory that is not a whole backup."""
+    """The manifest of a set. Raises Refusal for a directory that is not a whole backup."""
     path = set_directory / MANIFEST
     try:
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BackupError(
+        raise Refusal(
             f"FROM: expected a backup, a directory with {MANIFEST}, found {set_directory} "
             f"({error.strerror}). Fix: name one of `ls {set_directory.parent}`"
         ) from None
     except (ValidationError, ValueError) as error:
         why = str(error).splitlines()
-        raise BackupError(
+        raise Refusal(
             f"{path}: expected the manifest of a backup, found {' '.join(why[1:3]) or why[0]}. "
             "Fix: take another backup"
         ) from None
     if [file.replica for file in manifest.files] != list(range(manifest.replica_count)):
-        raise BackupError(
+        raise Refusal(
             f"{path}: expected the files of replicas 0 to {manifest.replica_count - 1}, found "
             f"{', '.join(str(f.replica) for f in manifest.files) or 'none'}. "
             "Fix: take another backup; a part of one restores nothing"
@@ -141,21 +138,21 @@ def read(set_directory: Path) -> Manifest:
 def refuse_foreign(manifest: Manifest, cluster: Cluster, engine: Engine) -> None:
     """A set is restored into its own cluster, by a server that is not older. Pure.
 
-    Raises BackupError.
+    Raises Refusal.
     """
     if (manifest.cluster_id, manifest.replica_count) != (str(cluster.id), len(cluster.replicas)):
-        raise BackupError(
+        raise Refusal(
             f"FROM: expected a backup of cluster {cluster.id} with {len(cluster.replicas)} "
             f"replicas, found one of cluster {manifest.cluster_id} with {manifest.replica_count}. "
             "Fix: name a backup of this cluster, or the INVENTORY of that one"
         )
     if manifest.engine != engine:
-        raise BackupError(
+        raise Refusal(
             f"FROM: expected a backup of engine {engine}, found one of {manifest.engine}. "
             "Fix: name the INVENTORY that it was taken from"
         )
     if _triple(manifest.release) > _triple(cluster.release):
-        raise BackupError(
+        raise Refusal(
             f"FROM: expected a backup of release {cluster.release} or older, found one of "
             f"{manifest.release}. Fix: set LU_CFG_TIGERBEETLE_RELEASE to {manifest.release} and "
             "bring that server; no release reads a newer one's files"
@@ -213,14 +210,14 @@ def complete(root: Path) -> list[Path]:
 def chosen(source: str | None, deployment: str) -> Path:
     """The set that a person names, by path or by its name; the newest when none is named.
 
-    Raises BackupError where there is none.
+    Raises Refusal where there is none.
     """
     root = directory(deployment)
     if source:
         return root / source if _NAME.fullmatch(source) else Path(source).absolute()
     found = complete(root)
     if not found:
-        raise BackupError(
+        raise Refusal(
             f"FROM: expected a backup under {root}, found none. Fix: make backup, or name one"
         )
     return found[-1]
@@ -233,7 +230,7 @@ def expired(root: Path, cluster_id: int, keep: int) -> list[Path]:
         try:
             if read(path).cluster_id == str(cluster_id):
                 ours.append(path)
-        except BackupError:
+        except Refusal:
             continue  # not whole: a person decides
     return ours[:-keep]
 

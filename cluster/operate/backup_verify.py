@@ -17,12 +17,11 @@ from cluster import config
 from cluster.config import inventory
 from cluster.config.inventory import Deployment
 from cluster.operate import backup_set
-from cluster.operate.backup_set import BackupError, Damaged, Manifest, PackedFile
-from cluster.operate.phase import PhaseFailed
+from cluster.operate.backup_set import Damaged, Manifest, PackedFile
 from cluster.operate.scratch import Scratch, unpacked
+from cluster.refusal import Failed, Refusal
 from cluster.runtimes import control
 from cluster.tigerbeetle import binary, data_file, totals
-from cluster.tigerbeetle.data_file import DataFileError
 
 #: `inspect superblock` reads 96 KiB.
 _SUPERBLOCK_TIMEOUT_S = 30
@@ -36,8 +35,8 @@ _MENDING_STARTS = 3
 def verify(original: Deployment, set_directory: Path) -> list[str]:
     """What is wrong with a backup; empty when it is whole.
 
-    Raises BackupError and DataFileError for one that is none, or cannot be opened at all;
-    PhaseFailed when the scratch cluster does not start.
+    Raises Refusal for what is no backup of this cluster, Damaged for one that cannot be opened;
+    Failed when the scratch cluster does not start.
     """
     manifest = backup_set.read(set_directory)
     backup_set.refuse_foreign(manifest, original.cluster, original.engine)
@@ -123,7 +122,10 @@ def _integrity(scratch: Scratch, file: PackedFile) -> str:
 
 def _superblock(scratch: Scratch, file: PackedFile) -> data_file.Superblock:
     done = _inspect(scratch, file, "superblock", timeout_s=_SUPERBLOCK_TIMEOUT_S)
-    return data_file.parse_progress(done.stdout or done.stderr)
+    try:
+        return data_file.parse_progress(done.stdout or done.stderr)
+    except Refusal as error:
+        raise Damaged(str(error)) from None
 
 
 def _inspect(
@@ -157,9 +159,9 @@ def main() -> int:
         source = backup_set.chosen(options.source, original.name)
         print(f"verifying {source}")
         wrong = verify(original, source)
-    except (Damaged, PhaseFailed, DataFileError) as error:
+    except (Damaged, Failed) as error:
         wrong = [str(error)]
-    except (BackupError, binary.BinaryError) as error:
+    except Refusal as error:
         config.fail(error)
     except KeyboardInterrupt:
         return 130

@@ -14,9 +14,9 @@ from cluster.config import Cluster, inventory
 from cluster.config.inventory import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import rollout
+from cluster.refusal import Refusal
 from cluster.runtimes import containers, diagnoses, docker_engine, image, volumes
 from cluster.runtimes.containers import Container
-from cluster.runtimes.docker_engine import EngineError
 from cluster.runtimes.volumes import Volume
 
 NAME = "local"
@@ -30,7 +30,7 @@ def deployment(cluster: Cluster) -> Deployment:
 
 
 def build(cluster: Cluster) -> None:
-    """Build our image, bringing its base when that is absent. Raises EngineError."""
+    """Build our image, bringing its base when that is absent. Raises Refusal."""
     image.pull_base(cluster)
     _show(docker_engine.compose("build"), **image.build_variables(cluster))
 
@@ -38,7 +38,7 @@ def build(cluster: Cluster) -> None:
 def format_files(cluster: Cluster) -> None:
     """Format a new cluster's files, or finish an interrupted format; never over a file.
 
-    Raises DataFileError for volumes that must not be formatted, and EngineError while a
+    Raises Refusal for volumes that must not be formatted, and while a
     container uses them.
     """
     refuse_while_in_use(cluster)
@@ -48,7 +48,7 @@ def format_files(cluster: Cluster) -> None:
 
 
 def format_volumes(cluster: Cluster, found: Mapping[int, Volume | None]) -> None:
-    """Format what ``decide`` has called ``format``, or finish it. Raises EngineError."""
+    """Format what ``decide`` has called ``format``, or finish it. Raises Refusal."""
     for command in volumes.format_commands(cluster, found):
         _show(command)
 
@@ -56,7 +56,7 @@ def format_volumes(cluster: Cluster, found: Mapping[int, Volume | None]) -> None
 def start(cluster: Cluster) -> None:
     """Start what does not run; restart what has new settings, one replica at a time.
 
-    Raises EngineError when Docker refuses, Unhealthy when the cluster does not commit in between.
+    Raises Refusal when Docker refuses, Unhealthy when the cluster does not commit in between.
     """
     stale = stale_replicas(cluster)
     running = {i for i, c in containers.of_replicas(cluster).items() if c.pid}
@@ -65,7 +65,7 @@ def start(cluster: Cluster) -> None:
 
 
 def stale_replicas(cluster: Cluster) -> set[int]:
-    """Replicas that do not run, or not as configured now. Raises EngineError."""
+    """Replicas that do not run, or not as configured now. Raises Refusal."""
     configured = dict(
         line.split()
         for line in docker_engine.stdout(docker_engine.compose("config", "--hash=*")).splitlines()
@@ -82,7 +82,7 @@ def stale_replicas(cluster: Cluster) -> set[int]:
 def restart(cluster: Cluster) -> None:
     """Restart one replica at a time, the next only when the cluster commits again.
 
-    Raises EngineError when Docker refuses, Unhealthy when the cluster cannot spare a replica.
+    Raises Refusal when Docker refuses, Unhealthy when the cluster cannot spare a replica.
     """
     act = _actions(
         cluster, lambda index: _show(docker_engine.compose("restart", f"tigerbeetle-{index}"))
@@ -117,22 +117,22 @@ def await_commit(
 
 
 def refuse_incomplete(cluster: Cluster) -> None:
-    """Raises EngineError when a replica has no container: there is nothing to restart."""
+    """Raises Refusal when a replica has no container: there is nothing to restart."""
     docker_engine.info()
     found = len(containers.of_replicas(cluster))
     if found < len(cluster.replicas):
-        raise EngineError(
+        raise Refusal(
             f"restart: expected every replica to have a container, found {found} of "
             f"{len(cluster.replicas)}. Fix: make compose-tb-up"
         )
 
 
 def refuse_while_in_use(cluster: Cluster) -> None:
-    """Raises EngineError when a replica runs, or a one-off container, such as another format."""
+    """Raises Refusal when a replica runs, or a one-off container, such as another format."""
     running = [c.name for c in containers.of_replicas(cluster).values() if c.state != "exited"]
     using = [*running, *containers.one_off()]
     if using:
-        raise EngineError(
+        raise Refusal(
             f"format: expected no container to use the volumes, found {', '.join(using)}. "
             "Fix: make compose-tb-down"
         )
@@ -161,7 +161,7 @@ def _is_as_configured(
 
 
 def _show(command: list[str], **variables: str) -> None:
-    """Run with the output on the terminal as it comes. Raises EngineError with a known cause."""
+    """Run with the output on the terminal as it comes. Raises Refusal with a known cause."""
     process = subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -180,4 +180,4 @@ def _show(command: list[str], **variables: str) -> None:
             said.append(line)
     if process.returncode != 0:
         known = diagnoses.of_text("".join(said))
-        raise EngineError(str(known) if known else docker_engine.refusal(command, "".join(said)))
+        raise Refusal(str(known) if known else docker_engine.refusal(command, "".join(said)))

@@ -12,15 +12,11 @@ import time
 
 from cluster import REPOSITORY, config
 from cluster.checks import readiness
-from cluster.config import Cluster, ConfigError
-from cluster.health import health, status
+from cluster.config import Cluster
+from cluster.health import status
 from cluster.operate import compose
+from cluster.refusal import Refusal
 from cluster.runtimes import containers, docker_engine, image, volumes
-from cluster.tigerbeetle.data_file import DataFileError
-
-
-class Refused(Exception):  # noqa: N818 - reads as what happened
-    """A command that would destroy something, and was not confirmed."""
 
 
 def init(cluster: Cluster, options: argparse.Namespace) -> None:
@@ -61,7 +57,7 @@ def format_files(cluster: Cluster, options: argparse.Namespace) -> None:
     readiness.check_disk(cluster, docker_engine.info())
     found = volumes.read(cluster)
     if volumes.decide(found, cluster) == "keep":
-        raise DataFileError(
+        raise Refusal(
             "format: expected volumes without data files, found those of "
             f"cluster {cluster.id}: they are kept. Fix: make compose-tb-up to start them; "
             "make compose-tb-down-volumes first, to lose them"
@@ -75,9 +71,7 @@ def up(cluster: Cluster, options: argparse.Namespace) -> None:
     """Start the cluster; return when it commits."""
     _require_image(cluster)
     if readiness.check_all(cluster) == "format":
-        raise DataFileError(
-            "up: expected formatted data files, found none. Fix: make compose-tb-format"
-        )
+        raise Refusal("up: expected formatted data files, found none. Fix: make compose-tb-format")
     compose.start(cluster)
     compose.await_commit(cluster)
 
@@ -135,9 +129,7 @@ def repl(cluster: Cluster, options: argparse.Namespace) -> int:
     docker_engine.info()
     running = [c for c in containers.of_replicas(cluster).values() if c.state == "running"]
     if not running:
-        raise docker_engine.EngineError(
-            "repl: expected a running replica, found none. Fix: make compose-tb-up"
-        )
+        raise Refusal("repl: expected a running replica, found none. Fix: make compose-tb-up")
     terminal = ["--tty"] if sys.stdin.isatty() else []
     return _become(
         [
@@ -172,19 +164,19 @@ ACTIONS = {
 def _require_image(cluster: Cluster) -> None:
     docker_engine.check_versions()
     if image.id_of(image.name(cluster)) is None:
-        raise docker_engine.EngineError(
+        raise Refusal(
             f"image: expected {image.name(cluster)} here, found none. Fix: make compose-tb-build"
         )
 
 
 def _confirm_loss(cluster: Cluster) -> None:
-    """Before data is removed: CONFIRM=yes, or the word at a terminal. Raises Refused."""
+    """Before data is removed: CONFIRM=yes, or the word at a terminal. Raises Refusal."""
     present = [volumes.name(index) for index in volumes.existing(cluster)]
     if not present:
         return
     try:
         holds_data = volumes.holds_data(volumes.read(cluster))
-    except docker_engine.EngineError:
+    except Refusal:
         holds_data = True  # nothing here can look inside
     if not holds_data or os.environ.get("CONFIRM") == "yes":
         return
@@ -192,8 +184,8 @@ def _confirm_loss(cluster: Cluster) -> None:
     if sys.stdin.isatty():
         if input("Type yes to remove it: ").strip() == "yes":
             return
-        raise Refused("not confirmed: nothing was removed")
-    raise Refused(
+        raise Refusal("not confirmed: nothing was removed")
+    raise Refusal(
         "CONFIRM: expected yes, since data would be lost, found nothing. Fix: make compose-tb-up "
         "to start what is there; CONFIRM=yes to remove it"
     )
@@ -203,7 +195,7 @@ def _index_of(cluster: Cluster, name: str) -> int:
     for replica in cluster.replicas:
         if replica.name == name:
             return replica.index
-    raise ConfigError(
+    raise Refusal(
         "CONTAINER",
         expected=f"one of {', '.join(r.name for r in cluster.replicas)}",
         found=name,
@@ -234,16 +226,7 @@ def main() -> int:
     cluster = config.load_or_exit()
     try:
         return ACTIONS[options.action](cluster, options) or 0
-    except health.Unhealthy as unhealthy:
-        print(f"error: {unhealthy}", file=sys.stderr)
-        return 1
-    except (
-        ConfigError,
-        DataFileError,
-        Refused,
-        docker_engine.EngineError,
-        readiness.NotReady,
-    ) as error:
+    except Refusal as error:
         config.fail(error)
     except KeyboardInterrupt:
         return 130

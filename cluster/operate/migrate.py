@@ -19,11 +19,11 @@ import numpy as np
 import tigerbeetle as tb
 
 from cluster import config
-from cluster.config import ConfigError, inventory
+from cluster.config import inventory
 from cluster.operate import migration
-from cluster.operate.migration import MigrationError, Plan
+from cluster.operate.migration import Plan
+from cluster.refusal import Refusal, begun
 from cluster.runtimes import tunnel
-from cluster.runtimes.ssh import SshError
 from loadtests.client import preflight
 from loadtests.client.bridge import PACKET_ERRORS, BridgeError, NativeClient, Unanswered, log_lines
 from loadtests.client.records import (
@@ -49,14 +49,14 @@ class Cluster:
     """One of the two clusters, with one client."""
 
     def __init__(self, name: str, cluster_id: int, addresses: str) -> None:
-        """Connect. Raises MigrationError when nothing answers."""
+        """Connect. Raises Refusal when nothing answers."""
         self.name, self.label = name, f"{name} (cluster {cluster_id} at {addresses})"
         self._client = NativeClient(cluster_id, addresses)
         try:
             self._client.call(tb.Operation.LOOKUP_ACCOUNTS, bytes(16), _CONNECT_TIMEOUT_S)
         except Unanswered:
             why = preflight.diagnose(cluster_id, addresses, _CONNECT_TIMEOUT_S, log_lines())
-            raise MigrationError(f"{name}: {why}") from None
+            raise Refusal(f"{name}: {why}") from None
 
     def accounts(self) -> Array:
         """All accounts, by timestamp."""
@@ -99,7 +99,7 @@ class Cluster:
         try:
             reply = self._client.call(operation, data, DEADLINE_S)
         except Unanswered:
-            raise MigrationError(
+            raise Refusal(
                 f"{self.label}: expected an answer within {DEADLINE_S:g} s, found none. "
                 "Fix: bring it back (make status), then repeat: nothing is imported twice"
             ) from None
@@ -123,7 +123,7 @@ class _Progress:
 def check_target(planned: Plan, target: Cluster) -> tuple[int, int]:
     """The newest timestamps (account, transfer) that it has; it holds nothing foreign.
 
-    Raises MigrationError: only a new cluster, or one that a migration has begun to fill, will do.
+    Raises Refusal: only a new cluster, or one that a migration has begun to fill, will do.
     """
     there = target.accounts()
     known = np.isin(there["timestamp"], planned.accounts["timestamp"])
@@ -131,7 +131,7 @@ def check_target(planned: Plan, target: Cluster) -> tuple[int, int]:
     is_known = np.isin(newest["timestamp"], planned.transfers["timestamp"]).all()
     if not (known.all() and is_known):
         found = f"{int((~known).sum())} accounts of its own" if not known.all() else "transfers"
-        raise MigrationError(
+        raise Refusal(
             f"TO: expected a cluster that never had an account, found {found} in {target.label}: "
             "what is older could not be imported after that. Fix: format a new one, and start it "
             "with `make up CANARY=read`, which writes nothing"
@@ -140,7 +140,7 @@ def check_target(planned: Plan, target: Cluster) -> tuple[int, int]:
 
 
 def fill(planned: Plan, target: Cluster) -> int:
-    """Import what the target does not have yet; how many transfers. Raises MigrationError."""
+    """Import what the target does not have yet; how many transfers. Raises Refusal."""
     accounts_until, transfers_until = check_target(planned, target)
     accounts = planned.accounts[planned.accounts["timestamp"] > accounts_until]
     for start in range(0, len(accounts), BATCH_MAX):
@@ -156,7 +156,7 @@ def fill(planned: Plan, target: Cluster) -> int:
 
 
 def migrate(source: Cluster, target: Cluster) -> list[str]:
-    """Move everything; how the two differ afterwards. Raises MigrationError and BridgeError."""
+    """Move everything; how the two differ afterwards. Raises Refusal."""
     accounts, transfers = source.accounts(), source.transfers()
     planned = migration.plan(accounts, transfers, time.time_ns())
     print(
@@ -186,12 +186,12 @@ def migrate(source: Cluster, target: Cluster) -> list[str]:
 
 
 def _require(results: Array, sent: Array, kind: str, exists: int) -> None:
-    """Each was created, or was there already. Raises MigrationError with the first that was not."""
+    """Each was created, or was there already. Raises Refusal with the first that was not."""
     wrong = np.flatnonzero(~np.isin(results["status"], (CREATED, exists)))
     if len(wrong):
         row = int(wrong[0])
         statuses = tb.CreateAccountStatus if kind == "account" else tb.CreateTransferStatus
-        raise MigrationError(
+        raise Refusal(
             f"{kind} {int(sent['id'][row][0]) | int(sent['id'][row][1]) << 64}: expected it to be "
             f"imported, found {statuses(int(results['status'][row])).name}. Fix: nothing was lost; "
             "the new cluster is not to be used: format another, and report this"
@@ -205,12 +205,12 @@ def _query(*, limit: int, timestamp_min: int = 0, flags: int = 0) -> bytes:
 
 
 def _resolve(variable: str, named: str) -> tuple[int, str]:
-    """(cluster id, addresses) of an inventory, or of ID@ADDRESSES. Raises ConfigError."""
+    """(cluster id, addresses) of an inventory, or of ID@ADDRESSES. Raises Refusal."""
     cluster_id, at, addresses = named.partition("@")
     if at and cluster_id.isdecimal() and int(cluster_id) < 1 << 128:
         return int(cluster_id), addresses
     if at or not named:
-        raise ConfigError(
+        raise Refusal(
             variable,
             expected="an inventory, or CLUSTER_ID@IP:PORT,IP:PORT",
             found=named or "nothing",
@@ -229,15 +229,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         places = {"FROM": _resolve("FROM", options.source), "TO": _resolve("TO", options.target)}
         if places["FROM"] == places["TO"]:
-            raise MigrationError("TO: expected another cluster than FROM, found the same. Fix: TO=")
+            raise Refusal("TO: expected another cluster than FROM, found the same. Fix: TO=")
         source, target = (Cluster(name, *place) for name, place in places.items())
-    except (ConfigError, MigrationError, BridgeError, SshError) as error:
+    except Refusal as error:
         config.fail(error)
     try:
-        problems = migrate(source, target)
-    except (MigrationError, BridgeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        with begun():
+            problems = migrate(source, target)
+    except Refusal as error:
+        config.fail(error)
     finally:
         source.close()
         target.close()

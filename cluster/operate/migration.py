@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tigerbeetle as tb
 
+from cluster.refusal import Refusal
 from loadtests.client.records import BATCH_MAX, LINKED, PENDING, POST, VOID, Array
 
 ACCOUNT_IMPORTED = int(tb.AccountFlags.IMPORTED)
@@ -33,10 +34,6 @@ _SECOND = 10**9
 CLOCK_MARGIN_NS = 2 * _SECOND
 
 
-class MigrationError(Exception):
-    """A ledger that cannot be moved as it is, or has not been; ``str()``: expected, found, fix."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """What the new cluster is sent, in this order, and how many ran-out holds are left out."""
@@ -47,7 +44,7 @@ class Plan:
 
 
 def plan(accounts: Array, transfers: Array, now_ns: int) -> Plan:
-    """The import of a whole ledger, both in order of timestamp. Raises MigrationError."""
+    """The import of a whole ledger, both in order of timestamp. Raises Refusal."""
     _check_order("accounts", accounts)
     _check_order("transfers", transfers)
     left_out = _ran_out(transfers, now_ns)
@@ -59,14 +56,14 @@ def plan(accounts: Array, transfers: Array, now_ns: int) -> Plan:
 
 
 def batches(transfers: Array, size: int = BATCH_MAX) -> Iterator[Array]:
-    """Parts of at most ``size`` that cut no chain. Raises MigrationError for a longer chain."""
+    """Parts of at most ``size`` that cut no chain. Raises Refusal for a longer chain."""
     ends = np.flatnonzero((transfers["flags"] & LINKED) == 0) + 1
     start = 0
     while start < len(transfers):
         at = int(np.searchsorted(ends, start + size, side="right")) - 1
         end = int(ends[at]) if at >= 0 else 0
         if end <= start:
-            raise MigrationError(
+            raise Refusal(
                 f"transfers: expected chains of at most {size}, found a longer one at row {start}"
             )
         yield transfers[start:end]
@@ -99,7 +96,7 @@ def keys(ids: Array) -> npt.NDArray[np.bytes_]:
 
 
 def _ran_out(transfers: Array, now_ns: int) -> npt.NDArray[np.bool_]:
-    """Which transfers are holds that ran out. Raises MigrationError for one that still may."""
+    """Which transfers are holds that ran out. Raises Refusal for one that still may."""
     flags = transfers["flags"]
     ended = transfers["pending_id"][(flags & (POST | VOID)) != 0]
     is_open = ((flags & PENDING) != 0) & (transfers["timeout"] != 0)
@@ -108,7 +105,7 @@ def _ran_out(transfers: Array, now_ns: int) -> npt.NDArray[np.bool_]:
     alive = is_open & (ends_ns + np.uint64(CLOCK_MARGIN_NS) > np.uint64(now_ns))
     if alive.any():
         wait_s = (int(ends_ns[alive].max()) + CLOCK_MARGIN_NS - now_ns) / _SECOND
-        raise MigrationError(
+        raise Refusal(
             f"holds: expected none that may still run out, since imported ones have no time limit, "
             f"found {int(alive.sum()):,}. Fix: post or void them, or try again in {wait_s:,.0f} s"
         )
@@ -148,4 +145,4 @@ def _unequal(a: Array, b: Array) -> npt.NDArray[np.bool_]:
 def _check_order(kind: str, rows: Array) -> None:
     moments = rows["timestamp"]
     if (moments[1:] <= moments[:-1]).any():
-        raise MigrationError(f"{kind}: expected them in order of timestamp, found otherwise")
+        raise Refusal(f"{kind}: expected them in order of timestamp, found otherwise")

@@ -11,13 +11,10 @@ import sys
 from collections.abc import Mapping
 
 from cluster import REPOSITORY
+from cluster.refusal import Failed
 
 #: Packing or unpacking is at the disk's speed: hours only for terabytes.
 TIMEOUT_S = 6 * 3600.0
-
-
-class PhaseFailed(Exception):  # noqa: N818 - reads as what happened
-    """A task failed on a host; pyinfra has printed where and why."""
 
 
 def run(
@@ -31,7 +28,7 @@ def run(
     """Run ``task`` (a deploy file, or ``tasks.MODULE.NAME``); ``data`` becomes host data.
 
     ``environ`` is the environment, if not this process's own; ``quiet`` shows what pyinfra says
-    only when it fails. Raises PhaseFailed, also when it takes longer than TIMEOUT_S.
+    only when it fails. Raises Failed, also when it takes longer than TIMEOUT_S.
     """
     given = [f"--data={key}={value}" for key, value in (data or {}).items()]
     command = [
@@ -58,7 +55,7 @@ def run(
             timeout=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
-        raise PhaseFailed(f"{task}: no end within {TIMEOUT_S:g} s") from None
+        raise Failed(f"{task}: no end within {TIMEOUT_S:g} s") from None
     if done.returncode != 0:
         print(done.stdout or "", end="", flush=True)
-        raise PhaseFailed(f"{task}: failed, see above")
+        raise Failed(f"{task}: failed, see above")

@@ -26,6 +26,7 @@ from cluster import REPOSITORY, config
 from cluster.checks import readiness
 from cluster.config import Cluster, inventory
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from cluster.runtimes import base, image, processes
 from cluster.tigerbeetle import binary
 
@@ -227,7 +228,7 @@ def main() -> int:
                 readiness.refusal(cluster),
             )
         )
-    except binary.BinaryError as error:
+    except Refusal as error:
         config.fail(error)
     deployment = inventory.read_or_exit(choice.inventory)
     console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}", soft_wrap=True)

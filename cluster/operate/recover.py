@@ -16,13 +16,12 @@ import sys
 from collections.abc import Sequence
 
 from cluster import config
-from cluster.config import ConfigError, inventory
+from cluster.config import inventory
 from cluster.config.inventory import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
 from cluster.operate import phase
-from cluster.operate.phase import PhaseFailed
-from cluster.runtimes.docker_engine import EngineError
+from cluster.refusal import Failed, Refusal, begun
 from cluster.tigerbeetle import waiting
 from cluster.tigerbeetle.canary import Canary
 
@@ -30,14 +29,10 @@ from cluster.tigerbeetle.canary import Canary
 _SETTLE_TIMEOUT_S = 20.0
 
 
-class Unsafe(Exception):  # noqa: N818 - reads as what is wrong
-    """A recovery that could lose something; ``str()``: expected, found, fix."""
-
-
 def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     """Recover replica ``index``; return when it has caught up.
 
-    Raises Unsafe before anything is touched, PhaseFailed when a step fails.
+    Raises Refusal before anything is touched, Failed when a step fails.
     """
     refuse_engine(deployment)
     replicas = health.of_replicas(deployment)
@@ -46,8 +41,8 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
         print(f"the cluster is down: starting the replicas other than {index}", flush=True)
         try:
             phase.run(inventory_file, "tasks.recover.start_others", data=data)
-        except PhaseFailed:
-            raise Unsafe(
+        except Failed:
+            raise Refusal(
                 f"recover: expected the replicas other than {index} to serve once started, found "
                 "that they do not, for the reason above; no data file was touched. Fix: make "
                 "status; if a majority of the files is lost: make restore FROM= a backup"
@@ -57,9 +52,10 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     refuse_unsafe(replicas, index, canary)
     try:
         phase.run(inventory_file, "tasks.recover.check", data=data)
-    except PhaseFailed:
-        raise Unsafe("recover: refused for the reason above; nothing was touched") from None
-    phase.run(inventory_file, "tasks.recover.recover", data=data)
+    except Failed:
+        raise Refusal("recover: refused for the reason above; nothing was touched") from None
+    with begun("; the other replicas were not touched"):
+        phase.run(inventory_file, "tasks.recover.recover", data=data)
 
 
 def _settled(deployment: Deployment, index: int) -> list[ReplicaHealth]:
@@ -76,46 +72,46 @@ def _settled(deployment: Deployment, index: int) -> list[ReplicaHealth]:
 
 
 def refuse_engine(deployment: Deployment) -> None:
-    """Only replicas can recover from one another. Pure. Raises Unsafe."""
+    """Only replicas can recover from one another. Pure. Raises Refusal."""
     if deployment.engine == "emulator":
-        raise Unsafe(
+        raise Refusal(
             "recover: expected a TigerBeetle cluster, found the EMULATOR: it is one node without "
             "replication. Fix: make restore FROM= a backup"
         )
     if len(deployment.cluster.replicas) == 1:
-        raise Unsafe(
+        raise Refusal(
             "recover: expected other replicas to recover from, found a cluster of one. "
             "Fix: make restore FROM= a backup"
         )
 
 
 def refuse_unsafe(replicas: Sequence[ReplicaHealth], index: int, canary: Canary | None) -> None:
-    """All others are normal and the cluster commits; the one does not run. Pure. Raises Unsafe."""
+    """All others are normal and the cluster commits; the one does not run. Pure. Raises Refusal."""
     lost = replicas[index]
     unwell = [r for r in replicas if r.replica.index != index and not r.is_normal]
     if lost.process == "RUNNING" and lost.port_open:
-        raise Unsafe(
+        raise Refusal(
             f"recover: expected replica {index} not to run, found it running as pid {lost.pid}. "
             "Fix: nothing, if it is well: it repairs itself from the others; make status tells"
         )
     if unwell:
-        raise Unsafe(
+        raise Refusal(
             f"recover: expected all replicas but {index} to be normal, found "
             f"{', '.join(map(str, unwell))}. Fix: bring them back first, one at a time; if more "
             "files are lost than a majority can spare: make restore FROM= a backup"
         )
     if canary is None or not canary.commits:
-        raise Unsafe(
+        raise Refusal(
             f"recover: expected the cluster to commit without replica {index}, found: "
             f"{canary.detail if canary else 'no port answers'}. Fix: make status"
         )
 
 
 def chosen(text: str, deployment: Deployment) -> int:
-    """The index that a person names. Raises ConfigError."""
+    """The index that a person names. Raises Refusal."""
     indexes = [str(r.index) for r in deployment.cluster.replicas]
     if text not in indexes:
-        raise ConfigError(
+        raise Refusal(
             "REPLICA",
             expected=f"one of {', '.join(indexes)}",
             found=text or "nothing",
@@ -134,11 +130,8 @@ def main() -> int:
     file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
     try:
         recover(file, deployment, chosen(options.replica, deployment))
-    except (ConfigError, EngineError, Unsafe) as error:
+    except Refusal as error:
         config.fail(error)
-    except PhaseFailed as error:
-        print(f"error: {error}; the other replicas were not touched", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
     return 0

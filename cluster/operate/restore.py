@@ -20,27 +20,21 @@ from cluster import config
 from cluster.config import inventory
 from cluster.config.inventory import Deployment
 from cluster.operate import backup, backup_set, phase
-from cluster.operate.backup_set import BackupError, Manifest
-from cluster.operate.phase import PhaseFailed
+from cluster.operate.backup_set import Manifest
+from cluster.refusal import Refusal, begun
 from cluster.runtimes import tunnel
-from cluster.runtimes.docker_engine import EngineError
 from cluster.tigerbeetle import totals
-
-
-class Refused(Exception):  # noqa: N818 - reads as what happened
-    """A restore that was not confirmed."""
 
 
 def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     """Restore, start, and return when the cluster commits.
 
-    Raises BackupError, EngineError and Refused before anything is touched; PhaseFailed after
-    everything was put back.
+    Raises Refusal before anything is touched, Failed after everything was put back.
     """
     manifest = backup_set.read(source)
     backup_set.refuse_foreign(manifest, deployment.cluster, deployment.engine)
     if backup.is_running(deployment):
-        raise BackupError(
+        raise Refusal(
             "restore: expected a stopped cluster, found a replica that runs. "
             f"Fix: make down INVENTORY={inventory_file}, and stop its clients"
         )
@@ -49,7 +43,7 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     _confirm()
     root = backup_set.directory(deployment.name)
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with backup.locked(root):
+    with backup.locked(root), begun("; the data files are as they were"):
         _replace(inventory_file, source)
     _report(deployment, manifest)
 
@@ -113,16 +107,16 @@ def _when(found: totals.Totals) -> str:
 
 
 def _confirm() -> None:
-    """CONFIRM=yes, or the word at a terminal. Raises Refused."""
+    """CONFIRM=yes, or the word at a terminal. Raises Refusal."""
     if os.environ.get("CONFIRM") == "yes":
         return
     if not sys.stdin.isatty():
-        raise Refused(
+        raise Refusal(
             "CONFIRM: expected yes, since a restore takes back what came after the backup, found "
             "nothing. Fix: CONFIRM=yes, if that is what you want; nothing was touched"
         )
     if input("Type yes to restore: ").strip() != "yes":
-        raise Refused("not confirmed: nothing was touched")
+        raise Refusal("not confirmed: nothing was touched")
 
 
 def main() -> int:
@@ -136,11 +130,8 @@ def main() -> int:
     file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
     try:
         restore(file, deployment, backup_set.chosen(options.source or None, deployment.name))
-    except (BackupError, EngineError, Refused) as error:
+    except Refusal as error:
         config.fail(error)
-    except PhaseFailed as error:
-        print(f"error: {error}; the data files are as they were", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
     return 0

@@ -21,7 +21,8 @@ from cluster import config
 from cluster.config import PREFIX, Cluster
 from cluster.config.inventory import Deployment, Engine, Runtime
 from cluster.operate import packing, phase
-from cluster.operate.backup_set import BackupError, Damaged, Manifest
+from cluster.operate.backup_set import Damaged, Manifest
+from cluster.refusal import Refusal
 from cluster.runtimes import control, image, processes
 from cluster.tigerbeetle import binary
 
@@ -44,11 +45,11 @@ class Scratch:
     deployment: Deployment
 
     def start(self) -> None:
-        """Start it; returns when it commits. Raises PhaseFailed."""
+        """Start it; returns when it commits. Raises Failed."""
         self._run("deploy.py")
 
     def stop(self) -> None:
-        """Stop it. Raises PhaseFailed."""
+        """Stop it. Raises Failed."""
         self._run("tasks.replica.stop")
 
     def _run(self, task: str) -> None:
@@ -59,7 +60,7 @@ class Scratch:
 def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> Iterator[Scratch]:
     """The backup's data files, unpacked; everything is gone at the end.
 
-    Raises BackupError when there is no room or no server program; Damaged for what does not unpack.
+    Raises Refusal when there is no room or no server program; Damaged for what does not unpack.
     """
     # A short path: supervisor's socket must fit into 108 bytes.
     with tempfile.TemporaryDirectory(prefix="scratch-") as directory:
@@ -127,7 +128,7 @@ def _environ(cluster: Cluster, directory: Path) -> dict[str, str]:
 
 
 def _server(original: Deployment, directory: Path) -> Path:
-    """The program on this machine, else the one in our image. Raises BackupError."""
+    """The program on this machine, else the one in our image. Raises Refusal."""
     found = binary.find_tigerbeetle(original.cluster)
     if found is not None:
         return found
@@ -140,7 +141,7 @@ def _server(original: Deployment, directory: Path) -> Path:
         taken.unlink(missing_ok=True)
     if taken.is_file():
         return taken
-    raise BackupError(
+    raise Refusal(
         "backup-verify: expected a tigerbeetle server to open the backup with, found none on PATH, "
         f"in TIGERBEETLE_BIN, or in an image {name}. Fix: make download"
     )
@@ -149,7 +150,7 @@ def _server(original: Deployment, directory: Path) -> Path:
 def _require_room(directory: Path, manifest: Manifest) -> None:
     free = shutil.disk_usage(directory).free
     if free < manifest.data_size:
-        raise BackupError(
+        raise Refusal(
             f"{directory}: expected {manifest.data_size / 1024**3:.1f} GiB free to unpack the "
             f"backup, found {free / 1024**3:.1f} GiB. Fix: free some, or set TMPDIR to another disk"
         )

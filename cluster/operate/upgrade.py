@@ -19,17 +19,15 @@ from datetime import UTC, datetime, timedelta
 from importlib import metadata
 
 from cluster import REPOSITORY, config
-from cluster.config import PREFIX, ConfigError, env_file, inventory
+from cluster.config import PREFIX, env_file, inventory
 from cluster.config.inventory import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth, Unhealthy
 from cluster.operate import backup_set, rollout
+from cluster.refusal import Refusal, begun
 from cluster.runtimes import docker_engine, image, program
-from cluster.runtimes.docker_engine import EngineError
-from cluster.runtimes.ssh import SshError
 from cluster.tigerbeetle import binary, upgrade_path, waiting
-from cluster.tigerbeetle.binary import BinaryError
-from cluster.tigerbeetle.upgrade_path import Offer, UpgradeError
+from cluster.tigerbeetle.upgrade_path import Offer
 
 #: All replicas start again at once, and take all their memory: 12 s on two busy cores.
 SWITCH_TIMEOUT_S = 180.0
@@ -39,18 +37,14 @@ _VERSION_TIMEOUT_S = 60
 _OF_RELEASE = ("IMAGE_DIGEST", "SHA256_X86_64", "SHA256_AARCH64")
 
 
-class Refused(Exception):  # noqa: N818 - reads as what happened
-    """An upgrade that was not confirmed."""
-
-
 def check(deployment: Deployment, target: str) -> Offer:
     """Everything that can be known before: path, programs, replicas. Touches nothing.
 
-    Raises UpgradeError, and what a program that is not there raises.
+    Raises Refusal.
     """
     current = deployment.cluster.release
     if deployment.engine == "emulator":
-        raise UpgradeError(
+        raise Refusal(
             "upgrade: expected genuine replicas, found the EMULATOR, which is one release and "
             "has no replicas to upgrade. Fix: INVENTORY=inventories/process.py or another"
         )
@@ -64,7 +58,7 @@ def check(deployment: Deployment, target: str) -> Offer:
 
 
 def _normal(deployment: Deployment) -> list[ReplicaHealth]:
-    """All replicas, once all are normal; a passing state is waited out. Raises UpgradeError."""
+    """All replicas, once all are normal; a passing state is waited out. Raises Refusal."""
     seen: list[ReplicaHealth] = []
 
     def observe() -> tuple[bool, str]:
@@ -77,7 +71,7 @@ def _normal(deployment: Deployment) -> list[ReplicaHealth]:
             observe, what="every replica to be normal", timeout_s=rollout.GATE_TIMEOUT_S
         )
     except waiting.Expired as expired:
-        raise UpgradeError(
+        raise Refusal(
             f"upgrade: expected every replica normal, since a cluster switches only with all of "
             f"them, found: {expired}. Fix: bring them back first (make status, make up)"
         ) from None
@@ -105,7 +99,7 @@ def backup_age(deployment: Deployment, now: datetime) -> timedelta | None:
     for path in sorted(backup_set.directory(deployment.name).glob(f"*/{backup_set.MANIFEST}")):
         try:
             manifest = backup_set.read(path.parent)
-        except backup_set.BackupError:
+        except Refusal:
             continue
         if manifest.cluster_id == str(deployment.cluster.id):
             taken.append(manifest.taken_at)
@@ -113,7 +107,7 @@ def backup_age(deployment: Deployment, now: datetime) -> timedelta | None:
 
 
 def upgrade(inventory_file: str, deployment: Deployment, target: str) -> None:
-    """Roll the new server out and wait for the switch. Raises UpgradeError and Unhealthy."""
+    """Roll the new server out and wait for the switch. Raises Refusal."""
     _deploy(inventory_file, "deploy.py", target)
     deaf = [r for r in health.of_replicas(deployment) if target not in (*r.log.bundled, _runs(r))]
     if deaf:  # a program replaced in its place changes no setting, so the deploy restarts nothing
@@ -170,7 +164,7 @@ def record(deployment: Deployment, target: str) -> str:
 def _deploy(inventory_file: str, what: str, target: str) -> None:
     pyinfra = [sys.executable, "-m", "pyinfra", "--yes", inventory_file, what]
     if subprocess.run(pyinfra, cwd=REPOSITORY, env=environ_at(target)).returncode != 0:
-        raise UpgradeError(
+        raise Refusal(
             f"upgrade: expected `{what}` to succeed with {target}, found that it failed (above). "
             "The replicas go on as the old release until all have the new server; repeat when "
             "the cause is gone"
@@ -207,7 +201,7 @@ def _version(deployment: Deployment) -> str:
         server = binary.command(deployment)
     found = binary.release_of(server, deployment.engine)
     if found != deployment.cluster.release:
-        raise UpgradeError(
+        raise Refusal(
             f"TO: expected {server[0]} to be {deployment.cluster.release}, found {found}. "
             "Fix: name the new server in TIGERBEETLE_BIN"
         )
@@ -222,7 +216,7 @@ def _version(deployment: Deployment) -> str:
 
 
 def _confirm(deployment: Deployment, target: str) -> None:
-    """The word at a terminal, or CONFIRM=yes: there is no way back. Raises Refused."""
+    """The word at a terminal, or CONFIRM=yes: there is no way back. Raises Refusal."""
     age = backup_age(deployment, datetime.now(UTC))
     fresh = age is not None and age < BACKUP_AGE_MAX
     said = (
@@ -236,14 +230,14 @@ def _confirm(deployment: Deployment, target: str) -> None:
         return
     advice = "" if fresh else f"make backup INVENTORY={_file(deployment)} first; then "
     if not sys.stdin.isatty():
-        raise Refused(
+        raise Refusal(
             "CONFIRM: expected yes, since an upgrade cannot be taken back, found nothing. "
             f"Fix: {advice}CONFIRM=yes; nothing was touched"
         )
     if advice:
         print(f"Better: {advice}again.")
     if input("Type yes to upgrade: ").strip() != "yes":
-        raise Refused("not confirmed: nothing was touched")
+        raise Refusal("not confirmed: nothing was touched")
 
 
 def _file(deployment: Deployment) -> str:
@@ -262,18 +256,18 @@ def main() -> int:
     options = parser.parse_args()
     named = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
     deployment = inventory.read_or_exit(named)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         offer = check(deployment, options.to)
         _confirm(deployment, options.to)
-    except (UpgradeError, BinaryError, EngineError, ConfigError, Refused, SshError) as error:
+    except Refusal as error:
         config.fail(error)
     try:
-        upgrade(named, deployment, options.to)
-    except (UpgradeError, Unhealthy, EngineError, SshError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"every replica runs {options.to}, after {time.monotonic() - begun:.0f} s")
+        with begun():
+            upgrade(named, deployment, options.to)
+    except Refusal as error:
+        config.fail(error)
+    print(f"every replica runs {options.to}, after {time.monotonic() - started:.0f} s")
     print(record(deployment, options.to))
     print(
         f"Clients next, any from {offer.client_min} to {options.to}: here, tigerbeetle in "

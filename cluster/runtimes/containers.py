@@ -16,6 +16,7 @@ from typing import Any
 from cluster import REPOSITORY
 from cluster.config import Cluster
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from cluster.runtimes import docker_engine
 from cluster.runtimes.base import ReplicaProcess
 
@@ -93,17 +94,15 @@ def parse(inspected: Mapping[str, Any]) -> Container:
 
 
 def named(names: Sequence[str]) -> dict[str, Container]:
-    """Name → container of those that exist, whoever made them. Raises EngineError."""
+    """Name → container of those that exist, whoever made them. Raises Refusal."""
     done = docker_engine.run(["docker", "container", "inspect", *names])
     if done.returncode != 0 and "o such container" not in done.stderr:
-        raise docker_engine.EngineError(
-            docker_engine.refusal(["docker", "container", "inspect"], done.stderr)
-        )
+        raise Refusal(docker_engine.refusal(["docker", "container", "inspect"], done.stderr))
     return {c.name: c for c in map(parse, json.loads(done.stdout or "[]"))}
 
 
 def of_replicas(cluster: Cluster) -> dict[int, Container]:
-    """Replica index → its container, if it exists and is our project's. Raises EngineError."""
+    """Replica index → its container, if it exists and is our project's. Raises Refusal."""
     found = named([replica.name for replica in cluster.replicas])
     ours = {name: c for name, c in found.items() if c.project == docker_engine.project()}
     return {r.index: ours[r.name] for r in cluster.replicas if r.name in ours}
@@ -124,7 +123,7 @@ def states(deployment: Deployment) -> dict[int, ReplicaProcess] | None:
     """Replica index → process; None when the project has no replica's container, or no engine."""
     try:
         found = of_replicas(deployment.cluster)
-    except docker_engine.EngineError:
+    except Refusal:
         return None
     return {index: container.process for index, container in found.items()} or None
 
@@ -170,6 +169,6 @@ def _logs(deployment: Deployment, index: int, *options: str) -> list[str]:
     name = deployment.cluster.replicas[index].name
     try:
         done = docker_engine.run(["docker", "logs", *options, name])
-    except docker_engine.EngineError:
+    except Refusal:
         return []
     return (done.stdout + done.stderr).splitlines() if done.returncode == 0 else []

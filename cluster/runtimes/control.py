@@ -46,7 +46,7 @@ class Control(Protocol):
     def tigerbeetle(self, *arguments: str, network: bool = False) -> str:
         """Run the server's program on files beside the data file; ``network`` to reach its peers.
 
-        Raises BinaryError where there is none.
+        Raises Refusal where there is none.
         """
 
     def sh(self, script: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster import REPOSITORY, config
+from cluster.refusal import Refusal
 
 COMPOSE_FILE = REPOSITORY / "docker-compose.tb.yaml"
 
@@ -25,10 +26,6 @@ COMPOSE_MIN = (2, 20)
 
 _ANSWER_TIMEOUT_S = 60
 _VERSION = re.compile(r"(\d+)\.(\d+)")
-
-
-class EngineError(Exception):
-    """No engine, or it refused; ``str()`` is one line: expected, found, fix."""
 
 
 def project(environ: Mapping[str, str] = os.environ) -> str:
@@ -69,7 +66,7 @@ def environ(**variables: str) -> dict[str, str]:
 def run(
     command: list[str], timeout_s: float = _ANSWER_TIMEOUT_S, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end, output caught, whatever the exit code. Raises EngineError without docker."""
+    """Run to the end, output caught, whatever the exit code. Raises Refusal without docker."""
     try:
         return subprocess.run(
             command,
@@ -83,23 +80,23 @@ def run(
             check=False,
         )
     except (FileNotFoundError, PermissionError):  # the latter from an unreadable PATH entry
-        raise EngineError(
+        raise Refusal(
             "docker: expected the command on PATH, found none. Fix: install Docker "
             "(pyinfra inventories/local.py tasks.docker.install, on Debian or Ubuntu), or use "
             "INVENTORY=inventories/process.py"
         ) from None
     except subprocess.TimeoutExpired:
-        raise EngineError(
+        raise Refusal(
             f"docker: expected an answer within {timeout_s:g} s to `{shlex.join(command[:4])} …`, "
             "found none. Fix: look at the engine's own log, or restart it"
         ) from None
 
 
 def stdout(command: list[str], timeout_s: float = _ANSWER_TIMEOUT_S) -> str:
-    """What a command that must succeed prints. Raises EngineError with its last line."""
+    """What a command that must succeed prints. Raises Refusal with its last line."""
     done = run(command, timeout_s)
     if done.returncode != 0:
-        raise EngineError(refusal(command, done.stderr or done.stdout))
+        raise Refusal(refusal(command, done.stderr or done.stdout))
     return done.stdout
 
 
@@ -110,12 +107,12 @@ def refusal(command: list[str], said: str) -> str:
 
 
 def json_of(command: list[str]) -> Any:
-    """The JSON that a command prints. Raises EngineError."""
+    """The JSON that a command prints. Raises Refusal."""
     return json.loads(stdout(command))
 
 
 def info() -> dict[str, Any]:
-    """What the engine says of itself. Raises EngineError when none answers."""
+    """What the engine says of itself. Raises Refusal when none answers."""
     done = run(["docker", "info", "--format", "{{json .}}"])
     try:
         found: dict[str, Any] = json.loads(done.stdout)
@@ -123,7 +120,7 @@ def info() -> dict[str, Any]:
         found = {"ServerErrors": [refusal([], done.stderr).partition("found: ")[2]]}
     if found.get("ServerErrors") or not found.get("ServerVersion"):
         why = (found.get("ServerErrors") or ["no message"])[0]
-        raise EngineError(
+        raise Refusal(
             f"docker: expected an engine that answers, found: {why}. Fix: start it "
             "(systemctl start docker, or Docker Desktop), and be in its group, or root"
         )
@@ -131,7 +128,7 @@ def info() -> dict[str, Any]:
 
 
 def check_versions() -> dict[str, Any]:
-    """Engine and Compose are new enough; what the engine says. Raises EngineError."""
+    """Engine and Compose are new enough; what the engine says. Raises Refusal."""
     found = info()
     _require("docker", str(found["ServerVersion"]), ENGINE_MIN, "upgrade the engine")
     done = run(["docker", "compose", "version", "--short"])
@@ -148,22 +145,22 @@ def check_versions() -> dict[str, Any]:
 def _require(what: str, found: str, minimum: tuple[int, int], fix: str) -> None:
     match = _VERSION.search(found)
     if match is None or (int(match[1]), int(match[2])) < minimum:
-        raise EngineError(
+        raise Refusal(
             f"{what}: expected version {minimum[0]}.{minimum[1]} or newer, found {found}. "
             f"Fix: {fix}"
         )
 
 
 def model() -> dict[str, Any]:
-    """The Compose file with every value filled in. Raises EngineError."""
+    """The Compose file with every value filled in. Raises Refusal."""
     found: dict[str, Any] = json_of(compose("config", "--format", "json"))
     return found
 
 
 def check_network() -> None:
-    """The replicas' network is there, as it is while they run. Raises EngineError."""
+    """The replicas' network is there, as it is while they run. Raises Refusal."""
     if run(["docker", "network", "inspect", network()]).returncode != 0:
-        raise EngineError(
+        raise Refusal(
             f"network {network()}: expected it to be there, found none. "
             "Fix: start the replicas first, make up INVENTORY=inventories/local.py"
         )

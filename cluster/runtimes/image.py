@@ -11,6 +11,7 @@ from cluster import REPOSITORY, config
 from cluster.config import Cluster
 from cluster.config.env_file import record
 from cluster.config.inventory import Deployment, Engine
+from cluster.refusal import Refusal
 from cluster.runtimes import docker_engine
 
 DOCKERFILE = REPOSITORY / "files" / "tigerbeetle" / "Dockerfile"
@@ -39,15 +40,13 @@ def engine_of(cluster: Cluster) -> Engine:
 
 
 def id_of(reference: str) -> str | None:
-    """The id of an image here; None when it is absent. Raises EngineError."""
+    """The id of an image here; None when it is absent. Raises Refusal."""
     done = docker_engine.run(["docker", "image", "inspect", "--format", "{{.Id}}", reference])
     if done.returncode == 0:
         return done.stdout.strip()
     if "o such image" in done.stderr:
         return None
-    raise docker_engine.EngineError(
-        docker_engine.refusal(["docker", "image", "inspect"], done.stderr)
-    )
+    raise Refusal(docker_engine.refusal(["docker", "image", "inspect"], done.stderr))
 
 
 def inputs(cluster: Cluster, base_id: str, dockerfile: Path = DOCKERFILE) -> str:
@@ -57,7 +56,7 @@ def inputs(cluster: Cluster, base_id: str, dockerfile: Path = DOCKERFILE) -> str
 
 
 def is_current(cluster: Cluster) -> bool:
-    """True when the image here was built from what is configured now. Raises EngineError."""
+    """True when the image here was built from what is configured now. Raises Refusal."""
     base_id = id_of(base(cluster))
     if base_id is None:
         # Built elsewhere and brought here (`docker save`, `docker load`): its base stays there.
@@ -66,7 +65,7 @@ def is_current(cluster: Cluster) -> bool:
 
 
 def label(cluster: Cluster, key: str) -> str | None:
-    """A label of our image; None when there is no image. Raises EngineError."""
+    """A label of our image; None when there is no image. Raises Refusal."""
     if id_of(name(cluster)) is None:
         return None
     inspect = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", name(cluster)]
@@ -75,24 +74,24 @@ def label(cluster: Cluster, key: str) -> str | None:
 
 
 def is_obtainable(cluster: Cluster) -> bool:
-    """True when our image or its base is here, or its registry has it. Raises EngineError."""
+    """True when our image or its base is here, or its registry has it. Raises Refusal."""
     if id_of(name(cluster)) or id_of(base(cluster)):
         return True
     try:
         asked = docker_engine.run(["docker", "manifest", "inspect", base(cluster)], _ASK_TIMEOUT_S)
-    except docker_engine.EngineError:
+    except Refusal:
         return False  # the registry did not answer in time
     return asked.returncode == 0
 
 
 def pull_base(cluster: Cluster) -> None:
-    """Bring the base here if it is absent. Raises EngineError when it cannot be had."""
+    """Bring the base here if it is absent. Raises Refusal when it cannot be had."""
     if id_of(base(cluster)) is not None:
         return
     done = docker_engine.run(["docker", "pull", base(cluster)], PULL_TIMEOUT_S)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise docker_engine.EngineError(
+        raise Refusal(
             f"{config.PREFIX}IMAGE: expected {base(cluster)} here or in its registry, found: "
             f"{last[0]}. Fix: check the network, {config.PREFIX}IMAGE, RELEASE and IMAGE_DIGEST; "
             "without a registry see docs/docker.md, Air gap"
@@ -100,26 +99,24 @@ def pull_base(cluster: Cluster) -> None:
 
 
 def build_variables(cluster: Cluster) -> dict[str, str]:
-    """What the build is told beside the configuration. Raises EngineError without a base."""
+    """What the build is told beside the configuration. Raises Refusal without a base."""
     base_id = id_of(base(cluster))
     if base_id is None:
-        raise docker_engine.EngineError(
-            f"{base(cluster)}: expected the base image here, found none"
-        )
+        raise Refusal(f"{base(cluster)}: expected the base image here, found none")
     return {INPUTS_VARIABLE: inputs(cluster, base_id)}
 
 
 def pin(cluster: Cluster, env_file: Path) -> str:
     """Record the digest of the base that was really pulled; from then on it is enforced.
 
-    One that is recorded already is checked against the registry, and stays. Raises EngineError.
+    One that is recorded already is checked against the registry, and stays. Raises Refusal.
     """
     pull_base(cluster)
     if cluster.image_digest:
         return cluster.image_digest
     digest = repository_digest(cluster)
     if not digest:
-        raise docker_engine.EngineError(
+        raise Refusal(
             f"{config.PREFIX}IMAGE_DIGEST: expected a base that a registry gave, found "
             f"{base(cluster)} built or loaded here, which has no digest. Fix: docker rmi "
             f"{base(cluster)}, then again, over a connection you trust"
@@ -129,9 +126,9 @@ def pin(cluster: Cluster, env_file: Path) -> str:
 
 
 def check_shippable(cluster: Cluster) -> None:
-    """Our image is here, from what is configured now. Raises EngineError."""
+    """Our image is here, from what is configured now. Raises Refusal."""
     if not is_current(cluster):
-        raise docker_engine.EngineError(
+        raise Refusal(
             f"{name(cluster)}: expected it here, to be shipped, built from what is configured; "
             f'found none, or another. Fix: {_build_line(cluster)}, or image_from="build"'
         )
@@ -155,7 +152,7 @@ def _build_line(cluster: Cluster) -> str:
 def identity(deployment: Deployment) -> str:
     """What the image on a server is known by: the id of the one here, or what it is built from.
 
-    Raises EngineError when it is to be shipped and is not here.
+    Raises Refusal when it is to be shipped and is not here.
     """
     cluster = deployment.cluster
     if deployment.settings and deployment.settings.image_from == "build":
@@ -163,12 +160,12 @@ def identity(deployment: Deployment) -> str:
         return inputs(cluster, base_id="")
     found = id_of(name(cluster))
     if found is None:
-        raise docker_engine.EngineError(f"{name(cluster)}: expected the image here, found none")
+        raise Refusal(f"{name(cluster)}: expected the image here, found none")
     return found
 
 
 def packed(cluster: Cluster, directory: Path) -> Path:
-    """Our image as a compressed archive for ``docker load``, made anew. Raises EngineError."""
+    """Our image as a compressed archive for ``docker load``, made anew. Raises Refusal."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     archive, partial = directory / "image.tar.gz", directory / "image.tar"
     docker_engine.stdout(["docker", "save", f"--output={partial}", name(cluster)], PULL_TIMEOUT_S)

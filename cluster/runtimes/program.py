@@ -15,9 +15,9 @@ from pathlib import Path
 from cluster import REPOSITORY
 from cluster.config import PREFIX
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from cluster.runtimes import image, pyz
 from cluster.tigerbeetle import binary
-from cluster.tigerbeetle.binary import BinaryError
 
 #: ELF's e_machine, two bytes at offset 18, and what `uname -m` calls it.
 _ELF_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
@@ -33,7 +33,7 @@ class Program:
 
 
 def to_ship(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> Program:
-    """The file to install on the servers; its release is checked. Raises BinaryError."""
+    """The file to install on the servers; its release is checked. Raises Refusal."""
     if deployment.engine == "emulator":
         path = _emulator(deployment)
     else:
@@ -46,7 +46,7 @@ def to_ship(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> 
 def reader(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> list[str]:
     """The argument list that reads superblocks on this machine, without a server's help.
 
-    Raises BinaryError where this machine has neither program nor image.
+    Raises Refusal where this machine has neither program nor image.
     """
     if deployment.engine == "emulator" or binary.find_tigerbeetle(deployment.cluster, environ):
         return binary.command(deployment, environ)
@@ -67,12 +67,12 @@ def reader(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> l
 
 
 def machine_of(content: bytes) -> str:
-    """``x86_64`` or ``aarch64`` for a Linux program; empty for a script. Raises BinaryError."""
+    """``x86_64`` or ``aarch64`` for a Linux program; empty for a script. Raises Refusal."""
     if content[:2] == b"#!":
         return ""
     machine = _ELF_MACHINES.get(int.from_bytes(content[18:20], "little"))
     if content[:4] != b"\x7fELF" or machine is None:
-        raise BinaryError(
+        raise Refusal(
             "tigerbeetle: expected a Linux program for x86_64 or aarch64, found another file. "
             "Fix: name the server in TIGERBEETLE_BIN"
         )
@@ -85,12 +85,12 @@ def _tigerbeetle(deployment: Deployment, environ: Mapping[str, str]) -> Path:
     if not (cluster.sha256_x86_64 or cluster.sha256_aarch64):
         return Path(binary.command(deployment, environ)[0])
     if environ.get("TIGERBEETLE_BIN"):
-        raise BinaryError(
+        raise Refusal(
             f"TIGERBEETLE_BIN: expected none, since {PREFIX}SHA256_* records the release to use, "
             f"found {environ['TIGERBEETLE_BIN']}. Fix: unset it, or empty the recorded sums"
         )
     if not downloaded.is_file():
-        raise BinaryError(
+        raise Refusal(
             f"tigerbeetle: expected the recorded release at {downloaded}, found none. "
             "Fix: make download"
         )

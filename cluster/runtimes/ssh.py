@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from cluster.config.inventory import Deployment
 from cluster.config.servers import Host, Server
+from cluster.refusal import Refusal
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 30.0
@@ -21,7 +22,7 @@ _FAILED = 255  # ssh's own exit code, never the command's
 Answer = TypeVar("Answer")
 
 
-class SshError(OSError):
+class SshError(Refusal, OSError):
     """A server that cannot be reached, or does not answer in time; ``str()`` is one line."""
 
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cluster.config import Cluster
+from cluster.refusal import Refusal
 from cluster.runtimes import containers, docker_engine, image
 from cluster.tigerbeetle import data_file
-from cluster.tigerbeetle.data_file import DataFileError, Identity, Plan
+from cluster.tigerbeetle.data_file import Identity, Plan
 
 UID = 10001
 #: `inspect` reads 96 KiB, and may hang on a damaged file.
@@ -43,7 +44,7 @@ def name(index: int) -> str:
 
 
 def existing(cluster: Cluster) -> list[int]:
-    """Indexes of the replicas that have a volume. Raises EngineError."""
+    """Indexes of the replicas that have a volume. Raises Refusal."""
     names = set(docker_engine.stdout(["docker", "volume", "ls", "--format", "{{.Name}}"]).split())
     return [r.index for r in cluster.replicas if name(r.index) in names]
 
@@ -51,7 +52,7 @@ def existing(cluster: Cluster) -> list[int]:
 def read(cluster: Cluster) -> dict[int, Volume | None]:
     """Replica index → what its volume holds, None where there is no volume.
 
-    Needs our image for volumes to look into. Raises EngineError.
+    Needs our image for volumes to look into. Raises Refusal.
     """
     indexes = existing(cluster)
     in_use = {i for i, c in containers.of_replicas(cluster).items() if c.pid}
@@ -61,7 +62,7 @@ def read(cluster: Cluster) -> dict[int, Volume | None]:
             _look_command(cluster, indexes), _INSPECT_TIMEOUT_S * len(indexes) + 30
         )
         if done.returncode != 0:
-            raise docker_engine.EngineError(docker_engine.refusal(["docker", "run"], done.stderr))
+            raise Refusal(docker_engine.refusal(["docker", "run"], done.stderr))
         looked = parse(done.stdout).items()
         found |= {i: replace(volume, is_in_use=i in in_use) for i, volume in looked}
     return found
@@ -78,7 +79,7 @@ def parse(output: str) -> dict[int, Volume]:
 
 
 def decide(volumes: Mapping[int, Volume | None], cluster: Cluster) -> Plan:
-    """``format`` or ``keep``, from what the volumes hold. Raises DataFileError. Pure."""
+    """``format`` or ``keep``, from what the volumes hold. Raises Refusal. Pure."""
     identities: dict[int, Identity | None] = {}
     for index, volume in volumes.items():
         identities[index] = None if volume is None else _identity(volume, index, cluster)
@@ -88,7 +89,7 @@ def decide(volumes: Mapping[int, Volume | None], cluster: Cluster) -> Plan:
 
 
 def plan(cluster: Cluster) -> Plan:
-    """What the volumes allow, read now. Raises DataFileError and EngineError."""
+    """What the volumes allow, read now. Raises Refusal."""
     return decide(read(cluster), cluster)
 
 
@@ -109,7 +110,7 @@ def format_commands(cluster: Cluster, volumes: Mapping[int, Volume | None]) -> l
 
 def _identity(volume: Volume, index: int, cluster: Cluster) -> Identity | None:
     if volume.owner != UID and volume.files:  # an empty one takes over the image's owner
-        raise DataFileError(
+        raise Refusal(
             f"volume {name(index)}: expected it to be owned by uid {UID}, found {volume.owner}. "
             f"Fix: docker run --rm --user 0 --entrypoint chown --volume {name(index)}:/data "
             f"{image.name(cluster)} -R {UID}:{UID} /data"

@@ -14,13 +14,10 @@ from pathlib import Path
 from cluster import REPOSITORY
 from cluster.config import Cluster
 from cluster.config.inventory import Deployment, Engine
+from cluster.refusal import Refusal
 
 _VERSION = re.compile(r"version (\d+\.\d+\.\d+)")
 _TIMEOUT_S = 20
-
-
-class BinaryError(Exception):
-    """No server program, or the wrong one; ``str()`` says what was expected, found, and the fix."""
 
 
 def download_path(cluster: Cluster) -> Path:
@@ -31,12 +28,12 @@ def download_path(cluster: Cluster) -> Path:
 def find_tigerbeetle(cluster: Cluster, environ: Mapping[str, str] = os.environ) -> Path | None:
     """$TIGERBEETLE_BIN, else `tigerbeetle` on PATH, else the downloaded release, else None.
 
-    Raises BinaryError when TIGERBEETLE_BIN names something that cannot be run.
+    Raises Refusal when TIGERBEETLE_BIN names something that cannot be run.
     """
     named = environ.get("TIGERBEETLE_BIN")
     if named:
         if not os.access(named, os.X_OK) or Path(named).is_dir():
-            raise BinaryError(
+            raise Refusal(
                 f"TIGERBEETLE_BIN: expected an executable file, found {named}. "
                 "Fix: correct the path, or unset it to use `tigerbeetle` from PATH"
             )
@@ -49,12 +46,12 @@ def find_tigerbeetle(cluster: Cluster, environ: Mapping[str, str] = os.environ) 
 
 
 def command(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The argument list that runs this deployment's server. Raises BinaryError."""
+    """The argument list that runs this deployment's server. Raises Refusal."""
     if deployment.engine == "emulator":
         return [sys.executable, "-m", "tigerbeetle_emulator"]
     found = find_tigerbeetle(deployment.cluster, environ)
     if found is None:
-        raise BinaryError(
+        raise Refusal(
             "tigerbeetle: expected the server in TIGERBEETLE_BIN or on PATH, found none. "
             "Fix: install it, run `make download`, or use INVENTORY=inventories/emulator.py"
         )
@@ -64,7 +61,7 @@ def command(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> 
 def release_of(server: list[str], engine: Engine = "tigerbeetle") -> str:
     """The release that ``<server> version`` prints, such as 0.17.9.
 
-    Raises BinaryError, also for an emulator where the genuine engine is meant: its results must
+    Raises Refusal, also for an emulator where the genuine engine is meant: its results must
     never be taken for TigerBeetle's.
     """
     try:
@@ -72,17 +69,17 @@ def release_of(server: list[str], engine: Engine = "tigerbeetle") -> str:
             [*server, "version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BinaryError(
+        raise Refusal(
             f"{server[0]}: expected it to print its version, found {error}. Fix: reinstall it"
         ) from None
     if engine == "tigerbeetle" and "EMULATOR" in done.stdout:
-        raise BinaryError(
+        raise Refusal(
             f"{server[0]}: expected the genuine server, found the emulator. "
             "Fix: use INVENTORY=inventories/emulator.py for it, which says so everywhere"
         )
     match = _VERSION.search(done.stdout)
     if match is None:
-        raise BinaryError(
+        raise Refusal(
             f"{server[0]}: expected 'TigerBeetle version X.Y.Z', found {done.stdout.strip()!r}. "
             "Fix: name the tigerbeetle server in TIGERBEETLE_BIN"
         )
@@ -90,19 +87,19 @@ def release_of(server: list[str], engine: Engine = "tigerbeetle") -> str:
 
 
 def check_release(server_release: str, cluster: Cluster, client_release: str | None = None) -> None:
-    """The server is the configured release, and no client here is newer. Raises BinaryError.
+    """The server is the configured release, and no client here is newer. Raises Refusal.
 
     A server refuses clients newer than itself: upgrade replicas first, clients second.
     """
     if server_release != cluster.release:
-        raise BinaryError(
+        raise Refusal(
             f"LU_CFG_TIGERBEETLE_RELEASE: expected the server to be {cluster.release}, found "
             f"{server_release}. Fix: use that server's release in env/tigerbittle.env, or name "
             "another server in TIGERBEETLE_BIN"
         )
     client = client_release or metadata.version("tigerbeetle")
     if _triple(client) > _triple(server_release):
-        raise BinaryError(
+        raise Refusal(
             f"tigerbeetle client: expected {server_release} or older, found {client}. "
             "Fix: upgrade the replicas first, then the client"
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.config import Cluster
+from cluster.refusal import Refusal
 
 #: A line of `inspect superblock`: a mark for each copy that has this value.
 _FIELD = re.compile(r"^([|_]{4}) ([^=\s]+)=(.*)$", re.MULTILINE)
@@ -24,10 +25,6 @@ _QUORUM = 2
 _MEMBER = "vsr_state.members[{}]"
 
 Plan = Literal["format", "keep"]
-
-
-class DataFileError(Exception):
-    """A data file that must not be started or formatted; ``str()`` says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def file_name(cluster_id: int, replica: int) -> str:
 def parse_superblock(output: str) -> Identity:
     """The identity in what ``tigerbeetle inspect superblock`` prints.
 
-    Raises DataFileError: the file is not a formatted data file, or is damaged.
+    Raises Refusal: the file is not a formatted data file, or is damaged.
     """
     return parse_progress(output).identity
 
@@ -74,7 +71,7 @@ def parse_superblock(output: str) -> Identity:
 def parse_progress(output: str) -> Superblock:
     """Identity and progress in what ``tigerbeetle inspect superblock`` prints.
 
-    The emulator's has no progress: its numbers are 0. Raises DataFileError as parse_superblock.
+    The emulator's has no progress: its numbers are 0. Raises Refusal as parse_superblock.
     """
     fields, agreed = _working(output)
     try:
@@ -87,7 +84,7 @@ def parse_progress(output: str) -> Superblock:
         )
     except (KeyError, ValueError):
         last = output.strip().splitlines()[-1:] or ["nothing"]
-        raise DataFileError(
+        raise Refusal(
             f"expected a formatted data file, found one whose superblock reads: {last[0]}. "
             "Fix: restore this file's replica from its peers (docs: a damaged data file); "
             "do not format over it"
@@ -131,7 +128,7 @@ def decide(
     ``identities`` has one entry per replica index, None where there is no file.
     ``is_bootstrapping`` says that an earlier format was interrupted: no replica has ever been
     started, so what is missing may still be formatted. ``is_asked_for`` says that a new cluster
-    is meant, ``answering`` which replicas' ports are open. Raises DataFileError for a foreign file,
+    is meant, ``answering`` which replicas' ports are open. Raises Refusal for a foreign file,
     for a file lost among others, and for a format that was not asked for or while one answers.
     """
     for index, found in identities.items():
@@ -144,7 +141,7 @@ def decide(
         _refuse_format(cluster, is_asked_for or is_bootstrapping, answering)
         return "format"
     lost = ", ".join(map(str, missing))
-    raise DataFileError(
+    raise Refusal(
         f"replica {lost}: expected a data file, since the other replicas have theirs, found none. "
         f"Fix: bring the file back, or `make recover REPLICA={missing[0]}` in the living cluster; "
         "formatting it would make it forget transfers it has acknowledged"
@@ -154,13 +151,13 @@ def decide(
 def _refuse_format(cluster: Cluster, is_asked_for: bool, answering: Collection[int]) -> None:
     if answering:
         which = ", ".join(map(str, sorted(answering)))
-        raise DataFileError(
+        raise Refusal(
             f"replica {which}: expected no replica to answer while data files are missing, found "
             "its port open: a cluster lives there, or another program listens. Fix: bring the "
             "cluster's data files or mounts back, or choose other addresses for a new one"
         )
     if not is_asked_for:
-        raise DataFileError(
+        raise Refusal(
             f"cluster {cluster.id}: expected its data files, found none on any server. Fix: mount "
             "their disks if there were some; if this cluster has never existed, repeat with "
             "BOOTSTRAP=yes (pyinfra: --data bootstrap=yes)"
@@ -170,11 +167,11 @@ def _refuse_format(cluster: Cluster, is_asked_for: bool, answering: Collection[i
 def refuse_others(replica: int, expected: str, found: Iterable[str]) -> None:
     """A replica's directory holds no data file but its own: a new cluster is not made beside one.
 
-    Raises DataFileError: most likely the cluster id was changed under an existing cluster.
+    Raises Refusal: most likely the cluster id was changed under an existing cluster.
     """
     for name in found:
         if name != expected:
-            raise DataFileError(
+            raise Refusal(
                 f"replica {replica}: expected no data file but {expected}, found {name}. "
                 "Fix: set LU_CFG_TIGERBEETLE_CLUSTER_ID back to the cluster that is here, or "
                 "LU_CFG_TIGERBEETLE_DATA_DIR to another directory for a new one"
@@ -184,7 +181,7 @@ def refuse_others(replica: int, expected: str, found: Iterable[str]) -> None:
 def _refuse_foreign(found: Identity, index: int, cluster: Cluster) -> None:
     expected = Identity(cluster.id, index, len(cluster.replicas), found.release)
     if found != expected:
-        raise DataFileError(
+        raise Refusal(
             f"replica {index}: expected the data file of {expected}, found that of {found}. "
             "Fix: put the right file in its place, or set LU_CFG_TIGERBEETLE_DATA_DIR to another "
             "directory; nothing was changed"

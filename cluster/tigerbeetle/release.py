@@ -20,6 +20,7 @@ from pathlib import Path
 from cluster import config
 from cluster.config import Cluster
 from cluster.config.env_file import record
+from cluster.refusal import Refusal
 from cluster.tigerbeetle import binary
 
 _TIMEOUT_S = 60
@@ -29,20 +30,16 @@ SIZE_MAX_BYTES = 150 * 1024**2
 MEMBER = "tigerbeetle"
 
 
-class ReleaseError(Exception):
-    """A release that could not be had, or is not the recorded one; one line with the fix."""
-
-
 def url_of(cluster: Cluster, machine: str) -> str:
     """Where the release zip for ``x86_64`` or ``aarch64`` is."""
     return f"{cluster.download_url}/{cluster.release}/tigerbeetle-{machine}-linux.zip"
 
 
 def this_machine() -> str:
-    """``x86_64`` or ``aarch64``. Raises ReleaseError elsewhere."""
+    """``x86_64`` or ``aarch64``. Raises Refusal elsewhere."""
     machine = platform.machine()
     if platform.system() != "Linux" or machine not in ("x86_64", "aarch64"):
-        raise ReleaseError(
+        raise Refusal(
             f"release: expected Linux on x86_64 or aarch64, found {platform.system()} {machine}. "
             "Fix: install tigerbeetle yourself and name it in TIGERBEETLE_BIN"
         )
@@ -50,7 +47,7 @@ def this_machine() -> str:
 
 
 def fetch(url: str) -> bytes:
-    """The file at ``url``, whole. Raises ReleaseError for anything less."""
+    """The file at ``url``, whole. Raises Refusal for anything less."""
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310 - http(s)
             body: bytes = response.read(SIZE_MAX_BYTES + 1)
@@ -67,10 +64,10 @@ def fetch(url: str) -> bytes:
 
 
 def check_sum(body: bytes, recorded: str, url: str) -> str:
-    """The sha256 of ``body``; it equals ``recorded``, or ReleaseError is raised."""
+    """The sha256 of ``body``; it equals ``recorded``, or Refusal is raised."""
     found = hashlib.sha256(body).hexdigest()
     if found != recorded:
-        raise ReleaseError(
+        raise Refusal(
             f"{url}: expected sha256 {recorded}, found {found}. "
             "Fix: do not use this file; if the release itself was changed on purpose, empty "
             "the recorded sum in env/tigerbittle.env and run `make pin`"
@@ -84,7 +81,7 @@ def install(body: bytes, target: Path) -> None:
         with zipfile.ZipFile(BytesIO(body)) as archive:
             program = archive.read(MEMBER)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ReleaseError(
+        raise Refusal(
             f"release: expected a zip that holds {MEMBER}, found {error}. "
             f"Fix: correct {config.PREFIX}DOWNLOAD_URL"
         ) from None
@@ -96,11 +93,11 @@ def install(body: bytes, target: Path) -> None:
 
 
 def download(cluster: Cluster) -> Path:
-    """Fetch, check and install the pinned release; return where. Raises ReleaseError."""
+    """Fetch, check and install the pinned release; return where. Raises Refusal."""
     machine = this_machine()
     recorded = cluster.sha256_of(machine)
     if not recorded:
-        raise ReleaseError(
+        raise Refusal(
             f"{_variable(machine)}: expected a recorded checksum, found nothing. "
             "Fix: run `make pin` once, over a connection you trust, and commit what it records"
         )
@@ -130,8 +127,8 @@ def _variable(machine: str) -> str:
     return f"{config.PREFIX}SHA256_{machine.upper()}"
 
 
-def _not_had(url: str, found: str) -> ReleaseError:
-    return ReleaseError(
+def _not_had(url: str, found: str) -> Refusal:
+    return Refusal(
         f"{url}: expected the release zip, found {found}. Fix: check the network, "
         f"{config.PREFIX}RELEASE and {config.PREFIX}DOWNLOAD_URL"
     )
@@ -152,7 +149,7 @@ def main() -> int:
         else:
             variable, sha256 = pin(cluster, options.env_file)
             print(f"{variable}={sha256}")
-    except (ReleaseError, config.ConfigError) as error:
+    except Refusal as error:
         config.fail(error)
     return 0
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from cluster.refusal import Refusal
+
 #: Releases that TigerBeetle's own CHANGELOG.md advises to skip, and why.
 BAD_RELEASES: Mapping[str, str] = {
     "0.16.77": "may stop committing (tigerbeetle #3581, #3586): take 0.16.78",
@@ -25,10 +27,6 @@ _CLIENT_MIN = re.compile(r"^process\.release_client_min=(\S+)$", re.MULTILINE)
 _BUNDLED = re.compile(r"^multiversioning\.releases_bundled=\{ (.*) \}$", re.MULTILINE)
 
 
-class UpgradeError(Exception):
-    """An upgrade that must not be, or cannot; ``str()``: expected, found, fix."""
-
-
 @dataclass(frozen=True)
 class Offer:
     """What a server program says it can be: its release, those inside it, its oldest client."""
@@ -39,11 +37,11 @@ class Offer:
 
 
 def parse_offer(output: str) -> Offer:
-    """Read what ``tigerbeetle version --verbose`` prints. Raises UpgradeError."""
+    """Read what ``tigerbeetle version --verbose`` prints. Raises Refusal."""
     release, client_min = _RELEASE.search(output), _CLIENT_MIN.search(output)
     if release is None or client_min is None:
         last = output.strip().splitlines()[-1:] or ["nothing"]
-        raise UpgradeError(
+        raise Refusal(
             f"the new server: expected what `version --verbose` prints, found {last[0]}. "
             "Fix: name a genuine tigerbeetle release"
         )
@@ -54,23 +52,21 @@ def parse_offer(output: str) -> Offer:
 
 
 def check_step(current: str, target: str) -> None:
-    """The target is a release, newer, and not a bad one. Raises UpgradeError."""
+    """The target is a release, newer, and not a bad one. Raises Refusal."""
     if not _FORM.fullmatch(target):
-        raise UpgradeError(
-            f"TO: expected a release such as {current}, found {target!r}. Fix: TO=x.y.z"
-        )
+        raise Refusal(f"TO: expected a release such as {current}, found {target!r}. Fix: TO=x.y.z")
     if target == current:
-        raise UpgradeError(
+        raise Refusal(
             f"TO: expected a newer release than {current}, found the one that is configured. "
             "Fix: nothing, if `make status` shows it on every replica"
         )
     if triple(target) < triple(current):
-        raise UpgradeError(
+        raise Refusal(
             f"TO: expected a newer release than {current}, found {target}: no release reads a "
             "newer one's data files. Fix: stay, or restore a backup taken before the upgrade"
         )
     if target in BAD_RELEASES:
-        raise UpgradeError(
+        raise Refusal(
             f"TO: expected a release that is not known to be bad, found {target}, which "
             f"{BAD_RELEASES[target]}. Fix: skip it"
         )
@@ -79,12 +75,12 @@ def check_step(current: str, target: str) -> None:
 def check_running(running: Mapping[int, str], current: str, target: str) -> None:
     """Every replica runs the configured release; or already the target, after an interruption.
 
-    Raises UpgradeError.
+    Raises Refusal.
     """
     odd = {index: found for index, found in running.items() if found not in (current, target)}
     if odd:
         found = ", ".join(f"replica {index}: {r or 'none'}" for index, r in sorted(odd.items()))
-        raise UpgradeError(
+        raise Refusal(
             f"the cluster: expected release {current} on every replica, as configured, found "
             f"{found}. Fix: bring all replicas up first (make up), with the release that runs "
             "in the env file"
@@ -92,24 +88,24 @@ def check_running(running: Mapping[int, str], current: str, target: str) -> None
 
 
 def check_offer(offer: Offer, current: str, target: str) -> None:
-    """The new server is the target, and can be the current release too. Raises UpgradeError."""
+    """The new server is the target, and can be the current release too. Raises Refusal."""
     if offer.release != target:
-        raise UpgradeError(
+        raise Refusal(
             f"TO: expected the new server to be {target}, found {offer.release}. "
             "Fix: bring the release that TO names, or name the one that is here"
         )
     if current not in offer.bundled:
         oldest = min(offer.bundled, key=triple)
-        raise UpgradeError(
+        raise Refusal(
             f"TO: expected {target} to upgrade from {current}, found that it goes back to "
             f"{oldest} only. Fix: upgrade to a release in between first"
         )
 
 
 def check_client(client: str, offer: Offer) -> None:
-    """The client of this installation goes on to be served. Raises UpgradeError."""
+    """The client of this installation goes on to be served. Raises Refusal."""
     if triple(client) < triple(offer.client_min):
-        raise UpgradeError(
+        raise Refusal(
             f"tigerbeetle client: expected {offer.client_min} or newer, which {offer.release} "
             f"serves, found {client}. Fix: upgrade the clients that far first"
         )

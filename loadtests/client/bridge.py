@@ -20,6 +20,8 @@ import gevent.event
 import tigerbeetle as tb
 from gevent import get_hub
 
+from cluster.refusal import Refusal
+
 logger = logging.getLogger("tigerbeetle")
 
 #: TigerBeetle takes at most 6 replica addresses and 64 client sessions, of which 32 connected.
@@ -30,7 +32,7 @@ CLOSE_TIMEOUT_S = 5.0
 _LOG_LINES_MAX = 1000
 
 
-class BridgeError(Exception):
+class BridgeError(Refusal):
     """The client cannot serve: the message says why and what to do."""
 
 

@@ -15,7 +15,7 @@ UNDECLARED = "undeclared (addresses given by hand: what answers there is not kno
 def resolve(*, cluster_id: str | None, addresses: str | None, engine: str | None) -> Target:
     """Explicit addresses win over the inventory named by $INVENTORY.
 
-    Raises ConfigError for an inventory that does not load, ValueError for a wrong option.
+    Raises Refusal for an inventory that does not load, ValueError for a wrong option.
     """
     if addresses:
         return by_hand(cluster_id or "0", addresses, engine)

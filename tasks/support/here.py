@@ -9,14 +9,8 @@ from functools import cache
 from pyinfra import host, inventory
 from pyinfra.api.exceptions import DeployError
 
-from cluster.checks.readiness import NotReady
-from cluster.config import ConfigError
 from cluster.config.inventory import HOST_DATA, Deployment, of_hosts, read
-from cluster.health.health import Unhealthy
-from cluster.runtimes.docker_engine import EngineError
-from cluster.runtimes.ssh import SshError
-from cluster.tigerbeetle.binary import BinaryError
-from cluster.tigerbeetle.data_file import DataFileError
+from cluster.refusal import Refusal
 
 
 def deployment_here() -> Deployment:
@@ -39,15 +33,7 @@ def guarded() -> Iterator[None]:
     """Let the project's errors stop this host's deploy with their own words."""
     try:
         yield
-    except (
-        BinaryError,
-        ConfigError,
-        DataFileError,
-        EngineError,
-        NotReady,
-        SshError,
-        Unhealthy,
-    ) as error:
+    except Refusal as error:
         raise DeployError(str(error)) from None
 
 

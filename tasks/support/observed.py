@@ -67,7 +67,7 @@ def observed(deployment: Deployment) -> Mapping[int, Observation]:
 
 
 def plan_of_all(deployment: Deployment, *, is_asked_for: bool) -> Plan:
-    """What the data files of all servers allow. Raises DataFileError and BinaryError."""
+    """What the data files of all servers allow. Raises Refusal."""
     seen = observed(deployment)
     return decide(
         {index: _identity(deployment, index, found) for index, found in seen.items()},

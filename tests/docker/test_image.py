@@ -13,8 +13,8 @@ import pytest
 
 from cluster import REPOSITORY, config
 from cluster.config import PREFIX, Cluster
+from cluster.refusal import Refusal
 from cluster.runtimes import image
-from cluster.runtimes.docker_engine import EngineError
 from cluster.tigerbeetle import binary
 from tests.docker.registry import Registry, digest_of, registry
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
@@ -195,7 +195,7 @@ def test_a_registry_that_lost_the_recorded_image_is_refused(store: Registry) -> 
     (recorded,) = store.manifests
     push(store, b"second")
     del store.manifests[recorded]
-    with pytest.raises(EngineError, match=r"IMAGE: expected .*@sha256:.* in its registry, found"):
+    with pytest.raises(Refusal, match=r"IMAGE: expected .*@sha256:.* in its registry, found"):
         image.pull_base(cluster_of(store, recorded))
 
 
@@ -204,7 +204,7 @@ def test_a_registry_that_gives_other_content_for_the_digest_is_refused(store: Re
     forged = store.manifests[recorded].replace(b"mediaType", b"mediatype", 1)
     assert digest_of(forged) != recorded
     store.manifests[recorded] = forged
-    with pytest.raises(EngineError, match=r"expected .* in its registry, found"):
+    with pytest.raises(Refusal, match=r"expected .* in its registry, found"):
         image.pull_base(cluster_of(store, recorded))
 
 
@@ -217,6 +217,6 @@ def test_a_base_that_was_built_here_has_no_digest_to_record(tmp_path: Path) -> N
             f"{PREFIX}CUSTOM_IMAGE": "tigerbeetle-emulator-custom",
         }
     )
-    with pytest.raises(EngineError, match="expected a base that a registry gave"):
+    with pytest.raises(Refusal, match="expected a base that a registry gave"):
         image.pin(cluster, tmp_path / "env")
     assert list(tmp_path.iterdir()) == []

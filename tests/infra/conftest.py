@@ -7,8 +7,9 @@ from typing import get_args
 
 import pytest
 
-from cluster.config import ConfigError, inventory
+from cluster.config import inventory
 from cluster.config.inventory import Deployment, Engine, Runtime
+from cluster.refusal import Refusal
 from cluster.runtimes import base
 from tests.infra.world import WORLDS, World
 
@@ -18,7 +19,7 @@ _DEPLOYMENT = pytest.StashKey[Deployment]()
 def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[_DEPLOYMENT] = inventory.read(config.getoption("--inventory"))
-    except ConfigError as error:
+    except Refusal as error:
         raise pytest.UsageError(str(error)) from None
 
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import tigerbeetle_emulator
 from cluster import REPOSITORY
 from cluster.operate import migrate, migration
-from cluster.operate.migration import MigrationError, batches, differences, plan
+from cluster.operate.migration import batches, differences, plan
+from cluster.refusal import Refusal
 from cluster.tigerbeetle import canary
 from loadtests.client.records import ACCOUNT, LINKED, PENDING, POST, TRANSFER, Array
 from tigerbeetle_emulator.embedded import Emulator
@@ -80,7 +81,7 @@ def test_a_hold_without_a_time_limit_goes_on() -> None:
 @pytest.mark.parametrize("timeout", [100, 10**6])
 def test_a_hold_that_may_still_run_out_is_refused(timeout: int) -> None:
     alive = transfers({"flags": PENDING, "timeout": timeout})
-    with pytest.raises(MigrationError, match=r"found 1\. Fix: post or void them, or try again in"):
+    with pytest.raises(Refusal, match=r"found 1\. Fix: post or void them, or try again in"):
         plan(accounts(), alive, 190 * SECOND)
 
 
@@ -101,7 +102,7 @@ def test_an_account_closed_by_a_transfer_is_created_open() -> None:
 
 
 def test_rows_out_of_order_are_refused() -> None:
-    with pytest.raises(MigrationError, match="in order of timestamp"):
+    with pytest.raises(Refusal, match="in order of timestamp"):
         plan(accounts(), transfers({"timestamp": 7}, {"timestamp": 6}), NOW)
 
 
@@ -112,7 +113,7 @@ def test_batches_hold_every_row_once_and_cut_no_chain(linked: list[bool], size: 
         rows["flags"][-1] = 0
     try:
         parts = list(batches(rows, size))
-    except MigrationError:
+    except Refusal:
         longest = max(map(len, "".join("01"[not f] for f in rows["flags"]).split("1"))) + 1
         assert longest > size
         return

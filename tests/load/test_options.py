@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from cluster.config import ConfigError
+from cluster.refusal import Refusal
 from loadtests import __main__ as program
 from loadtests import options
 from loadtests.run import target
@@ -78,7 +78,7 @@ def test_a_target_that_makes_no_sense_is_refused(
 
 def test_an_inventory_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVENTORY", "inventories/nowhere.py")
-    with pytest.raises(ConfigError, match=r"INVENTORY: expected .*inventories/emulator\.py"):
+    with pytest.raises(Refusal, match=r"INVENTORY: expected .*inventories/emulator\.py"):
         target.resolve(cluster_id=None, addresses=None, engine=None)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.checks.readiness import NotReady
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from monitoring import exporter, host
 from tests.monitoring import documents
 from tests.monitoring.samples import BARE, EXPORTING, OF, PORTS
@@ -43,7 +43,7 @@ def test_the_node_exporter_listens_at_its_replica_s_address_alone() -> None:
 def test_a_server_that_cannot_have_a_node_exporter_is_refused(
     changes: dict[str, Any], expected: str
 ) -> None:
-    with pytest.raises(NotReady, match=f"replica 1's server: {expected}.* Fix: "):
+    with pytest.raises(Refusal, match=f"replica 1's server: {expected}.* Fix: "):
         exporter.check(EXPORTING, 1, dataclasses.replace(BARE, **changes))
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from cluster.checks.readiness import NotReady
-from cluster.config import ConfigError
 from cluster.config.inventory import Deployment
 from cluster.health import planned_stop
+from cluster.refusal import Refusal
 from cluster.tigerbeetle.waiting import wait_until
 from monitoring import exporter, host
 from monitoring.host import Observation
@@ -32,7 +31,7 @@ def test_it_is_reached_as_the_servers_are_under_its_own_name() -> None:
 
 
 def test_servers_without_a_monitoring_host_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"monitoring_host: expected the SSH name .* Fix: name"):
+    with pytest.raises(Refusal, match=r"monitoring_host: expected the SSH name .* Fix: name"):
         host.address(deployment(monitoring_host=""))
 
 
@@ -58,7 +57,7 @@ def test_a_bare_debian_is_fit() -> None:
     ],
 )
 def test_what_is_not_fit_is_refused_in_one_line(changes: dict[str, Any], expected: str) -> None:
-    with pytest.raises(NotReady, match=expected) as refused:
+    with pytest.raises(Refusal, match=expected) as refused:
         host.check(OF, dataclasses.replace(BARE, **changes), PORTS)
     assert ". Fix: " in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -79,7 +78,7 @@ def test_what_is_in_nobody_s_way_is_let_be(changes: dict[str, Any]) -> None:
 
 
 def test_an_address_for_prometheus_that_is_not_the_host_s_is_refused() -> None:
-    with pytest.raises(NotReady, match=r"the address 192\.0\.2\.7 of monitoring_bind"):
+    with pytest.raises(Refusal, match=r"the address 192\.0\.2\.7 of monitoring_bind"):
         host.check(deployment(monitoring_bind="192.0.2.7"), BARE, PORTS)
 
 

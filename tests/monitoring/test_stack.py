@@ -9,9 +9,9 @@ import jinja2
 import pytest
 
 from cluster import REPOSITORY, config
-from cluster.config import ConfigError
 from cluster.config.inventory import Deployment, Engine, Runtime
 from cluster.health import planned_stop
+from cluster.refusal import Refusal
 from monitoring import stack
 from tests.clusters import Sandbox
 from tests.monitoring import documents
@@ -84,7 +84,7 @@ def test_an_exporter_that_is_not_there_is_left_out() -> None:
     [("", "process"), ("10.0.0.1:8125", "process"), ("", "compose"), ("127.0.0.1:8125", "compose")],
 )
 def test_an_address_that_replicas_cannot_reach_is_refused(statsd: str, runtime: Runtime) -> None:
-    with pytest.raises(ConfigError, match=r"STATSD: expected .* Fix: set it to \d"):
+    with pytest.raises(Refusal, match=r"STATSD: expected .* Fix: set it to \d"):
         stack.check_statsd(deployment(statsd, runtime=runtime))
 
 
@@ -104,7 +104,7 @@ def test_an_address_that_they_reach_is_taken(
 @pytest.mark.parametrize("ip", ["172.20.0.1", "172.20.0.11", "172.20.1.20", "10.0.0.1"])
 def test_an_address_that_the_exporter_cannot_have_is_refused(ip: str) -> None:
     cluster = config.load(environ={f"{config.PREFIX}STATSD": f"{ip}:8125"})
-    with pytest.raises(ConfigError, match=r"STATSD: expected a free address of 172\.20\.0\.0/24"):
+    with pytest.raises(Refusal, match=r"STATSD: expected a free address of 172\.20\.0\.0/24"):
         stack.check_inside(cluster)
 
 
@@ -119,7 +119,7 @@ def test_the_ports_are_the_usual_ones_unless_all_five_are_given() -> None:
 
 @pytest.mark.parametrize("text", ["1", "1,2,3,4", "1,2,3,4,x", "1,2,3,4,70000", "0,1,2,3,4"])
 def test_other_ports_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="five ports"):
+    with pytest.raises(Refusal, match="five ports"):
         stack.ports({stack.PORTS_VARIABLE: text})
 
 

@@ -13,7 +13,8 @@ import pytest
 from cluster import config
 from cluster.config.inventory import Deployment
 from cluster.operate import backup_set, packing
-from cluster.operate.backup_set import BackupError, Damaged, Manifest, PackedFile
+from cluster.operate.backup_set import Damaged, Manifest, PackedFile
+from cluster.refusal import Refusal
 from cluster.runtimes.control import of
 from cluster.tigerbeetle import totals
 from cluster.tigerbeetle.data_file import Identity, Superblock
@@ -100,7 +101,7 @@ def test_a_foreign_or_newer_set_is_refused(
     tmp_path: Path, changes: dict[str, str], said: str
 ) -> None:
     manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z", **changes))
-    with pytest.raises(BackupError, match=said):
+    with pytest.raises(Refusal, match=said):
         backup_set.refuse_foreign(manifest, CLUSTER, "tigerbeetle")
 
 
@@ -112,20 +113,20 @@ def test_an_older_releases_set_is_not_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("contents", ["ab", ""])
 def test_a_part_of_a_set_is_no_backup(tmp_path: Path, contents: str) -> None:
     made = made_set(tmp_path / "20261124T000000Z", contents)
-    with pytest.raises(BackupError, match="a part of one restores nothing"):
+    with pytest.raises(Refusal, match="a part of one restores nothing"):
         backup_set.read(made)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', "not JSON"])
 def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / backup_set.MANIFEST).write_text(text)
-    with pytest.raises(BackupError, match="expected the manifest of a backup") as refused:
+    with pytest.raises(Refusal, match="expected the manifest of a backup") as refused:
         backup_set.read(tmp_path)
     assert "\n" not in str(refused.value)
 
 
 def test_a_directory_without_a_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackupError, match="expected a backup, a directory with manifest"):
+    with pytest.raises(Refusal, match="expected a backup, a directory with manifest"):
         backup_set.read(tmp_path)
 
 
@@ -133,7 +134,7 @@ def test_a_file_that_leads_out_of_its_directory_is_refused(tmp_path: Path) -> No
     made = made_set(tmp_path / "20261124T000000Z")
     path = made / backup_set.MANIFEST
     path.write_text(path.read_text().replace("replica-0.gz", "../replica-0.gz"))
-    with pytest.raises(BackupError, match="expected the manifest of a backup"):
+    with pytest.raises(Refusal, match="expected the manifest of a backup"):
         backup_set.read(made)
 
 
@@ -172,7 +173,7 @@ def test_the_newest_set_is_taken_when_none_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
-    with pytest.raises(BackupError, match="expected a backup under"):
+    with pytest.raises(Refusal, match="expected a backup under"):
         backup_set.chosen(None, "process")
     made_set(tmp_path / "process" / "20261124T000000Z")
     newest = made_set(tmp_path / "process" / "20261124T000100Z")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster import config
+from cluster.refusal import Refusal
 from cluster.tigerbeetle import binary
-from cluster.tigerbeetle.binary import BinaryError
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {})).model_copy(update={"data_dir": "absent"})
 
@@ -48,7 +48,7 @@ def test_tigerbeetle_bin_must_be_a_program(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     elif kind == "plain file":
         path.write_text("")
-    with pytest.raises(BinaryError, match="TIGERBEETLE_BIN: expected an executable file"):
+    with pytest.raises(Refusal, match="TIGERBEETLE_BIN: expected an executable file"):
         binary.find_tigerbeetle(CLUSTER, {"TIGERBEETLE_BIN": str(path)})
 
 
@@ -60,14 +60,14 @@ def test_the_release_is_what_the_server_says(server: Path) -> None:
     ("body", "says"), [("echo hello", "found 'hello'"), ("exit 1", "found ''")]
 )
 def test_a_program_without_a_version_is_no_server(tmp_path: Path, body: str, says: str) -> None:
-    with pytest.raises(BinaryError, match=says):
+    with pytest.raises(Refusal, match=says):
         binary.release_of([str(program(tmp_path / "x", body))])
 
 
 def test_an_emulator_is_a_server_only_where_one_is_meant(tmp_path: Path) -> None:
     emulator = [str(program(tmp_path / "x", "echo TigerBeetle EMULATOR version 0.17.9"))]
     assert binary.release_of(emulator, "emulator") == "0.17.9"
-    with pytest.raises(BinaryError, match="expected the genuine server, found the emulator"):
+    with pytest.raises(Refusal, match="expected the genuine server, found the emulator"):
         binary.release_of(emulator, "tigerbeetle")
 
 
@@ -77,10 +77,10 @@ def test_the_configured_release_with_its_client_is_right() -> None:
 
 
 def test_another_release_than_the_configured_one_is_refused() -> None:
-    with pytest.raises(BinaryError, match=r"expected the server to be 0\.17\.9, found 0\.17\.8"):
+    with pytest.raises(Refusal, match=r"expected the server to be 0\.17\.9, found 0\.17\.8"):
         binary.check_release("0.17.8", CLUSTER, client_release="0.17.8")
 
 
 def test_a_client_newer_than_the_server_is_refused() -> None:
-    with pytest.raises(BinaryError, match="upgrade the replicas first"):
+    with pytest.raises(Refusal, match="upgrade the replicas first"):
         binary.check_release("0.17.9", CLUSTER, client_release="0.17.10")

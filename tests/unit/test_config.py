@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cluster import config
-from cluster.config import ENV_FILE, ConfigError, size_bytes
+from cluster.config import ENV_FILE, size_bytes
+from cluster.refusal import Refusal
 
 P = config.PREFIX
 
@@ -110,7 +111,7 @@ BAD = [
 def test_a_bad_value_is_named_with_what_was_expected(
     changes: dict[str, str | None], variable: str, says: str
 ) -> None:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(Refusal) as error:
         config.parse(settings(**{f"_{key}": value for key, value in changes.items()}))
     line = str(error.value)
     assert line.startswith(f"{P}{variable}: expected ")
@@ -125,21 +126,21 @@ def test_a_bad_value_is_named_with_what_was_expected(
     [(0, "without a gap"), (2, "use 3"), (4, "use 3 or 6"), (5, "use 3 or 6"), (7, "at most 6")],
 )
 def test_other_replica_counts_are_refused_with_the_reason(count: int, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(Refusal, match=says):
         config.parse(replicas(count))
 
 
 def test_a_gap_in_the_replica_numbers_is_refused() -> None:
     gap = {k: v for k, v in replicas(6).items() if f"{P}1_" not in k}
-    with pytest.raises(ConfigError, match="without a gap"):
+    with pytest.raises(Refusal, match="without a gap"):
         config.parse(gap)
 
 
 def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected a readable file"):
+    with pytest.raises(Refusal, match="expected a readable file"):
         config.read(tmp_path / "absent.env", {})
     (tmp_path / "binary.env").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="expected a readable file"):
+    with pytest.raises(Refusal, match="expected a readable file"):
         config.read(tmp_path / "binary.env", {})
 
 
@@ -156,12 +157,12 @@ def test_a_mistyped_name_in_the_file_is_refused_and_the_right_one_suggested(
 ) -> None:
     file = tmp_path / "x.env"
     file.write_text(f"{ENV_FILE.read_text()}{typo}=1\n")
-    with pytest.raises(ConfigError, match=f"^{typo}: .*did you mean {meant}"):
+    with pytest.raises(Refusal, match=f"^{typo}: .*did you mean {meant}"):
         config.read(file, {})
 
 
 def test_a_mistyped_name_in_the_environment_is_refused() -> None:
-    with pytest.raises(ConfigError, match="in the environment"):
+    with pytest.raises(Refusal, match="in the environment"):
         config.read(ENV_FILE, {f"{P}CACHE_GRIDD": "1GiB"})
 
 

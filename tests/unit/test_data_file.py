@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 
 from cluster import config
+from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import (
-    DataFileError,
     Identity,
     decide,
     file_name,
@@ -49,7 +49,7 @@ def test_the_superblock_says_cluster_replica_count_and_release() -> None:
 )
 def test_a_superblock_without_a_field_is_not_read(missing: str) -> None:
     lines = [line for line in SUPERBLOCK.splitlines() if missing not in line]
-    with pytest.raises(DataFileError, match="expected a formatted data file"):
+    with pytest.raises(Refusal, match="expected a formatted data file"):
         parse_superblock("\n".join(lines))
 
 
@@ -63,7 +63,7 @@ def test_one_torn_copy_is_outvoted(marks: str) -> None:
 @pytest.mark.parametrize("marks", ["||__", "_||_", "|__|", "|___", "____"])
 def test_copies_that_disagree_are_not_read(marks: str) -> None:
     torn = SUPERBLOCK.replace("|||| cluster=", f"{marks} cluster=")
-    with pytest.raises(DataFileError, match="do not format over it"):
+    with pytest.raises(Refusal, match="do not format over it"):
         parse_superblock(torn)
 
 
@@ -101,12 +101,12 @@ def test_of_a_write_that_was_cut_short_the_newest_two_copies_count(
 
 def test_no_two_copies_that_agree_are_not_read() -> None:
     told = SUPERBLOCK + "".join(f"{'_' * i}|{'_' * (3 - i)} sequence={i}\n" for i in range(4))
-    with pytest.raises(DataFileError, match="expected a formatted data file"):
+    with pytest.raises(Refusal, match="expected a formatted data file"):
         parse_progress(told)
 
 
 def test_the_error_quotes_what_the_server_said() -> None:
-    with pytest.raises(DataFileError, match="superblock not found"):
+    with pytest.raises(Refusal, match="superblock not found"):
         parse_superblock("thread 7 panic: superblock not found\n")
 
 
@@ -118,7 +118,7 @@ def test_only_none_or_all_of_the_files_are_a_cluster(present: tuple[bool, ...]) 
     elif not any(present):
         assert decide(found, CLUSTER, is_bootstrapping=False) == "format"
     else:
-        with pytest.raises(DataFileError, match="make recover REPLICA="):
+        with pytest.raises(Refusal, match="make recover REPLICA="):
             decide(found, CLUSTER, is_bootstrapping=False)
 
 
@@ -140,7 +140,7 @@ FOREIGN = [
 @pytest.mark.parametrize("is_bootstrapping", [False, True])
 def test_a_foreign_file_is_refused(foreign: Identity, says: str, is_bootstrapping: bool) -> None:
     found = {0: own(0), 1: foreign, 2: own(2)}
-    with pytest.raises(DataFileError, match=f"found that of .*{says}"):
+    with pytest.raises(Refusal, match=f"found that of .*{says}"):
         decide(found, CLUSTER, is_bootstrapping=is_bootstrapping)
 
 
@@ -159,7 +159,7 @@ def test_a_directory_without_another_data_file_is_fine(found: list[str]) -> None
 
 
 def test_a_new_cluster_is_not_made_beside_an_old_one() -> None:
-    with pytest.raises(DataFileError, match=r"found 0_0\.tigerbeetle\. Fix: set .*CLUSTER_ID back"):
+    with pytest.raises(Refusal, match=r"found 0_0\.tigerbeetle\. Fix: set .*CLUSTER_ID back"):
         refuse_others(0, "7_0.tigerbeetle", ["0_0.tigerbeetle"])
 
 
@@ -188,15 +188,15 @@ def test_a_format_needs_a_word_empty_servers_and_silence(
     elif may_format and not answering:
         assert plan() == "format"
     else:
-        with pytest.raises(DataFileError):
+        with pytest.raises(Refusal):
             plan()
 
 
 def test_empty_servers_are_not_formatted_without_being_asked_to() -> None:
-    with pytest.raises(DataFileError, match=r"none on any server.*BOOTSTRAP=yes"):
+    with pytest.raises(Refusal, match=r"none on any server.*BOOTSTRAP=yes"):
         decide({0: None, 1: None, 2: None}, CLUSTER, is_bootstrapping=False, is_asked_for=False)
 
 
 def test_nothing_is_formatted_while_a_replica_answers() -> None:
-    with pytest.raises(DataFileError, match="replica 2: expected no replica to answer"):
+    with pytest.raises(Refusal, match="replica 2: expected no replica to answer"):
         decide({0: None, 1: None, 2: None}, CLUSTER, is_bootstrapping=False, answering=[2])

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import REPOSITORY, config
-from cluster.config import ENV_FILE, PREFIX, ConfigError, env_file, rules
+from cluster.config import ENV_FILE, PREFIX, env_file, rules
+from cluster.refusal import Refusal
 
 EXAMPLE = ENV_FILE.read_text()
 THREE = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
@@ -160,6 +161,6 @@ def test_recording_keeps_every_other_byte_and_the_mode(tmp_path: Path) -> None:
 def test_the_line_to_record_must_be_there_once(tmp_path: Path) -> None:
     file = tmp_path / "p.env"
     file.write_text("A=1\n")
-    with pytest.raises(ConfigError, match="expected one line B=, found 0"):
+    with pytest.raises(Refusal, match="expected one line B=, found 0"):
         env_file.record(file, "B", "2")
     assert file.read_text() == "A=1\n"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from cluster import config
 from cluster.checks import firewall
-from cluster.config import ConfigError
 from cluster.config.model import Cluster
 from cluster.config.servers import Settings
+from cluster.refusal import Refusal
 
 HOSTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
 NETWORK = IPv4Network("10.0.9.0/24")
@@ -137,10 +137,10 @@ def test_sensible_settings_pass() -> None:
 
 
 def test_a_replica_on_the_port_of_ssh_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"ssh_port: expected another port .*found 2222, .*Fix: "):
+    with pytest.raises(Refusal, match=r"ssh_port: expected another port .*found 2222, .*Fix: "):
         firewall.check(cluster(port=2222), [NETWORK], ssh_port=2222)
 
 
 def test_to_let_everybody_in_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"clients: .*found 0\.0\.0\.0/0, everybody\. Fix: "):
+    with pytest.raises(Refusal, match=r"clients: .*found 0\.0\.0\.0/0, everybody\. Fix: "):
         firewall.check(cluster(), [NETWORK, IPv4Network("0.0.0.0/0")], ssh_port=22)

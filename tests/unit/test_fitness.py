@@ -15,9 +15,9 @@ import pytest
 from cluster import config
 from cluster.checks import fitness, observation
 from cluster.checks.observation import DataFile, Observation
-from cluster.checks.readiness import NotReady
 from cluster.config import Cluster, servers
 from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
 from tests.unit.test_servers import HOSTS, env_text
 
 GIB = 1024**3
@@ -103,7 +103,7 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
 def test_an_unfit_server_is_refused(
     deployment: Deployment, changes: dict[str, Any], says: str
 ) -> None:
-    with pytest.raises(NotReady) as refused:
+    with pytest.raises(Refusal) as refused:
         fitness.check_server(deployment, 0, replace(fit(), **changes))
     line = str(refused.value)
     assert line.startswith("replica 0's server: expected ")
@@ -126,7 +126,7 @@ def test_a_server_unfit_for_docker_is_refused(
     deployment: Deployment, changes: dict[str, Any], says: str
 ) -> None:
     made = settings(deployment, runtime="docker")
-    with pytest.raises(NotReady, match=says):
+    with pytest.raises(Refusal, match=says):
         fitness.check_server(made, 0, replace(fit(), **changes))
 
 
@@ -173,7 +173,7 @@ def test_servers_that_do_not_fit_together_are_refused(
     deployment: Deployment, changes: Mapping[str, Any], says: str
 ) -> None:
     seen = {0: fit(0), 1: replace(fit(1), **changes), 2: fit(2)}
-    with pytest.raises(NotReady, match="replica 1's server: ") as refused:
+    with pytest.raises(Refusal, match="replica 1's server: ") as refused:
         fitness.check_together(deployment, seen)
     assert says in str(refused.value)
 
@@ -246,5 +246,5 @@ def test_what_a_server_says_is_read() -> None:
 
 
 def test_a_server_that_says_nothing_is_fit_for_nothing(deployment: Deployment) -> None:
-    with pytest.raises(NotReady):
+    with pytest.raises(Refusal):
         fitness.check_server(deployment, 0, observation.parse([], now=0.0))

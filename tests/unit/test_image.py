@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cluster import config
+from cluster.refusal import Refusal
 from cluster.runtimes import image
-from cluster.runtimes.docker_engine import EngineError
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,6 @@ def test_an_image_that_cannot_be_shipped_is_built_by_the_line_that_the_refusal_s
 ) -> None:
     cluster = config.load(environ={}).model_copy(update=changed)
     monkeypatch.setattr(image, "is_current", lambda _: False)
-    with pytest.raises(EngineError) as refused:
+    with pytest.raises(Refusal) as refused:
         image.check_shippable(cluster)
     assert fix in str(refused.value)

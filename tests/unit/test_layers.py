@@ -26,7 +26,7 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "cluster.__main__": ("cluster.cli",),
     "monitoring": ("cluster.operate",),
     "tasks": ("monitoring",),
-    "loadtests.client": (),
+    "loadtests.client": ("cluster",),
     "loadtests.run": ("loadtests.client", "cluster.operate"),
     "loadtests.wallet": ("loadtests.run",),
     "loadtests.proof": ("loadtests.wallet",),

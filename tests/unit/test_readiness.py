@@ -8,10 +8,10 @@ import pytest
 
 from cluster import config
 from cluster.checks import readiness
-from cluster.checks.readiness import NotReady
+from cluster.refusal import Refusal
 from cluster.runtimes.containers import parse
 from cluster.runtimes.diagnoses import KNOWN, of_container, of_text
-from cluster.runtimes.docker_engine import EngineError, _require
+from cluster.runtimes.docker_engine import _require
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 REPLICA = CLUSTER.replicas[0]
@@ -19,7 +19,7 @@ REPLICA = CLUSTER.replicas[0]
 
 @pytest.mark.parametrize("kernel", ["4.19.0-27-amd64", "5.10.0", "unknown"])
 def test_a_kernel_without_io_uring_is_refused(kernel: str, tmp_path: Path) -> None:
-    with pytest.raises(NotReady, match=r"kernel: expected 5\.11 or newer, found"):
+    with pytest.raises(Refusal, match=r"kernel: expected 5\.11 or newer, found"):
         readiness.check_kernel({"KernelVersion": kernel}, tmp_path / "absent")
 
 
@@ -27,7 +27,7 @@ def test_a_kernel_without_io_uring_is_refused(kernel: str, tmp_path: Path) -> No
 def test_io_uring_that_is_switched_off_is_refused(value: str, tmp_path: Path) -> None:
     sysctl = tmp_path / "io_uring_disabled"
     sysctl.write_text(f"{value}\n")
-    with pytest.raises(NotReady, match=f"expected 0, found {value}. Fix: sysctl"):
+    with pytest.raises(Refusal, match=f"expected 0, found {value}. Fix: sysctl"):
         readiness.check_kernel({"KernelVersion": "6.1.0"}, sysctl)
 
 
@@ -41,13 +41,13 @@ def test_a_kernel_with_io_uring_passes(kernel: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("services", [[0, 1], [0, 1, 2, 3], []])
 def test_a_compose_file_with_other_replicas_is_refused(services: list[int]) -> None:
     model: dict[str, dict[str, object]] = {"services": {f"tigerbeetle-{i}": {} for i in services}}
-    with pytest.raises(NotReady, match="expected the services tigerbeetle-0, tigerbeetle-1"):
+    with pytest.raises(Refusal, match="expected the services tigerbeetle-0, tigerbeetle-1"):
         readiness.check_model(CLUSTER, model)
 
 
 @pytest.mark.parametrize("found", ["19.03.15", "20.9", "no Compose plugin", ""])
 def test_an_old_version_is_refused(found: str) -> None:
-    with pytest.raises(EngineError, match=r"docker: expected version 20\.10 or newer, found"):
+    with pytest.raises(Refusal, match=r"docker: expected version 20\.10 or newer, found"):
         _require("docker", found, (20, 10), "upgrade")
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from cluster import config
-from cluster.config import ConfigError
 from cluster.config.inventory import Deployment
 from cluster.health.health import ReplicaHealth
-from cluster.operate.recover import Unsafe, chosen, refuse_engine, refuse_unsafe
+from cluster.operate.recover import chosen, refuse_engine, refuse_unsafe
+from cluster.refusal import Refusal
 from cluster.tigerbeetle.canary import Canary
 from cluster.tigerbeetle.log import ReplicaLog
 from cluster.tigerbeetle.ping import Pong
@@ -58,7 +58,7 @@ def test_a_replica_that_is_down_is_recovered_when_all_others_are_well(process: s
 def test_a_recovery_that_is_unsafe_is_refused(
     replicas: list[ReplicaHealth], canary: Canary | None, said: str
 ) -> None:
-    with pytest.raises(Unsafe, match=said):
+    with pytest.raises(Refusal, match=said):
         refuse_unsafe(replicas, 1, canary)
 
 
@@ -77,14 +77,14 @@ def deployment(engine: str = "tigerbeetle", count: int = 3) -> Deployment:
 
 def test_where_there_is_nobody_to_recover_from_it_is_refused() -> None:
     refuse_engine(deployment())
-    with pytest.raises(Unsafe, match="found the EMULATOR"):
+    with pytest.raises(Refusal, match="found the EMULATOR"):
         refuse_engine(deployment("emulator"))
-    with pytest.raises(Unsafe, match="found a cluster of one"):
+    with pytest.raises(Refusal, match="found a cluster of one"):
         refuse_engine(deployment(count=1))
 
 
 @pytest.mark.parametrize("text", ["", "3", "-1", "one", "1 2"])
 def test_a_replica_that_does_not_exist_is_refused(text: str) -> None:
     assert chosen("2", deployment()) == 2
-    with pytest.raises(ConfigError, match="REPLICA: expected one of 0, 1, 2"):
+    with pytest.raises(Refusal, match="REPLICA: expected one of 0, 1, 2"):
         chosen(text, deployment())

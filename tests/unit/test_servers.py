@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from cluster import REPOSITORY, config
-from cluster.config import ENV_FILE, ConfigError, inventory, rules, servers
+from cluster.config import ENV_FILE, inventory, rules, servers
 from cluster.config.servers import Settings
+from cluster.refusal import Refusal
 
 P = config.PREFIX
 HOSTS = ("10.1.0.11", "10.1.0.12", "10.1.0.13")
@@ -192,7 +193,7 @@ def test_a_rehearsal_may_share_a_machine_and_use_the_published_identity(env_file
 
 def test_servers_may_share_a_port_and_one_machine_may_not(env_file: Path) -> None:
     settings = config.read(env_file, {})
-    with pytest.raises(ConfigError, match="1_PORT: expected one that differs"):
+    with pytest.raises(Refusal, match="1_PORT: expected one that differs"):
         config.parse(settings)
     assert len(hosts_of(env_file)) == 3
 

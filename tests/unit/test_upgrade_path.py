@@ -14,11 +14,11 @@ from cluster.config import ENV_FILE, PREFIX
 from cluster.config.inventory import Deployment
 from cluster.operate import upgrade
 from cluster.operate.backup_set import Manifest, PackedFile
+from cluster.refusal import Refusal
 from cluster.tigerbeetle.log import parse
 from cluster.tigerbeetle.upgrade_path import (
     BAD_RELEASES,
     Offer,
-    UpgradeError,
     check_client,
     check_offer,
     check_running,
@@ -55,7 +55,7 @@ def test_a_program_built_alone_offers_itself_only() -> None:
 
 @pytest.mark.parametrize("output", ["", "TigerBeetle EMULATOR version 0.17.9", "Segmentation"])
 def test_what_is_no_server_offers_nothing(output: str) -> None:
-    with pytest.raises(UpgradeError, match=r"expected what `version --verbose` prints, found"):
+    with pytest.raises(Refusal, match=r"expected what `version --verbose` prints, found"):
         parse_offer(output)
 
 
@@ -77,36 +77,36 @@ def test_a_newer_release_is_a_step() -> None:
     ],
 )
 def test_what_is_no_step_is_refused(target: str, message: str) -> None:
-    with pytest.raises(UpgradeError, match=message):
+    with pytest.raises(Refusal, match=message):
         check_step("0.17.9", target)
 
 
 @pytest.mark.parametrize("bad", sorted(BAD_RELEASES))
 def test_a_bad_release_is_refused_with_what_to_take_instead(bad: str) -> None:
-    with pytest.raises(UpgradeError, match=r"found .*, which may .*: take \d"):
+    with pytest.raises(Refusal, match=r"found .*, which may .*: take \d"):
         check_step("0.16.4", bad)
 
 
 def test_the_new_server_must_be_what_was_asked_for() -> None:
-    with pytest.raises(UpgradeError, match=r"new server to be 0\.17\.10, found 0\.17\.9"):
+    with pytest.raises(Refusal, match=r"new server to be 0\.17\.10, found 0\.17\.9"):
         check_offer(NEW, "0.17.8", "0.17.10")
 
 
 def test_a_release_it_does_not_go_back_to_needs_a_step_in_between() -> None:
     check_offer(NEW, "0.17.8", "0.17.9")
-    with pytest.raises(UpgradeError, match=r"goes back to 0\.17\.8 only.*in between"):
+    with pytest.raises(Refusal, match=r"goes back to 0\.17\.8 only.*in between"):
         check_offer(NEW, "0.17.4", "0.17.9")
 
 
 def test_a_client_that_would_no_longer_be_served_is_refused() -> None:
     check_client("0.16.4", NEW)
-    with pytest.raises(UpgradeError, match=r"expected 0\.16\.4 or newer.*found 0\.16\.3"):
+    with pytest.raises(Refusal, match=r"expected 0\.16\.4 or newer.*found 0\.16\.3"):
         check_client("0.16.3", NEW)
 
 
 def test_replicas_run_what_is_configured_or_already_the_target() -> None:
     check_running({0: "0.17.8", 1: "0.17.9", 2: "0.17.8"}, "0.17.8", "0.17.9")
-    with pytest.raises(UpgradeError, match=r"found replica 1: 0\.17\.4, replica 2: none"):
+    with pytest.raises(Refusal, match=r"found replica 1: 0\.17\.4, replica 2: none"):
         check_running({0: "0.17.8", 1: "0.17.4", 2: ""}, "0.17.8", "0.17.9")
 
 
@@ -121,7 +121,7 @@ RELEASES = st.tuples(*[st.integers(0, 99)] * 3).map(lambda t: ".".join(map(str, 
 def test_no_step_goes_down(current: str, target: str) -> None:
     try:
         check_step(current, target)
-    except UpgradeError:
+    except Refusal:
         return
     assert triple(target) > triple(current)
     assert target not in BAD_RELEASES

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from cluster import config
+from cluster.refusal import Refusal
 from cluster.runtimes import volumes
 from cluster.runtimes.volumes import UID, Volume, decide, format_commands, holds_data, parse
-from cluster.tigerbeetle.data_file import DataFileError
 from tests.unit.test_data_file import SUPERBLOCK
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
@@ -74,7 +74,7 @@ REFUSED: list[tuple[str, Mapping[int, Volume | None], str]] = [
 def test_what_must_not_be_formatted_is_refused(
     found: Mapping[int, Volume | None], says: str
 ) -> None:
-    with pytest.raises(DataFileError, match=says):
+    with pytest.raises(Refusal, match=says):
         decide(found, CLUSTER)
 
 
