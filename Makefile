@@ -30,14 +30,22 @@ $(INSTALLED): uv.lock pyproject.toml files/bootstrap.py
 quickstart: $(INSTALLED) ## Deploy, verify, load, audit and report, on the best engine this machine has
 	@$(PYTHON) -m cluster.operate.quickstart $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
 
+# tests/infra checks a running cluster (`make verify`); tests/deploy runs it on its own ones.
+# Several at once; a file's tests share its clusters, so they stay together, the longest first.
+PYTEST := .venv/bin/pytest --ignore=tests/infra --numprocesses=auto --dist=loadfile \
+	--no-loadscope-reorder --durations=10 --durations-min=1 $(if $(filter random,$(ORDER)),--random-order)
+
 .PHONY: test
-test: $(INSTALLED) lint ## Run the tests that this machine can run, after the linters
-	@# tests/infra checks a running cluster (`make verify`); tests/deploy runs it on its own ones.
-	@.venv/bin/pytest --ignore=tests/infra -m 'not long'
+test: $(INSTALLED) lint ## Run the linters, then a test of every kind of behaviour. ORDER=random shuffles, and prints its seed
+	@$(PYTEST) -m 'not long'
+
+.PHONY: test-all
+test-all: $(INSTALLED) lint ## Run everything this machine can: whole deployments over SSH and rare faults too (an hour)
+	@$(PYTEST)
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## Run the tests that `make test` leaves out: whole deployments over SSH, rare faults (an hour)
-	@.venv/bin/pytest --ignore=tests/infra -m long
+test-long: $(INSTALLED) ## Run only what `make test` leaves to `make test-all`
+	@$(PYTEST) -m long
 
 ### Cluster: INVENTORY= says which
 
@@ -234,11 +242,45 @@ ROUNDS ?= 3
 resilience: $(INSTALLED) ## Break genuine clusters of its own under load, ROUNDS= times each, and prove that nothing is lost: FAULT=
 	@RESILIENCE_ROUNDS=$(ROUNDS) .venv/bin/pytest tests/resilience $(if $(FAULT),-k '$(FAULT)')
 
-### Development
+### Tests: one suite whole, the long tests too
+
+.PHONY: test-unit
+test-unit: $(INSTALLED) ## Test the pure core, and programs that need no cluster
+	@$(PYTEST) tests/unit
+
+.PHONY: test-emulator
+test-emulator: $(INSTALLED) ## Test the emulator; where a genuine server is on PATH, against it
+	@$(PYTEST) tests/emulator
+
+.PHONY: test-deploy
+test-deploy: $(INSTALLED) ## Test deploys of processes on this machine
+	@$(PYTEST) tests/deploy
+
+.PHONY: test-docker
+test-docker: $(INSTALLED) ## Test images, Compose and the doctor; needs a Docker engine
+	@$(PYTEST) tests/docker
 
 .PHONY: test-remote
 test-remote: $(INSTALLED) ## Deploy to servers in containers, every refusal, and an interruption at every step (long)
-	@.venv/bin/pytest tests/remote
+	@$(PYTEST) tests/remote
+
+.PHONY: test-load
+test-load: $(INSTALLED) ## Test load, audit, reports and migration
+	@$(PYTEST) tests/load
+
+.PHONY: test-operate
+test-operate: $(INSTALLED) ## Test backup, restore and recovery; needs a genuine server
+	@$(PYTEST) tests/operate
+
+.PHONY: test-monitoring
+test-monitoring: $(INSTALLED) ## Test the collector, the alerts and the status
+	@$(PYTEST) tests/monitoring
+
+.PHONY: test-resilience
+test-resilience: $(INSTALLED) ## Test the history checker, and faults under load
+	@$(PYTEST) tests/resilience
+
+### Development
 
 .PHONY: differential
 differential: $(INSTALLED) ## Compare the emulator with a genuine server at random: SEEDS= STEPS=

@@ -1,22 +1,25 @@
-"""Deployments of a test's own: free ports, a directory of its own, stopped when it ends."""
+"""Deployments of a test's own: leased ports, a directory of its own, stopped when it ends."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from cluster import REPOSITORY, config
 from cluster.config import PREFIX
 from cluster.config.inventory import Deployment
+from tests.leases import addresses, free_ports, memory
 
-DEPLOY_TIMEOUT_S = 240
+#: How long a command may take before it hangs: ten times what a busy machine has taken.
+TIMEOUT_S = 1200
 _BIN = Path(sys.executable).parent
 
 
@@ -32,14 +35,10 @@ class Sandbox:
     @property
     def environ(self) -> dict[str, str]:
         """The process environment that makes every command of this project use the sandbox."""
-        addresses = ",".join(f"172.20.0.1{i}:{port}" for i, port in enumerate(self.ports))
         return (
             os.environ
-            | {f"{PREFIX}{i}_PORT": str(port) for i, port in enumerate(self.ports)}
-            | {f"{PREFIX}{i}_IP": f"172.20.0.1{i}" for i in range(len(self.ports))}
-            | {f"{PREFIX}{i}_CONTAINER_NAME": f"tigerbeetle-{i}" for i in range(len(self.ports))}
+            | addresses(self.ports)
             | {
-                f"{PREFIX}ADDRESSES": addresses,
                 f"{PREFIX}DATA_DIR": str(self.directory),
                 f"{PREFIX}CACHE_GRID": "64MiB",
                 "INVENTORY": self.inventory,
@@ -64,7 +63,7 @@ class Sandbox:
             state_dir=self.state_dir,
         )
 
-    def run(self, *command: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run a command of this project's environment, such as ``pytest`` or ``make``."""
         program = _BIN / command[0]
         path = str(program) if program.exists() else command[0]
@@ -88,7 +87,7 @@ class Sandbox:
 
     def pyinfra(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``pyinfra --yes INVENTORY ARGUMENTS``."""
-        return self.run("pyinfra", "--yes", self.inventory, *arguments, timeout_s=DEPLOY_TIMEOUT_S)
+        return self.run("pyinfra", "--yes", self.inventory, *arguments)
 
     def supervise(self, *action: str) -> None:
         """``supervisorctl ACTION``, behind the project's back; what it ends with is not checked."""
@@ -106,22 +105,34 @@ class Sandbox:
 
 @contextmanager
 def sandbox(inventory: str, replicas: int = 3, /, **overrides: str) -> Iterator[Sandbox]:
-    """A sandbox whose replicas are stopped, and whose files are removed, at the end."""
+    """A sandbox whose replicas are stopped, and whose files are removed, at the end.
+
+    For genuine replicas it waits until there is memory: see ``leases.memory``.
+    """
+    is_genuine = Path(inventory).stem == "process"
     # A short path: supervisor's socket must fit into 108 bytes.
-    with tempfile.TemporaryDirectory(prefix="ws-") as directory:
+    with memory(replicas * is_genuine), tempfile.TemporaryDirectory(prefix="ws-") as directory:
         made = Sandbox(inventory, Path(directory), free_ports(replicas), overrides)
         try:
             yield made
         finally:
-            stopped = made.down()
-            assert stopped.returncode == 0, stopped.stderr[-2000:]
+            kill_below(made.directory)
 
 
-def free_ports(count: int) -> tuple[int, ...]:
-    """Ports of 127.0.0.1 that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return tuple(s.getsockname()[1] for s in sockets)
-    finally:
-        for s in sockets:
-            s.close()
+def kill_below(directory: Path) -> None:
+    """Kill every process that was started with a path below ``directory``, and see them gone."""
+    for _ in range(10):  # what a supervisor has started meanwhile is found by the next look
+        found = [p for p in psutil.process_iter(["cmdline"]) if _mentions(p, f"{directory}/")]
+        if not found:
+            return
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(found, timeout=60)
+    raise AssertionError(f"still alive: {found}")
+
+
+def _mentions(process: psutil.Process, path: str) -> bool:
+    return (
+        any(path in part for part in process.info["cmdline"] or ()) and process.pid != os.getpid()
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,11 +13,21 @@ from hypothesis import HealthCheck, settings
 from cluster import config
 from cluster.tigerbeetle import binary
 from tests.docker.sandbox import lacks_engine
+from tests.leases import give_locust_its_port
 from tests.remote.bed import lacks_bed
 
 # A busy machine is no fault: how long an example takes is not asserted.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+#: Most tests wait for somebody else's process: two of them share a core.
+WORKERS_PER_CORE, WORKERS_MAX = 2, 32
+
+#: Seconds that each file took the last time, in pytest's cache: the longest are begun first.
+DURATIONS = "wallet-service/durations"
+
+#: The order where nothing is known yet: what waits most comes first.
+SUITES = ["docker", "remote", "operate", "deploy", "resilience", "load", "monitoring", "emulator"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +41,13 @@ def pytest_configure() -> None:
     # A suite that a script starts in the background inherits a SIGINT that is ignored, and so
     # would all that it starts: no Ctrl-C of a test would arrive.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    give_locust_its_port()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: as many test processes as the machine keeps busy."""
+    cores = len(os.sched_getaffinity(0))
+    return min(cores * WORKERS_PER_CORE, WORKERS_MAX)
 
 
 def _lacks(marker: str) -> str | None:
@@ -44,12 +61,25 @@ def _lacks(marker: str) -> str | None:
     return None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for marker in ("genuine", "docker", "remote"):
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and (reason := _lacks(marker)):
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    assert config.cache
+    durations = config.cache.get(DURATIONS, {})
+    items.sort(key=lambda item: _begins(_file(item.nodeid), durations))
+
+
+def _begins(file: str, durations: dict[str, float]) -> tuple[float, int, str]:
+    suite = file.split("/")[1] if "/" in file else ""
+    place = SUITES.index(suite) if suite in SUITES else len(SUITES)
+    return -durations.get(file, 0 if durations else 1), place, file
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.split("::")[0]
 
 
 def pytest_report_header() -> str:
@@ -57,14 +87,25 @@ def pytest_report_header() -> str:
     return f"genuine server: {os.environ.get('TIGERBEETLE_BIN') or server}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many ran of each suite."""
-    ran = Counter(
-        report.nodeid.split("/")[1].split("::")[0]
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.stats.get(outcome, [])
-        if report.when == "call" and "/" in report.nodeid
-    )
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """How many ran of each suite, how to repeat what failed; and remember who took how long."""
+    ran: Counter[str] = Counter()
+    took: defaultdict[str, float] = defaultdict(float)
+    for outcome in ("passed", "failed", "skipped", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if not isinstance(report, pytest.TestReport) or "/" not in report.nodeid:
+                continue
+            took[_file(report.nodeid)] += report.duration
+            if report.when == "call" and outcome != "skipped":
+                ran[report.nodeid.split("/")[1].split("::")[0]] += 1
+    for reports in (terminalreporter.stats.get(kind, []) for kind in ("failed", "error")):
+        for report in reports:
+            nodeid = report.nodeid.partition("@")[0]
+            terminalreporter.write_line(f"repeat alone: .venv/bin/pytest '{nodeid}'")
     if ran:
         counts = " · ".join(f"{suite} {count}" for suite, count in sorted(ran.items()))
         terminalreporter.write_line(f"ran: {counts}")
+    if config.cache and not os.environ.get("PYTEST_XDIST_WORKER"):
+        config.cache.set(DURATIONS, config.cache.get(DURATIONS, {}) | took)

@@ -8,12 +8,9 @@ import re
 import signal
 
 import psutil
-import pytest
 
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
-
-pytestmark = pytest.mark.timeout(400)
 
 
 def test_every_infra_check_passes(deployed: Sandbox) -> None:

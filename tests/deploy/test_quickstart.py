@@ -11,13 +11,10 @@ import sys
 from pathlib import Path
 
 import psutil
-import pytest
 
 from cluster import REPOSITORY
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def quickstart(made: Sandbox, runs: Path) -> tuple[list[str], dict[str, str]]:

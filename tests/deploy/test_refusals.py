@@ -9,11 +9,8 @@ import sys
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.clusters import Sandbox, sandbox
-
-pytestmark = pytest.mark.timeout(200)
 
 
 def refused(made: Sandbox) -> str:

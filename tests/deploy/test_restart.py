@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from pathlib import Path
-
-import pytest
 
 from cluster.tigerbeetle.waiting import wait_until
-from tests.clusters import Sandbox, sandbox
-from tests.deploy.under_load import workload
-
-pytestmark = pytest.mark.timeout(400)
+from tests.clusters import Sandbox
 
 
 def order(said: str) -> list[int]:
@@ -78,21 +71,3 @@ def test_it_is_refused_where_nothing_runs(emulator: Sandbox) -> None:
     assert done.returncode == 1
     assert "expected every replica under its supervisor, found 0 of 3" in done.stderr
     assert not emulator.state_dir.exists()
-
-
-@pytest.mark.genuine
-def test_a_restart_under_load_loses_nothing_and_fails_nothing(tmp_path: Path) -> None:
-    with sandbox("inventories/process.py") as made:
-        assert made.up().returncode == 0
-        with workload(made, tmp_path) as seen:
-            begun = time.monotonic()
-            done = made.run("make", "restart", timeout_s=300)
-            assert done.returncode == 0, done.stderr[-4000:]
-            took_s = time.monotonic() - begun
-    print(
-        f"restart under load: {took_s:.0f} s, longest gap {seen.longest_gap_s:.1f} s, "
-        f"{len(seen.operations)} operations"
-    )
-    assert seen.verdict == 0, seen.checked
-    assert seen.unanswered == []
-    assert len(order(done.stderr)) == 3

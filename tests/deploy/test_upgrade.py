@@ -13,8 +13,6 @@ from tests.clusters import Sandbox, sandbox
 from tests.deploy.releases import NEW, OLD, both_or_skip, install_client_or_skip, last_said
 from tests.deploy.under_load import workload
 
-pytestmark = pytest.mark.timeout(900)
-
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[str, str]:

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from cluster import config
 from cluster.config import PREFIX
 from cluster.tigerbeetle.waiting import wait_until
-from tests.clusters import Sandbox, free_ports
+from tests.clusters import TIMEOUT_S, Sandbox
+from tests.leases import free_ports, free_subnet, memory
 
 #: RLIMIT_MEMLOCK where the engine may not raise limits: the kernel's own default.
 MEMLOCK_FALLBACK = 8 * 1024**2
@@ -31,7 +31,7 @@ BASES = {
 }
 
 
-def docker(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def docker(*arguments: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
     """Run ``docker ARGUMENTS``; never raises for its exit code."""
     return subprocess.run(
         ["docker", *arguments], text=True, capture_output=True, timeout=timeout_s, check=False
@@ -45,7 +45,7 @@ def pause(name: str) -> None:
         done = docker("pause", name)
         return done.returncode == 0, done.stderr
 
-    wait_until(frozen, what=f"{name} to freeze", timeout_s=30)
+    wait_until(frozen, what=f"{name} to freeze", timeout_s=300)
 
 
 @cache
@@ -105,7 +105,7 @@ class DockerSandbox(Sandbox):
     def make(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Type ``make ARGUMENTS``, with variables before it."""
         with self.having(**environ):
-            return self.run("make", *arguments, timeout_s=300)
+            return self.run("make", *arguments)
 
     @contextmanager
     def having(self, **environ: str) -> Iterator[None]:
@@ -128,7 +128,6 @@ class DockerSandbox(Sandbox):
             "--env-file",
             "./env/tigerbittle.env",
             *arguments,
-            timeout_s=300,
         )
 
     def inspect(self, index: int) -> dict[str, Any]:
@@ -152,7 +151,7 @@ class DockerSandbox(Sandbox):
 def docker_sandbox(engine: str = "emulator", **overrides: str) -> Iterator[DockerSandbox]:
     """A sandbox whose containers, network and volumes are removed at the end."""
     ports = free_ports(3)
-    subnet = free_subnet(ports[0])
+    subnet = free_subnet()
     ips = [str(subnet[10 + index]) for index in range(3)]
     project = f"ws-test-{ports[0]}"
     settings = {
@@ -164,7 +163,8 @@ def docker_sandbox(engine: str = "emulator", **overrides: str) -> Iterator[Docke
         **{f"{PREFIX}{index}_CONTAINER_NAME": f"{project}-{index}" for index in range(3)},
         **{f"{PREFIX}{key}": value for key, value in BASES[engine].items()},
     }
-    with tempfile.TemporaryDirectory(prefix="ws-") as directory:
+    room = memory(3 * (engine == "tigerbeetle"))
+    with room, tempfile.TemporaryDirectory(prefix="ws-") as directory:
         made = DockerSandbox("inventories/local.py", Path(directory), ports, settings | overrides)
         try:
             yield made
@@ -183,17 +183,3 @@ def remove(project: str) -> None:
         names = docker(kind, "ls", "--quiet", f"--filter=name=^{project}_").stdout.split()
         if names:
             docker(kind, "rm", *names)
-
-
-def free_subnet(seed: int) -> IPv4Network:
-    """A /24 that no Docker network has, chosen by ``seed`` so that two tests rarely meet."""
-    ids = docker("network", "ls", "--quiet").stdout.split()
-    inspected = json.loads(docker("network", "inspect", *ids).stdout)
-    taken = [
-        IPv4Network(pool["Subnet"])
-        for network in inspected
-        for pool in network["IPAM"].get("Config") or []
-        if ":" not in pool["Subnet"]
-    ]
-    candidates = (IPv4Network(f"10.{200 + (seed + i) % 50}.{seed % 250}.0/24") for i in range(50))
-    return next(c for c in candidates if not any(c.overlaps(t) for t in taken))

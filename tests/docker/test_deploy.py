@@ -10,7 +10,7 @@ import pytest
 
 from tests.docker.sandbox import DockerSandbox, docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.docker]
 
 WAIT = "Wait until the cluster commits | Wait until the cluster commits"
 

@@ -17,7 +17,7 @@ from cluster.runtimes import diagnoses
 from tests.docker.patient import findings, until_found, until_well
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base, pause
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from cluster.runtimes import docker_engine
 from tests.docker.patient import findings, until_found
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker]
 
 
 @pytest.fixture(scope="module")

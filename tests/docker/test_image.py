@@ -19,7 +19,7 @@ from cluster.tigerbeetle import binary
 from tests.docker.registry import Registry, digest_of, registry
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker]
 
 FILES = REPOSITORY / "files" / "tigerbeetle"
 RELEASE = config.load(environ={}).release

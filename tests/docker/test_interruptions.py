@@ -19,7 +19,7 @@ from cluster import REPOSITORY
 from cluster.tigerbeetle.canary import ACCOUNT_CREDIT
 from tests.docker.sandbox import DockerSandbox
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker]
 
 #: What `init` has just said when it is killed: one row for each of its steps.
 POINTS = [

@@ -18,14 +18,13 @@ import pytest
 from cluster.config import PREFIX
 from cluster.tigerbeetle import waiting
 from monitoring import stack
-from tests.clusters import free_ports
 from tests.docker import stand_ins
 from tests.docker.sandbox import DockerSandbox, best_engine, docker, docker_sandbox
+from tests.leases import free_ports
 
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.long,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(
         bool(stand_ins.missing()), reason=f"not installed: {', '.join(stand_ins.missing())}"
     ),

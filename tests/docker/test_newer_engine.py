@@ -20,7 +20,7 @@ from tests.docker.test_profile import FORMAT, PROFILE, genuine, run_with
 IMAGE = "engine-local:trixie"
 NAME = "ws-test-newer-engine"
 STARTS_WITHIN_S = 60
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from cluster.tigerbeetle.waiting import wait_until
 from tests.docker.prompt import repl
 from tests.docker.sandbox import DockerSandbox, best_engine, docker_sandbox
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 HEALTHY_WITHIN_S = 45
 

@@ -12,7 +12,7 @@ from cluster.config import PREFIX
 from cluster.health.status import Status
 from tests.docker.sandbox import DockerSandbox, docker, pause
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker]
 HEALTHY, DEGRADED, BAD_CONFIGURATION, DOWN, UNKNOWN = 0, 1, 2, 3, 4
 
 

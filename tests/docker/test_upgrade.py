@@ -18,7 +18,7 @@ from tests.deploy.releases import NEW, OLD, both_or_skip, install_client_or_skip
 from tests.deploy.under_load import workload
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
 
-pytestmark = [pytest.mark.docker, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.genuine, pytest.mark.long]
 
 BASE, CUSTOM = "ws-test-upgrade-base", "ws-test-upgrade-custom"
 

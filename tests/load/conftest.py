@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster import REPOSITORY
-from tests.clusters import free_ports
+from tests.leases import free_ports
 
 CLUSTER_ID = 7
 START_TIMEOUT_S = 30

@@ -21,7 +21,7 @@ from cluster.tigerbeetle.waiting import wait_until
 from loadtests.proof.audit import audit
 from loadtests.run import runs
 from loadtests.run.result import Audit, read_audit, read_result
-from tests.clusters import free_ports
+from tests.leases import free_ports
 from tests.load.conftest import CLUSTER_ID, Finished, Program, Server, load_options
 from tigerbeetle_emulator.server.faults import Faults
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from cluster import REPOSITORY
 from cluster.tigerbeetle import waiting
 from monitoring import stack
-from tests.clusters import free_ports
+from tests.leases import free_ports
 
 FIXTURES = Path(__file__).parent / "fixtures"
 DATAGRAMS = (FIXTURES / "datagrams.txt").read_bytes()

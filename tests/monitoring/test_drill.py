@@ -16,13 +16,13 @@ import pytest
 
 from cluster.health import status
 from monitoring import stack
-from tests.clusters import free_ports, sandbox
+from tests.clusters import sandbox
+from tests.leases import free_ports
 from tests.monitoring import drill
 
 pytestmark = [
     pytest.mark.genuine,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(drill.missing() is not None, reason=str(drill.missing())),
 ]
 

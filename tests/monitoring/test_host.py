@@ -19,7 +19,7 @@ from cluster.refusal import Refusal
 from cluster.tigerbeetle.waiting import wait_until
 from monitoring import exporter, host
 from monitoring.host import Observation
-from tests.clusters import free_ports
+from tests.leases import free_ports
 from tests.monitoring import documents
 from tests.monitoring.samples import BARE, EXPORTING, IP, OF, PORTS, deployment
 from tests.monitoring.test_rules import promtool, run_promtool

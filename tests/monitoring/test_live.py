@@ -12,7 +12,8 @@ import pytest
 
 from cluster.health import planned_stop
 from monitoring import stack
-from tests.clusters import Sandbox, free_ports, sandbox
+from tests.clusters import Sandbox, sandbox
+from tests.leases import free_ports
 from tests.monitoring.drill import Monitoring, until
 from tests.monitoring.receivers import DATAGRAMS, in_datagrams
 from tests.monitoring.test_dashboards import QUERIES

@@ -17,7 +17,6 @@ from tests.clusters import Sandbox, sandbox
 from tests.operate.ledger import Ledger, acknowledged, await_count, await_one_after
 from tests.resilience.world import ZONES
 
-pytestmark = pytest.mark.timeout(500)
 #: Bytes of each of a superblock's four copies.
 SUPERBLOCK_COPY = 24 << 10
 #: Operations of two checkpoints: the first blocks of the grid are in use.
@@ -185,7 +184,6 @@ def overwrite(path: Path, offset: int, content: bytes) -> None:
 
 @pytest.mark.genuine
 @pytest.mark.long
-@pytest.mark.timeout(900)
 def test_verify_forgives_what_a_start_repairs_and_finds_what_it_does_not(tmp_path: Path) -> None:
     with sandbox("inventories/process.py", BACKUP_DIR=str(tmp_path / "backups")) as made:
         assert made.up().returncode == 0

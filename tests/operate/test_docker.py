@@ -10,7 +10,7 @@ from tests.docker.sandbox import best_engine, docker, docker_sandbox
 from tests.operate.ledger import Ledger
 from tests.operate.test_backup import backup, make
 
-pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 
 def test_a_lost_volume_is_recovered_and_all_lost_volumes_are_restored(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.clusters import sandbox
 from tests.operate.ledger import Ledger
 
-pytestmark = [pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.genuine, pytest.mark.long]
 
 
 def test_a_majority_that_comes_back_brings_everything_back() -> None:

@@ -13,7 +13,7 @@ from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox, sandbox
 from tests.operate.ledger import Ledger, acknowledged
 
-pytestmark = [pytest.mark.genuine, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.genuine]
 
 
 def recover(made: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ import tigerbeetle as tb
 from cluster import config
 from tests.clusters import Sandbox, sandbox
 
-pytestmark = [pytest.mark.genuine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.genuine]
 
 ACCOUNTS, BATCH, BATCHES = 200, 8000, 13
 LEDGER = 700

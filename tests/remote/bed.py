@@ -17,7 +17,8 @@ from functools import cache
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from tests.docker.sandbox import docker, free_subnet, lacks_engine
+from tests.docker.sandbox import docker, lacks_engine
+from tests.leases import free_subnet
 from tests.remote import image
 from tests.remote.image import Flavour
 from tests.remote.machine import ADMIN, Machine
@@ -180,7 +181,7 @@ def make_bed(flavour: Flavour, *, hosts: int = 3, with_monitor: bool = False) ->
     token = f"ws-bed-{os.getpid()}-{flavour}"
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ws-bed-")))
-        subnet = free_subnet(os.getpid())
+        subnet = free_subnet()
         made = docker("network", "create", f"--subnet={subnet}", token)
         assert made.returncode == 0, made.stderr
         stack.callback(docker, "network", "rm", token)

@@ -10,7 +10,7 @@ from tests.operate.ledger import Ledger
 from tests.remote.bed import Bed
 from tests.remote.site import CLUSTER_ID, PORT, Site, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.remote, pytest.mark.long]
 
 
 def test_servers_that_lost_all_data_files_are_restored_from_here(bed: Bed, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.docker.sandbox import docker
 from tests.remote.bed import Bed
 from tests.remote.machine import ADMIN
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.remote, pytest.mark.slow]
 
 
 def test_systemd_is_the_first_process_and_nothing_has_failed(bed: Bed) -> None:

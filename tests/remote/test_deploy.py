@@ -24,7 +24,7 @@ from tests.remote.bed import make_bed
 from tests.remote.image import Flavour
 from tests.remote.site import PORT, Site, changes, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
 
 FLAVOURS: dict[str, Flavour] = {"systemd": "bare", "docker": "engine"}
 LOAD_WAIT_S = 60

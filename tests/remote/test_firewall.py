@@ -14,7 +14,7 @@ from tests.remote.bed import Bed
 from tests.remote.machine import Machine
 from tests.remote.site import PORT, Site, changes, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.remote, pytest.mark.long]
 
 OTHER_PORT = 3333
 

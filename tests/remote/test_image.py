@@ -16,7 +16,7 @@ from tests.remote.machine import Machine
 from tests.remote.site import Site, changes, said
 from tests.remote.test_refusals import shadow, unshadow
 
-pytestmark = [pytest.mark.remote, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.remote, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ _PYINFRA = str(Path(sys.executable).parent / "pyinfra")
 #: The operations of a first deploy with a unit and a firewall; a test below counts them.
 STEPS = 22
 
-pytestmark = [pytest.mark.remote, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.remote]
 
 
 @pytest.fixture

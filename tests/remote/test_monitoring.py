@@ -30,7 +30,7 @@ from tests.remote.watch import (
     values,
 )
 
-pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
 
 #: Longer than docs/monitoring.md says of any alert that is raised here.
 FIRES_S, ENDS_S = 150, 60

@@ -23,7 +23,7 @@ from tests.remote.bed import Bed
 from tests.remote.machine import Machine
 from tests.remote.site import PORT, Site, changes, prints, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
 
 EXAMPLE = REPOSITORY / "inventories" / "production.example.py"
 WATCH_LINES_MAX = 2000

@@ -18,7 +18,7 @@ from tests.remote.bed import Bed
 from tests.remote.machine import Machine
 from tests.remote.site import PORT, Site, changes, prints, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.remote, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

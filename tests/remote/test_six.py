@@ -9,7 +9,7 @@ import pytest
 from tests.remote.bed import make_bed
 from tests.remote.site import PORT, Site, changes, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.remote, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

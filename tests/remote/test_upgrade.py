@@ -11,7 +11,7 @@ from tests.operate.ledger import Ledger
 from tests.remote.bed import Bed
 from tests.remote.site import CLUSTER_ID, PORT, Site, changes, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
 
 
 def running(site: Site) -> list[str]:

@@ -13,7 +13,6 @@ pytestmark = [
     pytest.mark.genuine,
     pytest.mark.docker,
     pytest.mark.slow,
-    pytest.mark.timeout(900),
     pytest.mark.skipif(not ROUNDS, reason="part of make resilience; make test has the processes"),
 ]
 

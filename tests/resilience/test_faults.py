@@ -14,7 +14,7 @@ from tests.resilience.processes import DISK_OF, ProcessWorld
 from tests.resilience.strikes import judge_minority, judge_unavailability, strike
 from tests.resilience.world import MajorityError
 
-pytestmark = [pytest.mark.genuine, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.genuine, pytest.mark.slow]
 
 #: Enough load for several checkpoints of 960 operations.
 CHECKPOINTS_S = 15

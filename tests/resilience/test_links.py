@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clusters import free_ports
+from tests.leases import free_ports
 from tests.links import Links
 
 CLIENT, SERVER = 1, 0
