@@ -70,13 +70,14 @@ def of_inventory(inventory_file: str | None = None) -> list[tuple[str, dict[str,
     deployment = inventory.read_or_exit(inventory_file)
     if deployment.settings is None:
         described = {"deployment": deployment.name, "engine": deployment.engine}
-        return [("@local", {**described, "runtime": deployment.runtime})]
+        of = {"runtime": deployment.runtime, "inventory_file": str(deployment.inventory)}
+        return [("@local", described | of)]
     try:
         reached = address(deployment)
     except Refusal as error:
         fail(error)
     data = {k: v for k, v in reached.model_dump(by_alias=True).items() if v != ""}
-    return [(NAME, {**data, "monitors": str(inventory.locate(inventory_file))})]
+    return [(NAME, {**data, "monitors": str(deployment.inventory)})]
 
 
 def address(deployment: Deployment) -> servers.Host:

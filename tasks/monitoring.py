@@ -125,7 +125,7 @@ def _start_containers(deployment: Deployment) -> None:
         "process": "process-exporter:9256",
     }
     with guarded():
-        inside = {r.index: str(r.ip) for r in config.load().replicas}
+        inside = {r.index: str(r.ip) for r in deployment.cluster.replicas}
     changed = _write_prometheus(deployment, addresses, inside)
     _shell("Start the containers", _compose(deployment, "up", "--detach", "--wait"))
     if changed:  # a mounted file that was replaced is only seen from a new start on

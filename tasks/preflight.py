@@ -73,7 +73,7 @@ def check_ports() -> None:
             raise DeployError(
                 f"replica {replica.index}: expected it under its supervisor, found it as pid "
                 f"{orphans[replica.index]} without one. "
-                f"Fix: make down INVENTORY=inventories/{deployment.name}.py"
+                f"Fix: make down INVENTORY={deployment.file}"
             )
         holder = processes.listener(str(replica.ip), replica.port)
         if holder:

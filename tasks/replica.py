@@ -71,7 +71,7 @@ def restart() -> None:
         raise DeployError(
             f"restart: expected every replica under its supervisor, found {len(states)} of "
             f"{len(deployment.cluster.replicas)}. Fix: make up INVENTORY="
-            f"inventories/{deployment.name}.py"
+            f"{deployment.file}"
         )
     python.call(name="Restart each replica", function=_restart, deployment=deployment)
 

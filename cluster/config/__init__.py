@@ -13,7 +13,15 @@ from cluster.config.loading import (
     read,
     shown,
 )
-from cluster.config.model import EMULATOR_IMAGE, PREFIX, Cluster, Replica, memory_bytes, size_bytes
+from cluster.config.model import (
+    EMULATOR_IMAGE,
+    PREFIX,
+    Cluster,
+    Replica,
+    addresses,
+    memory_bytes,
+    size_bytes,
+)
 
 __all__ = [
     "EMULATOR_IMAGE",
@@ -22,6 +30,7 @@ __all__ = [
     "REPLICA_KEY",
     "Cluster",
     "Replica",
+    "addresses",
     "fail",
     "load",
     "load_or_exit",

@@ -1,4 +1,4 @@
-"""A pyinfra inventory, read as a Deployment: what runs where, and where clients reach it.
+"""A pyinfra inventory, read as a Deployment: what runs where, and where it is reached.
 
 Inventories are pyinfra's own files, and ``pyinfra_hosts`` reads them exactly as a deploy does.
 """
@@ -8,61 +8,38 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any
 
 from cluster import REPOSITORY, config
 from cluster.config import Cluster, pyinfra_hosts, servers
-from cluster.config.servers import Host, Server, Settings
+from cluster.config.deployment import ENGINE_LABELS, ON_SERVERS, Deployment, Engine, Runtime
+from cluster.config.servers import Server, Settings
 from cluster.refusal import Refusal
 
+__all__ = [
+    "DEFAULT",
+    "ENGINE_LABELS",
+    "HOST_DATA",
+    "Deployment",
+    "Engine",
+    "Runtime",
+    "locate",
+    "of_hosts",
+    "on_this_machine",
+    "read",
+    "read_or_exit",
+]
+
 DEFAULT = "inventories/emulator.py"
-
-Engine = Literal["tigerbeetle", "emulator"]
-Runtime = Literal["process", "compose", "systemd", "docker"]
-
-#: The runtimes of servers over SSH; the others run on this machine.
-ON_SERVERS: tuple[Runtime, ...] = ("systemd", "docker")
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
 HOST_DATA = (
     "deployment",
     "bootstrap",
+    "inventory_file",
     *Settings.model_fields,
     *(f.alias or name for name, f in Server.model_fields.items()),
 )
-
-#: What a person is told about each engine, wherever an engine is named.
-ENGINE_LABELS: Mapping[Engine, str] = {
-    "tigerbeetle": "TigerBeetle",
-    "emulator": "EMULATOR (one node, no replication, not TigerBeetle)",
-}
-
-
-class Deployment(BaseModel):
-    """One inventory's cluster. ``cluster.addresses`` is where clients on this machine reach it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    engine: Engine
-    runtime: Runtime
-    cluster: Cluster
-    state_dir: Path
-    env_file: Path = config.ENV_FILE
-    #: One per replica, in order; none for replicas on this machine.
-    servers: tuple[Server, ...] = ()
-    settings: Settings | None = None
-    #: Where the replicas on servers are watched from, if anywhere.
-    monitoring: Host | None = None
-    #: The cluster's addresses are this machine's ends of tunnels: see ``cluster.runtimes.tunnel``.
-    is_tunnelled: bool = False
-
-    @property
-    def label(self) -> str:
-        """The engine, as a report must name it."""
-        return ENGINE_LABELS[self.engine]
 
 
 def on_this_machine(name: str, *, engine: Engine, runtime: Runtime) -> list[tuple[str, object]]:
@@ -71,41 +48,45 @@ def on_this_machine(name: str, *, engine: Engine, runtime: Runtime) -> list[tupl
     Validates the configuration first: a bad one ends the program with exit code 2.
     """
     config.load_or_exit()
-    return [("@local", {"deployment": name, "engine": engine, "runtime": runtime})]
+    data = {"deployment": name, "engine": engine, "runtime": runtime}
+    return [("@local", {**data, "inventory_file": pyinfra_hosts.calling_file()})]
 
 
 def of_hosts(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
     """The Deployment that the data of an inventory's pyinfra hosts describes. Raises Refusal.
 
-    On servers ``cluster`` has the replicas' own addresses: see ``runtimes.tunnel`` for a machine
-    that must not reach them.
+    See ``runtimes.tunnel`` for a machine that must not reach servers' replicas at their addresses.
     """
     data = hosts[0]
+    common = {"name": data["deployment"]}
+    if file := data.get("inventory_file"):
+        common["inventory"] = Path(file)
     if data["runtime"] in ON_SERVERS:
-        return _of_servers(hosts)
+        return _of_servers(hosts, common)
     configured = config.load()
     is_published = data["runtime"] == "compose"
-    cluster = configured.as_published() if is_published else configured.on_loopback()
+    cluster = configured if is_published else configured.on_loopback()
     return Deployment(
-        name=data["deployment"],
+        **common,
         engine=data["engine"],
         runtime=data["runtime"],
         cluster=cluster,
         state_dir=_state_dir(cluster, data["deployment"]),
+        published=configured.as_published().replicas if is_published else (),
     )
 
 
-def _of_servers(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
+def _of_servers(hosts: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> Deployment:
     settings = servers.settings_of(hosts[0])
     cluster = servers.load(settings)
     found = sorted(map(Server.of, hosts), key=lambda server: server.replica)
     servers.check_hosts([s.hostname for s in found], cluster, is_development=settings.development)
     return Deployment(
-        name=hosts[0]["deployment"],
+        **common,
         engine=settings.engine,
         runtime=settings.runtime,
         cluster=cluster,
-        state_dir=_state_dir(cluster, hosts[0]["deployment"]),
+        state_dir=_state_dir(cluster, common["name"]),
         env_file=servers.env_path(settings),
         servers=tuple(found),
         settings=settings,
@@ -138,7 +119,7 @@ def read(path: str | Path | None = None) -> Deployment:
         raise _not_loading(file, message) from None
     if not members or not all(host.data.get("runtime") for host in members):
         raise _not_loading(file, "no hosts of on_this_machine() or on_servers()")
-    return of_hosts([host.data for host in members])
+    return of_hosts([host.data | {"inventory_file": file} for host in members])
 
 
 def _not_loading(file: Path, found: str) -> Refusal:
@@ -165,7 +146,7 @@ def _inventories() -> list[Path]:
 def main() -> None:
     """Validate ``$INVENTORY`` and say what it is; exit code 2 when it is bad."""
     deployment = read_or_exit()
-    print(f"{deployment.name}: {deployment.label}, at {deployment.cluster.addresses}")
+    print(f"{deployment.name}: {deployment.label}, at {config.addresses(deployment.listed)}")
 
 
 if __name__ == "__main__":

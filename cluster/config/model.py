@@ -6,6 +6,7 @@ Each field says in ``description`` what is expected of it, in the words of an er
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
@@ -115,7 +116,7 @@ class Cluster(BaseModel):
     @property
     def addresses(self) -> str:
         """All replicas as TigerBeetle's ``--addresses`` takes them, in replica order."""
-        return ",".join(replica.address for replica in self.replicas)
+        return addresses(self.replicas)
 
     def on_loopback(self) -> Cluster:
         """The same replicas at 127.0.0.1: as processes here, or behind ports published here."""
@@ -134,6 +135,11 @@ class Cluster(BaseModel):
     def sha256_of(self, machine: str) -> str:
         """The recorded checksum of the release zip for ``x86_64`` or ``aarch64``; '' if none."""
         return {"x86_64": self.sha256_x86_64, "aarch64": self.sha256_aarch64}[machine]
+
+
+def addresses(replicas: Iterable[Replica]) -> str:
+    """``IP:PORT,IP:PORT,...``: as TigerBeetle's servers and clients take them."""
+    return ",".join(replica.address for replica in replicas)
 
 
 def size_bytes(size: str) -> int:

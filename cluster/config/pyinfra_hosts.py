@@ -7,6 +7,7 @@ Without pyinfra, whose import alone takes a second. A test holds this equal to w
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 from collections import defaultdict
 from collections.abc import Mapping
@@ -64,6 +65,11 @@ def read(file: Path, *, cwd: Path, given: Mapping[str, Any] | None = None) -> li
         host.data |= {"ssh_hostname": argument} if connector == "@ssh" else {}
         host.data |= own[host.name] | dict(given or {})
     return list(hosts.values())
+
+
+def calling_file() -> str:
+    """The inventory file whose code has called our caller: no host knows otherwise."""
+    return str(Path(inspect.stack(0)[2].filename).absolute())
 
 
 def _run(file: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster import REPOSITORY, config
-from cluster.config import Cluster, rules
+from cluster.config import Cluster, pyinfra_hosts, rules
 from cluster.refusal import Refusal
 
 ServerRuntime = Literal["systemd", "docker"]
@@ -110,6 +110,7 @@ def on_servers(
         config.fail(error)
     common = {
         "deployment": name,
+        "inventory_file": pyinfra_hosts.calling_file(),
         "bootstrap": False,  # only ever set on the command line, for one deployment
         **valid.model_dump(mode="json"),
         "ssh_user": ssh_user,

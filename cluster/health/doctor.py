@@ -115,7 +115,7 @@ def _in_log(name: str, said: str) -> Iterator[Finding]:
 def commits(cluster: Cluster) -> Canary:
     """Whether it serves anybody, whatever was found."""
     deployment = compose.deployment(cluster)
-    if not any(health.port_answers(replica) for replica in deployment.cluster.replicas):
+    if not any(health.port_answers(replica) for replica in deployment.clients):
         return Canary(False, "no port answers")
     return health.probe(deployment, _CANARY_TIMEOUT_S)
 

@@ -91,12 +91,12 @@ class ReplicaHealth:
 def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
     """Levels 1 and 2 of each replica, in order."""
     states = base.of(deployment).states(deployment) or {}
-    ways = tunnel.reached(deployment).cluster.replicas
+    ways = tunnel.reached(deployment).clients
 
     def look(replica: Replica) -> ReplicaHealth:
         return _of_replica(deployment, replica, ways[replica.index], states)
 
-    replicas = deployment.cluster.replicas
+    replicas = deployment.listed
     with ThreadPoolExecutor(len(replicas)) as together:  # a silent one takes its whole time
         found = list(together.map(look, replicas))
     newest = max((r.pong.view for r in found if r.pong), default=0)
@@ -139,7 +139,7 @@ def port_answers(replica: Replica) -> bool:
 
 def probe(deployment: Deployment, timeout_s: float = PROBE_TIMEOUT_S) -> Canary:
     """Level 3: commit once and read back."""
-    addresses = tunnel.reached(deployment).cluster.addresses
+    addresses = tunnel.reached(deployment).client_addresses
     return canary.probe(addresses, deployment.cluster.id, timeout_s)
 
 

@@ -71,7 +71,7 @@ def is_running(deployment: Deployment) -> bool:
     """True when any replica has a process, or its port answers."""
     processes = base.of(deployment).states(deployment) or {}
     with_process = any(process.pid for process in processes.values())
-    return with_process or any(map(health.port_answers, deployment.cluster.replicas))
+    return with_process or any(map(health.port_answers, deployment.clients))
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def _require_whole(deployment: Deployment) -> None:
 
 def _read_totals(deployment: Deployment) -> totals.Totals | None:
     print("reading the ledger's totals", flush=True)
-    found = totals.read(deployment.cluster)
+    found = totals.read(deployment)
     if found is None:
         print(f"  not read within {totals.TIMEOUT_S:g} s: the manifest has none")
     return found

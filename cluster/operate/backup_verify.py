@@ -51,7 +51,7 @@ def verify(original: Deployment, set_directory: Path) -> list[str]:
         _say("starting a scratch cluster of it, on ports of its own")
         scratch.start()
         _say("reading its ledger")
-        found = totals.read(scratch.deployment.cluster)
+        found = totals.read(scratch.deployment)
         scratch.stop()
         if damaged:
             # Stopped in the middle of a write, a replica may leave what it repairs at its start.

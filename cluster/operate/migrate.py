@@ -217,7 +217,7 @@ def _resolve(variable: str, named: str) -> tuple[int, str]:
             fix=f"{variable}=inventories/production.py",
         )
     deployment = tunnel.reached(inventory.read(named))
-    return deployment.cluster.id, deployment.cluster.addresses
+    return deployment.cluster.id, deployment.client_addresses
 
 
 def main(arguments: list[str] | None = None) -> int:

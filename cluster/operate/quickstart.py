@@ -277,7 +277,7 @@ def _run(
         return 130
     checks, run = passed_checks(logs / "verify.xml"), runs_directory() / logs.name
     console.print(summary(deployment, run, checks, time.monotonic() - begun))
-    console.print(f"The cluster keeps running at {deployment.cluster.addresses}")
+    console.print(f"The cluster keeps running at {config.addresses(deployment.listed)}")
     console.print(f"stop it with: make down INVENTORY={chosen}")
     return 0
 

@@ -87,7 +87,7 @@ def _replace(inventory_file: str, source: Path) -> None:
 
 def _report(deployment: Deployment, manifest: Manifest) -> None:
     """What the cluster holds now, beside what was read when the backup was taken."""
-    found = totals.read(deployment.cluster)
+    found = totals.read(deployment)
     print("restored: the cluster commits")
     if found is None:
         print(f"  its ledger was not read within {totals.TIMEOUT_S:g} s: make audit, or look")

@@ -228,7 +228,7 @@ def _confirm(deployment: Deployment, target: str) -> None:
     )
     if os.environ.get("CONFIRM") == "yes":
         return
-    advice = "" if fresh else f"make backup INVENTORY={_file(deployment)} first; then "
+    advice = "" if fresh else f"make backup INVENTORY={deployment.file} first; then "
     if not sys.stdin.isatty():
         raise Refusal(
             "CONFIRM: expected yes, since an upgrade cannot be taken back, found nothing. "
@@ -238,10 +238,6 @@ def _confirm(deployment: Deployment, target: str) -> None:
         print(f"Better: {advice}again.")
     if input("Type yes to upgrade: ").strip() != "yes":
         raise Refusal("not confirmed: nothing was touched")
-
-
-def _file(deployment: Deployment) -> str:
-    return f"inventories/{deployment.name}.py"
 
 
 def _tell(said: str) -> None:

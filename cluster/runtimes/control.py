@@ -91,7 +91,7 @@ class _Process:
 
     @property
     def addresses(self) -> str:
-        return self.deployment.cluster.addresses
+        return self.deployment.peers
 
     @property
     def stop(self) -> str:
@@ -141,7 +141,7 @@ class _Container:
 
     @property
     def addresses(self) -> str:
-        return config.load().addresses  # not as published on this machine
+        return self.deployment.peers
 
     @property
     def stop(self) -> str:
@@ -219,7 +219,7 @@ class _Unit:
 
     @property
     def addresses(self) -> str:
-        return self.deployment.cluster.addresses
+        return self.deployment.peers
 
     @property
     def stop(self) -> str:
@@ -257,7 +257,7 @@ class _HostContainer:
 
     @property
     def addresses(self) -> str:
-        return self.deployment.cluster.addresses
+        return self.deployment.peers
 
     @property
     def stop(self) -> str:

@@ -117,7 +117,7 @@ def supervisor_values(deployment: Deployment, server: list[str]) -> dict[str, An
         )
     return {
         "label": deployment.label,
-        "inventory": f"inventories/{deployment.name}.py",
+        "inventory": deployment.file,
         "state_dir": str(deployment.state_dir).replace("%", "%%"),
         "replicas": replicas,
     }

@@ -26,12 +26,12 @@ _opened: dict[tuple[Host, str], tuple[subprocess.Popen[bytes], int]] = {}
 
 
 def reached(deployment: Deployment) -> Deployment:
-    """The deployment with addresses that work from here, until this program ends.
+    """The deployment with ``clients`` that work from here, until this program ends.
 
     The same one where replicas are on this machine, or it is a listed client. A server that cannot
     be reached gets a port where nobody listens: the others go on. Safe to repeat.
     """
-    if deployment.is_tunnelled or not deployment.servers or not is_needed(deployment):
+    if deployment.tunnelled or not deployment.servers or not is_needed(deployment):
         return deployment
     pairs = zip(deployment.servers, deployment.cluster.replicas, strict=True)
     with ThreadPoolExecutor(len(deployment.servers)) as together:
@@ -41,10 +41,7 @@ def reached(deployment: Deployment) -> Deployment:
         replica.model_copy(update={"ip": loopback, "port": port})
         for replica, port in zip(deployment.cluster.replicas, ports, strict=True)
     )
-    cluster = deployment.cluster.model_copy(
-        update={"replicas": replicas, "subnet": IPv4Network("127.0.0.0/8")}
-    )
-    return deployment.model_copy(update={"cluster": cluster, "is_tunnelled": True})
+    return deployment.model_copy(update={"tunnelled": replicas})
 
 
 def reached_or_exit(inventory_file: str | None = None) -> Deployment:

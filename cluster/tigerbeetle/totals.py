@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.config import Cluster
+from cluster.config.deployment import Deployment
 from cluster.tigerbeetle import canary
 
 #: What the server takes in one query (0.17.9).
@@ -94,14 +94,14 @@ def outside(found: Totals, floor: Totals | None, ceiling: Totals | None) -> list
     return lines
 
 
-def read(cluster: Cluster, timeout_s: float = TIMEOUT_S) -> Totals | None:
+def read(deployment: Deployment, timeout_s: float = TIMEOUT_S) -> Totals | None:
     """The totals now; None when they could not be read within ``timeout_s``."""
     command = [
         sys.executable,
         "-m",
         "cluster.tigerbeetle.totals",
-        cluster.addresses,
-        str(cluster.id),
+        deployment.client_addresses,
+        str(deployment.cluster.id),
     ]
     try:
         done = subprocess.run(

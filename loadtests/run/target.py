@@ -31,7 +31,7 @@ def resolve(*, cluster_id: str | None, addresses: str | None, engine: str | None
         label=deployment.label,
         release=deployment.cluster.release,
         cluster_id=str(deployment.cluster.id),
-        addresses=deployment.cluster.addresses,
+        addresses=deployment.client_addresses,
     )
 
 

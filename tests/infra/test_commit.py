@@ -11,12 +11,12 @@ REFUSAL_BOUND_S = 3
 
 
 def test_a_transfer_is_committed_and_read_back(world: World) -> None:
-    cluster = tunnel.reached(world.deployment).cluster
-    answer = canary.probe(cluster.addresses, cluster.id, COMMIT_BOUND_S)
+    way = tunnel.reached(world.deployment)
+    answer = canary.probe(way.client_addresses, way.cluster.id, COMMIT_BOUND_S)
     assert answer.commits, answer.detail
 
 
 def test_a_client_of_another_cluster_gets_no_answer(world: World) -> None:
-    cluster = tunnel.reached(world.deployment).cluster
-    answer = canary.probe(cluster.addresses, cluster.id + 1, REFUSAL_BOUND_S)
+    way = tunnel.reached(world.deployment)
+    answer = canary.probe(way.client_addresses, way.cluster.id + 1, REFUSAL_BOUND_S)
     assert not answer.commits

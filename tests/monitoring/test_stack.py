@@ -22,9 +22,13 @@ def deployment(
     statsd: str = "127.0.0.1:8125", engine: Engine = "tigerbeetle", runtime: Runtime = "process"
 ) -> Deployment:
     cluster = config.load(environ={f"{config.PREFIX}STATSD": statsd})
-    here = cluster.on_loopback() if runtime == "process" else cluster.as_published()
     return Deployment(
-        name="x", engine=engine, runtime=runtime, cluster=here, state_dir=Path("/nowhere")
+        name="x",
+        engine=engine,
+        runtime=runtime,
+        cluster=cluster.on_loopback() if runtime == "process" else cluster,
+        published=cluster.as_published().replicas if runtime == "compose" else (),
+        state_dir=Path("/nowhere"),
     )
 
 

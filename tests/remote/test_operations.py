@@ -65,8 +65,8 @@ def site(bed: Bed) -> Site:
 
 def ledger_of(site: Site) -> Ledger:
     """The ledger as this machine, which is no client, reaches it: through SSH."""
-    cluster = tunnel.reached(site.deployment).cluster
-    return Ledger(cluster.addresses, cluster.id)
+    way = tunnel.reached(site.deployment)
+    return Ledger(way.client_addresses, way.cluster.id)
 
 
 def assert_healthy(site: Site) -> None:

@@ -25,19 +25,20 @@ class ContainerWorld(World):
     sandbox: DockerSandbox
 
     def __init__(self, sandbox: DockerSandbox, runs: Path) -> None:
-        cluster = config.load(environ=sandbox.environ).as_published()
+        cluster = config.load(environ=sandbox.environ)
         deployment = Deployment(
             name="local",
             engine="tigerbeetle",
             runtime="compose",
             cluster=cluster,
+            published=cluster.as_published().replicas,
             state_dir=sandbox.state_dir,
         )
         super().__init__(sandbox, deployment, runs)
 
     @property
     def client_addresses(self) -> str:
-        return self.deployment.cluster.addresses
+        return self.deployment.client_addresses
 
     @property
     def own_addresses(self) -> str:

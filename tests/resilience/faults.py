@@ -163,7 +163,7 @@ def rolled(world: World, _victims: Sequence[int]) -> Iterator[None]:
         everyone(world),
         rollout.Actions(
             look=lambda: map(rollout.Member.of, health.of_replicas(world.deployment)),
-            commits=lambda: canary.probe(cluster.addresses, cluster.id, 15),
+            commits=lambda: canary.probe(world.client_addresses, cluster.id, 15),
             step=step,
             settle=lambda _: None,
             tell=lambda _: None,

@@ -55,7 +55,7 @@ class World(abc.ABC):
 
     def __init__(self, sandbox: Sandbox, deployment: Deployment, runs: Path) -> None:
         self.sandbox, self.deployment, self.runs = sandbox, deployment, runs
-        self.replicas = self.deployment.cluster.replicas
+        self.replicas = self.deployment.clients
         self._faulty: set[int] = set()
         self._panics: dict[int, int] = {}
         self._latent: dict[int, set[str]] = {}

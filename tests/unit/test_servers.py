@@ -297,3 +297,13 @@ def test_a_program_says_what_the_inventory_file_found_wrong(env_file: Path, tmp_
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {P}CLUSTER_ID: expected a random number")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_deployment_knows_the_file_that_describes_it(env_file: Path, tmp_path: Path) -> None:
+    """Whatever the deployment is called: that is what a person is told to type."""
+    example = (REPOSITORY / "inventories" / "production.example.py").read_text()
+    copy = tmp_path / "eu.py"
+    copy.write_text(example.replace("env/production.env", str(env_file)))
+    found = inventory.read(copy)
+    assert (found.name, found.inventory, found.file) == ("production", copy, str(copy))
+    assert inventory.read("inventories/process.py").file == "inventories/process.py"

@@ -190,7 +190,8 @@ def test_what_is_reached_through_tunnels_is_not_tunnelled_again(
     monkeypatch.setattr(tunnel, "_port_to", lambda *_: next(ports))
     once = tunnel.reached(made)
     expected = {f"127.0.0.1:{port}" for port in (40_001, 40_002, 40_003)}
-    assert set(once.cluster.addresses.split(",")) == expected
+    assert set(once.client_addresses.split(",")) == expected
+    assert once.peers == made.peers == made.client_addresses
     assert tunnel.reached(once) == once
 
 

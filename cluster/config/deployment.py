@@ -1,0 +1,81 @@
+"""One deployment: a cluster, what runs it, where, and how its replicas are reached. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cluster import REPOSITORY, config
+from cluster.config import Cluster, Replica
+from cluster.config.servers import Host, Server, Settings
+
+Engine = Literal["tigerbeetle", "emulator"]
+Runtime = Literal["process", "compose", "systemd", "docker"]
+
+#: The runtimes of servers over SSH; the others run on this machine.
+ON_SERVERS: tuple[Runtime, ...] = ("systemd", "docker")
+
+#: What a person is told about each engine, wherever an engine is named.
+ENGINE_LABELS: Mapping[Engine, str] = {
+    "tigerbeetle": "TigerBeetle",
+    "emulator": "EMULATOR (one node, no replication, not TigerBeetle)",
+}
+
+
+class Deployment(BaseModel):
+    """One inventory's cluster. ``cluster`` has its replicas as they list one another."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    engine: Engine
+    runtime: Runtime
+    cluster: Cluster
+    state_dir: Path
+    #: The inventory that says all this; where none was read, the one that is called so.
+    inventory: Path = Field(
+        default_factory=lambda known: REPOSITORY / "inventories" / f"{known['name']}.py"
+    )
+    env_file: Path = config.ENV_FILE
+    #: One per replica, in order; none for replicas on this machine.
+    servers: tuple[Server, ...] = ()
+    settings: Settings | None = None
+    #: Where the replicas on servers are watched from, if anywhere.
+    monitoring: Host | None = None
+    #: The replicas at ports of this machine, where those are not their own.
+    published: tuple[Replica, ...] = ()
+    #: The replicas at this program's ends of tunnels: see ``cluster.runtimes.tunnel``.
+    tunnelled: tuple[Replica, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The engine, as a report must name it."""
+        return ENGINE_LABELS[self.engine]
+
+    @property
+    def file(self) -> str:
+        """The inventory as a person types it behind ``INVENTORY=``."""
+        return config.shown(self.inventory)
+
+    @property
+    def peers(self) -> str:
+        """The addresses with which the replicas list one another."""
+        return self.cluster.addresses
+
+    @property
+    def listed(self) -> tuple[Replica, ...]:
+        """The replicas where clients find them, whoever runs this: what is shown and recorded."""
+        return self.published or self.cluster.replicas
+
+    @property
+    def clients(self) -> tuple[Replica, ...]:
+        """The replicas where this program reaches them, while it lives."""
+        return self.tunnelled or self.listed
+
+    @property
+    def client_addresses(self) -> str:
+        """``clients`` as TigerBeetle's own clients take them."""
+        return config.addresses(self.clients)
