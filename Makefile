@@ -44,8 +44,8 @@ test-all: $(INSTALLED) lint ## Run everything this machine can: whole deployment
 	@$(PYTEST)
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## Run only what `make test` leaves to `make test-all`
-	@$(PYTEST) -m long
+test-long: $(INSTALLED) ## Run only what `make test` leaves to `make test-all`; BUDGET_S= begins none later than that
+	@$(PYTEST) -m long $(if $(BUDGET_S),--budget-s=$(BUDGET_S))
 
 ### Cluster: INVENTORY= says which
 

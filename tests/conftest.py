@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections import Counter, defaultdict
 
 import pytest
@@ -35,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--inventory",
         help="the deployment that tests/infra verifies; without it, they skip when nothing runs",
     )
+    parser.addoption(
+        "--budget-s",
+        type=float,
+        default=float("inf"),
+        help="begin no test later than so many seconds after the start; the rest skip and say so",
+    )
 
 
 def pytest_configure() -> None:
@@ -42,6 +49,15 @@ def pytest_configure() -> None:
     # would all that it starts: no Ctrl-C of a test would arrive.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     give_locust_its_port()
+
+
+_STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    budget_s = item.config.getoption("--budget-s")
+    if time.monotonic() - _STARTED > budget_s:
+        pytest.skip(f"the {budget_s:.0f} s of --budget-s are over: make test-all")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -68,6 +84,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
     assert config.cache
+    if config.getoption("random_order_enabled"):
+        return
     durations = config.cache.get(DURATIONS, {})
     items.sort(key=lambda item: _begins(_file(item.nodeid), durations))
 
