@@ -129,8 +129,9 @@ def main() -> int:
     except BootstrapError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    sync = [str(uv), "sync", "--locked", "--all-extras", "--directory", str(REPOSITORY)]
-    return subprocess.run(sync, check=False).returncode
+    # Compiled now: otherwise each program's start does it, where Python may write no bytecode.
+    sync = [str(uv), "sync", "--locked", "--all-extras", "--compile-bytecode"]
+    return subprocess.run([*sync, "--directory", str(REPOSITORY)], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter, defaultdict
 
@@ -13,9 +14,11 @@ from hypothesis import HealthCheck, settings
 
 from cluster import config
 from cluster.tigerbeetle import binary
-from tests.docker.sandbox import lacks_engine
 from tests.leases import give_locust_its_port
-from tests.remote.bed import lacks_bed
+
+# Every test process, and every program that a test starts, would compile the whole project anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A busy machine is no fault: how long an example takes is not asserted.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -71,8 +74,12 @@ def _lacks(marker: str) -> str | None:
     if marker == "genuine" and binary.find_tigerbeetle(config.load()) is None:
         return "no genuine tigerbeetle server in TIGERBEETLE_BIN or on PATH"
     if marker == "docker":
+        from tests.docker.sandbox import lacks_engine
+
         return lacks_engine()
     if marker == "remote":
+        from tests.remote.bed import lacks_bed
+
         return lacks_bed()
     return None
 

@@ -28,7 +28,7 @@ from cluster.config.model import MEMORY_BASE_BYTES
 
 #: Below the kernel's own (net.ipv4.ip_local_port_range): no outgoing connection takes one.
 PORTS = range(20_000, 32_000)
-SUBNETS = [IPv4Network(f"10.{high}.{low}.0/24") for high in range(200, 250) for low in range(250)]
+SUBNETS = range(50 * 256)  # /24 networks from 10.200.0.0 on
 
 #: What one genuine replica takes with the tests' cache (64 MiB), and what the rest is left.
 REPLICA_BYTES = MEMORY_BASE_BYTES + 64 * 1024**2
@@ -90,9 +90,10 @@ def free_ports(count: int) -> tuple[int, ...]:
 def free_subnet() -> IPv4Network:
     """A /24 that no Docker network overlaps with, and that is this process's until it ends."""
     taken, locks = _docker_networks(), _locks("subnets")
-    for number in random.SystemRandom().sample(range(len(SUBNETS)), len(SUBNETS)):
-        if not any(SUBNETS[number].overlaps(t) for t in taken) and locks.take(number):
-            return SUBNETS[number]
+    for number in random.SystemRandom().sample(SUBNETS, len(SUBNETS)):
+        subnet = IPv4Network(f"10.{200 + number // 256}.{number % 256}.0/24")
+        if not any(subnet.overlaps(t) for t in taken) and locks.take(number):
+            return subnet
     raise AssertionError("no subnet is free")
 
 
