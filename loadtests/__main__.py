@@ -19,10 +19,11 @@ from statistics import fmean, stdev
 from rich.console import Console
 from rich.table import Table
 
+from cluster.refusal import Refusal
 from loadtests.options import seconds
 from loadtests.proof.audit import CONNECT_TIMEOUT_S, audit
 from loadtests.report import gate, report
-from loadtests.run import runs
+from loadtests.run import runs, target
 from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
 from loadtests.run.result import Audit, Result, read_result
 
@@ -51,7 +52,12 @@ class Outcome:
 def run_once(options: argparse.Namespace, extra: list[str], name: str, group: str) -> Outcome | int:
     """Load and audit once; locust's exit code if it did not come to a run."""
     path = runs.directory() / name
-    code = load(options, [*extra, "--run-id", name, "--group", group])
+    try:
+        reach = ["--reach", _way(extra)]
+    except (Refusal, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    code = load(options, [*extra, *reach, "--run-id", name, "--group", group])
     if not (path / "run.json").is_file():
         return code or EXIT_USAGE
     done = audit(path, connect_timeout_s=options.audit_timeout_s)
@@ -61,6 +67,16 @@ def run_once(options: argparse.Namespace, extra: list[str], name: str, group: st
         gate.write_findings(path, findings)
     report.write(path)
     return Outcome(path, result, done, findings)
+
+
+def _way(extra: list[str]) -> str:
+    """The way to the cluster that locust will load: opened here, where the audit follows."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("addresses", "cluster-id", "engine"):
+        variable = "LOADTESTS_" + name.replace("-", "_").upper()
+        parser.add_argument(f"--{name}", default=os.environ.get(variable))
+    named = parser.parse_known_args(extra)[0]
+    return target.way(target.resolve(**vars(named)))
 
 
 def load(options: argparse.Namespace, extra: list[str]) -> int:

@@ -12,6 +12,7 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 import argparse
 import logging
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,10 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         environment.target = target.resolve(
             cluster_id=settings.cluster_id, addresses=settings.addresses, engine=settings.engine
         )
+        settings.reach = settings.reach or target.way(environment.target)
         if environment.target.release != target.UNKNOWN_RELEASE:
             preflight.check_release(environment.target.release)
-        _probe(environment.target)
+        _probe(int(environment.target.cluster_id), settings.reach)
     except (Refusal, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE
@@ -105,7 +107,8 @@ def start(environment: Any, **_kwargs: Any) -> None:
         # Options travel to the workers with the order to spawn.
         settings.run_tag, settings.run_path = conductor.tag, str(conductor.path)
         settings.target_id = environment.target.cluster_id
-        settings.target_addresses = environment.target.addresses
+        settings.target_addresses, settings.target_host = settings.reach, platform.node()
+        settings.target_listed = environment.target.addresses
         conductor.start(progress=settings.progress)
     if isinstance(runner, MasterRunner):
         return
@@ -185,9 +188,9 @@ def _workers(environment: Any) -> int:
     return max(1, int(settings.expect_workers))
 
 
-def _probe(where: Any) -> None:
+def _probe(cluster_id: int, addresses: str) -> None:
     """One short connection, so that a wrong address or id is told before users are started."""
-    ledger = Ledger(int(where.cluster_id), where.addresses)
+    ledger = Ledger(cluster_id, addresses)
     try:
         ledger.connect()
     finally:
@@ -196,6 +199,7 @@ def _probe(where: Any) -> None:
 
 def _plan(environment: Any) -> Plan:
     settings = environment.parsed_options
+    is_with_master = settings.target_host == platform.node()  # else its tunnels do not end here
     return Plan(
         run=Path(settings.run_path)
         if Path(settings.run_path).parent.is_dir()
@@ -204,7 +208,7 @@ def _plan(environment: Any) -> Plan:
         tag=settings.run_tag,
         worker=environment.runner.worker_index,
         cluster_id=int(settings.target_id),
-        addresses=settings.target_addresses,
+        addresses=settings.target_addresses if is_with_master else settings.target_listed,
         wallets=settings.wallets,
         skew=settings.skew,
         seed=settings.seed,

@@ -18,6 +18,7 @@ def add(parser: Any) -> None:
     )
     _add(parser, "cluster-id", "its id (default 0); only with --addresses", **_HIDDEN)
     _add(parser, "engine", "what it is, if you know: tigerbeetle or emulator", **_HIDDEN)
+    _add(parser, "reach", "IP:PORT,... at which whoever starts this reaches it", "", **_HIDDEN)
     _add(parser, "wallets", "wallets of each worker, one account per asset each", 1000, int)
     _add(parser, "skew", "Zipf exponent of their popularity: 0 = all alike", 1.0, float)
     _add(parser, "seed", "of all random choices", 1, int)

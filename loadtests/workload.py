@@ -267,11 +267,12 @@ def main(arguments: list[str] | None = None) -> int:
         goal: Target = target.resolve(
             cluster_id=options.cluster_id, addresses=options.addresses, engine=None
         )
+        addresses = target.way(goal)
     except Exception as error:  # Refusal or ValueError, both of one line
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     run = runs.directory() / (options.run_id or runs.name_of(tag))
-    recording = Recording(int(goal.cluster_id), goal.addresses, World(tag), Writer(run))
+    recording = Recording(int(goal.cluster_id), addresses, World(tag), Writer(run))
     workload = Workload(recording, options.workers, options.deadline_s, options.seed)
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, workload.stopping.set)

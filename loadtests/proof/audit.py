@@ -13,7 +13,8 @@ from pathlib import Path
 
 import gevent
 
-from loadtests.client.bridge import BridgeError, Unanswered
+from cluster.refusal import Refusal
+from loadtests.client.bridge import Unanswered
 from loadtests.client.ledger import Ledger
 from loadtests.client.records import Array
 from loadtests.proof.proof import Proof, Record, verdict_of
@@ -21,6 +22,7 @@ from loadtests.report import report
 from loadtests.run import runs
 from loadtests.run.exit_codes import EXIT_CODES, EXIT_USAGE
 from loadtests.run.result import Audit, Check, Manifest, read_manifest, read_result
+from loadtests.run.target import way
 
 CONNECT_TIMEOUT_S = 30.0
 DEADLINE_S = 60.0
@@ -42,7 +44,7 @@ def audit(run: Path, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Audit:
         proof = Proof(record)
         found, accounts_read = _read(manifest, proof, asked, connect_timeout_s)
         checks += found
-    except (BridgeError, Unanswered, OSError, ValueError) as error:
+    except (Refusal, Unanswered, OSError, ValueError) as error:
         checks.append(Check(name="readable", verdict="unknown", detail=str(error)))
     audit = Audit(
         run=run.name,
@@ -81,8 +83,8 @@ def _check_complete(run: Path) -> Check:
 def _read(
     manifest: Manifest, proof: Proof, asked: Array, connect_timeout_s: float
 ) -> tuple[list[Check], int]:
-    target = manifest.target
-    ledger = Ledger(int(target.cluster_id), target.addresses, deadline_s=DEADLINE_S)
+    cluster_id = int(manifest.target.cluster_id)
+    ledger = Ledger(cluster_id, way(manifest.target), deadline_s=DEADLINE_S)
     try:
         ledger.connect(connect_timeout_s)
         next_report = _PROGRESS_ROWS

@@ -31,7 +31,10 @@ class Target(Model):
     label: str = Field(description="the engine as every report must name it")
     release: str
     cluster_id: str = Field(description="decimal: 128 bits exceed JSON numbers")
-    addresses: str
+    addresses: str = Field(description="where clients find it: never a tunnel's end")
+    inventory: str = Field(
+        default="", description="the file that says how to reach it; empty: at these addresses"
+    )
 
 
 class Settings(Model):

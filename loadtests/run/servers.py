@@ -21,7 +21,9 @@ class Servers:
     """Samples the replica processes once a second, from ``start`` to ``stop``."""
 
     def __init__(self, addresses: str) -> None:
-        self._ports = {int(a.rpartition(":")[2]): i for i, a in enumerate(addresses.split(","))}
+        here = own_addresses()
+        listed = (address.rpartition(":") for address in addresses.split(","))
+        self._ports = {int(p): i for i, (ip, _, p) in enumerate(listed) if not ip or ip in here}
         self._processes: dict[int, psutil.Process] = {}
         self._last: dict[int, tuple[float, int, int]] = {}
         self._names: dict[int, str] = {}
@@ -105,6 +107,12 @@ class Servers:
                 write_mib_s=(written - before[2]) / seconds / _MIB,
             )
         )
+
+
+def own_addresses() -> set[str]:
+    """The addresses of this machine: a replica at another is not measured here."""
+    interfaces = psutil.net_if_addrs().values()
+    return {"localhost", *(one.address for interface in interfaces for one in interface)}
 
 
 def _server_of(listener: int) -> int | None:

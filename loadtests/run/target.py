@@ -1,9 +1,14 @@
-"""Which cluster is loaded: the inventory's, or any at these addresses."""
+"""Which cluster is loaded: the inventory's, or any at these addresses; and the way to it.
+
+A run records where clients find its cluster. Each program that then reads the ledger finds a way of
+its own: this program's tunnels end with it.
+"""
 
 from __future__ import annotations
 
 import os
 
+from cluster import config
 from cluster.config import inventory
 from cluster.runtimes import tunnel
 from loadtests.run.result import Target
@@ -24,15 +29,30 @@ def resolve(*, cluster_id: str | None, addresses: str | None, engine: str | None
             "--cluster-id and --engine: expected only together with --addresses, found without. "
             "Fix: add --addresses, or choose the cluster with INVENTORY="
         )
-    deployment = tunnel.reached(inventory.read(os.environ.get("INVENTORY")))
+    deployment = inventory.read(os.environ.get("INVENTORY"))
     return Target(
         deployment=deployment.name,
         engine=deployment.engine,
         label=deployment.label,
         release=deployment.cluster.release,
         cluster_id=str(deployment.cluster.id),
-        addresses=deployment.client_addresses,
+        addresses=config.addresses(deployment.listed),
+        inventory=deployment.file,
     )
+
+
+def way(target: Target) -> str:
+    """The addresses at which this program reaches the target, until it ends. Raises Refusal.
+
+    As recorded, unless its inventory still describes this cluster, and says through what.
+    """
+    if not target.inventory or not inventory.locate(target.inventory).is_file():
+        return target.addresses
+    deployment = inventory.read(target.inventory)
+    described = str(deployment.cluster.id), config.addresses(deployment.listed)
+    if described != (target.cluster_id, target.addresses):
+        return target.addresses
+    return tunnel.reached(deployment).client_addresses
 
 
 def by_hand(cluster_id: str, addresses: str, engine: str | None) -> Target:
