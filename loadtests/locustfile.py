@@ -1,7 +1,7 @@
-"""What ``locust -f`` names: the users, our options, and a run from test_start to test_stop.
+"""The file for ``locust -f``: the users, our options, and a run from test_start to test_stop.
 
-The same hooks serve one process, ``--processes``, and master and workers on several machines: a
-run's identity travels in the options, a worker's seconds come back as messages.
+The same hooks serve one process, ``--processes``, and master and workers on several machines: the
+options carry a run's identity to the workers, and their figures come back as messages.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def start(environment: Any, **_kwargs: Any) -> None:
 
 @events.test_stopping.add_listener
 def stopping(environment: Any, **_kwargs: Any) -> None:
-    """The measured window ends. The master waits for its workers before locust lets go of them."""
+    """The measured window ends. The master waits for its workers before locust stops them."""
     if environment.session:
         environment.session.stopping()
     if isinstance(environment.runner, MasterRunner):
@@ -179,7 +179,7 @@ def _send_second(environment: Any, second: Any) -> None:
 
 
 def _workers(environment: Any) -> int:
-    """How many processes put load on: known on the master before they have connected."""
+    """How many processes send load: the master knows it before they have connected."""
     runner, settings = environment.runner, environment.parsed_options
     if isinstance(runner, LocalRunner):
         return 1
@@ -189,7 +189,7 @@ def _workers(environment: Any) -> int:
 
 
 def _probe(cluster_id: int, addresses: str) -> None:
-    """One short connection, so that a wrong address or id is told before users are started."""
+    """Connect once, so that a wrong address or id is reported before users are started."""
     ledger = Ledger(cluster_id, addresses)
     try:
         ledger.connect()

@@ -1,8 +1,8 @@
-"""The search for the knee: the highest rate that still meets a bound. Pure: it is fed verdicts.
+"""The search for the knee: the highest rate that still meets a bound. Pure: it is given verdicts.
 
-One window is not to be believed: a compaction or a neighbour can spoil it. A rate passes or fails
-by two windows of three; a window in which others used the machine is void and repeated; and the
-first failing rate is tried once more at the end, since all that failed may have failed together.
+One window proves little: a compaction or another program can spoil it. Two windows of three decide
+whether a rate passes. A window in which other programs used the machine is void and is repeated.
+The first rate that failed is tried once more at the end: one disturbance may have failed them all.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """A load whose every operation is recorded: ``python -m loadtests.workload --run-time 20s``.
 
-Some workers act on a few shared wallets, each with a client of its own, and write down what they
-asked and what came back: ``history.jsonl``. For the checker, not for figures: small requests, one
-at a time for each worker. A request without an answer within the deadline has an unknown outcome;
-its client is thrown away, and a new one sends the same ids again. At the end, when every hold has
-timed out, everything is read once more. SIGTERM ends a run early, and in order.
+Some workers use a few shared wallets, each with its own client, and record every request and answer
+in ``history.jsonl``. It is for the checker, not for figures: small requests, one at a time for each
+worker. A request without an answer within the deadline has an unknown outcome; the worker throws
+its client away, and a new one sends the same ids again. At the end, after every hold has timed out,
+everything is read once more. SIGTERM ends a run early, but properly.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WORKERS = 6  # of the 64 sessions a cluster keeps: room for the clients that are
 DEADLINE_S = 6.0
 #: A new client's first request waits for its session, too: a second, when all is well.
 CONNECT_S = 3.0
-#: Between two operations of a worker: the checker and a reader of the history have their limits.
+#: A worker's pause between operations: the history must stay small enough to check and to read.
 PAUSE_S = 0.01
 #: How long the cluster may take to answer at the start and at the end.
 PATIENCE_S = 60.0
@@ -117,7 +117,7 @@ class Caller:
             return operation
         completed = time.monotonic_ns()
         if reply.status != tb.PacketStatus.OK:
-            # Evicted, or shut down: whether the cluster has executed it is not said.
+            # Evicted, or shut down: this does not say whether the cluster has executed it.
             self.close()
             if reply.status in (3, 4):
                 raise BridgeError(PACKET_ERRORS[reply.status])
@@ -225,7 +225,7 @@ class Workload:
         ]
 
     def _queries(self) -> list[Operation]:
-        """Whatever carries the run's tag, sent or not, page by page."""
+        """All transfers with the run's tag, sent by this run or not, page by page."""
         query = np.zeros(1, records.QUERY_FILTER)
         query["user_data_64"], query["limit"] = self.recording.world.tag, _BATCH
         request, pages = Request("query_transfers", "all of the run"), []

@@ -1,5 +1,5 @@
-"""``make monitor-status``: Prometheus' targets, and the alerts that fire. Exit code 1 if any does,
-4 when Prometheus does not answer.
+"""``make monitor-status``: Prometheus' targets, and the alerts that fire. Exit code 1 if one fires,
+4 if Prometheus does not answer.
 """
 
 from __future__ import annotations

@@ -14,17 +14,17 @@ from monitoring.host import Observation
 PACKAGE = "prometheus-node-exporter"
 UNIT = "node-exporter"
 
-#: What the alerts ask for, and what a person looks at next.
+#: The collectors that the alerts need, and those that a person looks at next.
 _COLLECTORS = ("filesystem", "timex", "cpu", "diskstats", "loadavg", "meminfo", "pressure")
 
 
 def is_wanted(deployment: Deployment) -> bool:
-    """The inventory asks for it."""
+    """Whether the inventory asks for it."""
     return deployment.settings is not None and deployment.settings.node_exporter
 
 
 def check(deployment: Deployment, index: int, seen: Observation) -> None:
-    """It is there or can be installed, and its port is free or its own. Raises Refusal."""
+    """Check that it is there or can be installed, and that its port is free. Raises Refusal."""
     what = f"replica {index}'s server"
     if not seen.programs & {PACKAGE, "apt-get"}:
         raise Refusal(

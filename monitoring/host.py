@@ -1,11 +1,11 @@
-"""The monitoring host of replicas on servers: what runs there, and what it must be like for that.
+"""The monitoring host of replicas on servers: what runs there, and what that needs.
 
 /etc/systemd/system/tigerbeetle-{collector,prometheus,blackbox}.service
 /etc/tigerbeetle/monitoring/                prometheus.yml, blackbox.yml, rules/
 /usr/local/lib/tigerbeetle/monitoring/      our collector, one file
 /var/lib/tigerbeetle-prometheus/            what Prometheus has stored
 
-Pure, but for ``of_inventory``.
+Pure, except ``of_inventory``.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ STATE_DIRECTORY = "tigerbeetle-prometheus"
 PACKAGES = ("prometheus", "prometheus-blackbox-exporter")
 UNITS = ("collector", "prometheus", "blackbox")
 
-#: What a program may take that needs more than the others.
+#: The limits of programs that need more than the others.
 _MEMORY_MAX = {"prometheus": "1G"}
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A host as it says itself: ``files/monitoring/observe.sh``, read."""
+    """A host as ``files/monitoring/observe.sh``, run there, describes it."""
 
     systemd: str = ""
     python: str = ""
@@ -81,7 +81,7 @@ def of_inventory(inventory_file: str | None = None) -> list[tuple[str, dict[str,
 
 
 def address(deployment: Deployment) -> servers.Host:
-    """How the monitoring host is reached. Raises Refusal without one."""
+    """The monitoring host's address for SSH. Raises Refusal without one."""
     if deployment.monitoring is None:
         raise Refusal(
             "monitoring_host",
@@ -113,7 +113,7 @@ def parse(lines: Sequence[str]) -> Observation:
 
 
 def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
-    """Fit for the monitoring of this cluster, and of no other one. Raises Refusal."""
+    """Check that the host can monitor this cluster, and monitors no other one. Raises Refusal."""
     if not seen.systemd or int(seen.systemd) < SYSTEMD_MIN:
         _refuse(f"systemd {SYSTEMD_MIN} or newer", seen.systemd or "none", "use Debian 12 or newer")
     if _version(seen.python) < PYTHON_MIN:
@@ -151,7 +151,7 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
 
 
 def check_free(what: str, seen: Observation, protocol: str, ip: IPv4Address, port: int) -> None:
-    """Nobody listens where a program is to listen. Raises Refusal."""
+    """Check that nothing listens on the ports that the programs need. Raises Refusal."""
     for place in (f"{ip}:{port}", f"0.0.0.0:{port}", f"*:{port}", f"[::]:{port}"):
         if (protocol, place) in seen.listening:
             raise Refusal(
@@ -166,7 +166,7 @@ def missing(seen: Observation) -> list[str]:
 
 
 def configuration(deployment: Deployment, listen: Ports) -> dict[str, str]:
-    """File below ``DIRECTORY`` → content: all that the programs read."""
+    """File below ``DIRECTORY`` → content, for every file that the programs read."""
     addresses = {
         "collector": f"{_LOOPBACK}:{listen.collector}",
         "blackbox": f"{_LOOPBACK}:{listen.blackbox}",
@@ -186,7 +186,7 @@ def configuration(deployment: Deployment, listen: Ports) -> dict[str, str]:
 
 
 def units(deployment: Deployment, listen: Ports) -> dict[str, str]:
-    """Unit without prefix and suffix → its file. Each changes when what its program reads does."""
+    """Unit without prefix and suffix → its file. It changes when its program's files change."""
     statsd, port = servers.monitoring_address(deployment.cluster)
     commands = {
         "collector": [
@@ -281,7 +281,7 @@ def unit_file(
     reads: str = "",
     measures_the_host: bool = False,
 ) -> str:
-    """The unit that runs ``command``, hardened; it changes when what the program reads does."""
+    """The hardened unit that runs ``command``; it changes when the program's files change."""
     source = (FILES / "program.service.j2").read_text()
     values = {
         "label": deployment.label,

@@ -1,4 +1,4 @@
-"""What monitors a deployment: which programs, where they listen, what Prometheus is told. Pure.
+"""The programs that monitor a deployment: which, where they listen, Prometheus' settings. Pure.
 
 Everything is written below ``<state directory>/monitoring/``. On this machine the programs run
 under a supervisor of their own; beside replicas in Docker they are containers
@@ -93,7 +93,7 @@ def check_statsd(deployment: Deployment) -> tuple[str, int]:
 
 
 def check_inside(cluster: Cluster) -> None:
-    """In Docker, the StatsD address is one that the exporter can be given. Raises Refusal."""
+    """In Docker, check that the exporter can have the StatsD address. Raises Refusal."""
     host = IPv4Address(cluster.statsd.rpartition(":")[0])
     taken = {cluster.subnet.network_address + 1, *(r.ip for r in cluster.replicas)}
     if host not in cluster.subnet or host in taken:
@@ -115,8 +115,8 @@ def prometheus_values(
 ) -> dict[str, Any]:
     """What ``prometheus.yml.j2`` and ``rules/expected.yml.j2`` are filled with.
 
-    ``addresses``: scrape address of the collector and of each exporter that is there; of hosts
-    also several, with commas.
+    ``addresses``: scrape address of the collector and of each exporter that is there; for hosts
+    there may be several, with commas.
     ``replica_ips``: where the port of each replica is probed.
     """
     return {
@@ -145,7 +145,7 @@ def local_addresses(listen: Ports, which: Callable[[str], str | None] = find) ->
 def programs(
     deployment: Deployment, listen: Ports, which: Callable[[str], str | None] = find
 ) -> list[dict[str, str]]:
-    """What the supervisor runs on this machine: name and command of each program."""
+    """The programs that the supervisor runs on this machine: name and command of each."""
     base = directory(deployment)
     host, port = check_statsd(deployment)
     commands = {

@@ -1,4 +1,4 @@
-"""The emulator inside somebody's own process: `emulator.run()`."""
+"""The emulator inside another program's process: `tigerbeetle_emulator.run()`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `inspect superblock` says about a data file, in the genuine server's words."""
+"""What `inspect superblock` prints about a data file, in the genuine server's words."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ PACKET_ERRORS = {
     "Fix: install the client of the cluster's release",
     4: "the cluster refuses this client: its release is newer than the cluster's. "
     "Fix: upgrade the replicas first, or install the client of the cluster's release",
-    # Also when the eviction came between two requests: then this is all that is ever heard of it.
+    # An eviction between two requests is reported only by this status, at the next request.
     5: f"the client was closed, or evicted before: {_EVICTION}",
     6: "the client library does not know this operation: a release mix-up",
     7: "the client library refuses the size of the data: a release mix-up",
@@ -164,7 +164,7 @@ class NativeClient:
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
-        # Joins the native thread, whose last callbacks need this thread's hub to go on turning.
+        # This waits for the native thread, whose last callbacks need this thread's hub to run.
         ending = get_hub().threadpool.spawn(tb.tb_client_deinit, ctypes.byref(self._handle))
         ending.wait(timeout=CLOSE_TIMEOUT_S)
         self._drain()
@@ -188,7 +188,7 @@ class NativeClient:
 
 
 class _Waiter:
-    """One greenlet's hand-over to a Combiner."""
+    """The events that one greenlet has handed to a Combiner, and the greenlet that waits."""
 
     __slots__ = ("count", "events", "greenlet", "since")
 
@@ -200,10 +200,10 @@ class _Waiter:
 
 
 class Combiner:
-    """Joins what many greenlets submit in one loop turn into one packet; one is in flight.
+    """Joins the events that many greenlets submit meanwhile into one packet; one is in flight.
 
-    A client has one request in flight on the wire anyway, and a packet with its native callback is
-    what costs Python its time. Each hand-over stays whole, so linked chains stay together.
+    A client has only one request in flight on the wire, and each packet with its native callback
+    costs Python time. The events of one greenlet stay together, so linked chains do too.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class Combiner:
         try:
             results: list[Any] = self._hub.switch()
         except BaseException:
-            waiter.greenlet = None  # killed or timed out: nobody to wake any more
+            waiter.greenlet = None  # killed or timed out: no greenlet to wake any more
             raise
         return results
 
@@ -267,7 +267,7 @@ class Combiner:
         return True
 
     def close(self) -> None:
-        """Fail whoever still waits, and stop watching deadlines."""
+        """Fail the greenlets that still wait, and stop watching deadlines."""
         self._sweeper.kill()
         self._fail([*self._queue, *(self._flight or [])], BridgeError(PACKET_ERRORS[5]))
         self._queue.clear()
@@ -296,7 +296,7 @@ class Combiner:
         flight, events, sent_at = self._flight or [], self._flight_events, self._flight_since
         self._flight, self._flight_events = None, b""
         if reply.status != tb.PacketStatus.OK:
-            # Before the next packet, which can only be told that the client was closed.
+            # Before the next packet: its status would only say that the client was closed.
             self._on_packet(events, reply, sent_at)
             self._fail(flight, BridgeError(PACKET_ERRORS[reply.status]))
             self._flush()

@@ -1,4 +1,4 @@
-"""What a wallet service asks of a cluster: two clients, writes and reads, packed in and out.
+"""The requests that a wallet service sends to a cluster, through two clients: writes and reads.
 
 Plain greenlet code: ``ledger.create_transfers(events)`` blocks its own greenlet and no other.
 Works without locust; the audit uses it too.
@@ -79,7 +79,7 @@ class Ledger:
         )
 
     def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        """Wait until both sessions have had a reply, so that nothing measured includes it.
+        """Wait until both sessions have had a reply, so that no measured time includes that.
 
         Raises BridgeError with a diagnosis when the cluster does not answer in time.
         """
@@ -100,7 +100,7 @@ class Ledger:
     def create_transfers(self, events: bytes) -> list[int]:
         """Create 1 to ``batch_max`` packed transfers; their statuses, in order.
 
-        Joined with what other greenlets hand over now. Raises Unanswered, BridgeError, and
+        They are joined with those of other greenlets. Raises Unanswered, BridgeError, and
         ValueError for an open linked chain, which would swallow another greenlet's transfer.
         """
         if events[-10] & 1:  # the low byte of the last event's flags: linked

@@ -1,4 +1,4 @@
-"""Why a cluster does not answer, found out within seconds: the native client itself only waits.
+"""Find out within seconds why a cluster does not answer: the native client itself only waits.
 
 TigerBeetle's client never gives up and never says why: a wrong address, a wrong cluster id, a
 cluster without quorum and a 33rd client all look the same to it.
@@ -35,7 +35,7 @@ def diagnose(cluster_id: int, addresses: str, waited_s: float, log: list[str]) -
 
 
 def probe(address: str) -> str:
-    """What a TCP connection to IP:PORT meets: 'listens', 'closes at once', or the refusal."""
+    """What happens to a TCP connection to IP:PORT: 'listens', 'closes at once', or the error."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=PROBE_TIMEOUT_S) as connection:
@@ -62,7 +62,7 @@ def check_release(server_release: str) -> None:
 
 
 def check_sessions(workers: int, *, clients_per_worker: int, reserve: int = 1) -> None:
-    """Raise ValueError if so many workers cannot all be connected at once."""
+    """Raise ValueError if the cluster cannot serve so many workers at once."""
     clients = workers * clients_per_worker
     room = CONNECTIONS_MAX - reserve
     if clients > room:

@@ -61,7 +61,7 @@ def audit(run: Path, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Audit:
 
 
 def _check_complete(run: Path) -> Check:
-    """Did the run end properly, and is its whole record here?"""
+    """Whether the run ended properly, and its whole record is here."""
     name, result = "record complete", read_result(run)
     if result is None:
         detail = "there is no result.json: the run was cut off, so its record may lack answers"
@@ -100,7 +100,7 @@ def _read(
 
 
 def _settled_accounts(ledger: Ledger, ids: Array, last_expiry_ns: int) -> Array:
-    """The accounts, once the last hold has timed out; as they are when the wait is over."""
+    """The accounts, after the last hold has timed out, or after the longest wait."""
     until = time.monotonic() + max(0.0, last_expiry_ns / 1e9 - time.time()) + EXPIRY_SLACK_S
     while True:
         accounts = ledger.read_accounts(ids)

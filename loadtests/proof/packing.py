@@ -1,4 +1,4 @@
-"""Transfers and accounts of a history as the packed records that travel, and back."""
+"""A history's transfers and accounts to and from packed records, as a client sends them."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The proof that a ledger holds what a run was told it holds: pure, on numpy columns.
+"""The proof that a ledger holds what the cluster acknowledged to a run: pure, on numpy columns.
 
-The claim: every acknowledged transfer is in the ledger once with the fields it was sent with;
-nothing else of the run is, but transfers whose outcome was unknown, each in full or not at all; and
-the accounts' balances are the sum of exactly these. Debits equal to credits would prove none of it.
+The claim: every acknowledged transfer is in the ledger once, with the fields that were sent. Of the
+run's other transfers, only those whose outcome was unknown may be there, each in full or not at
+all. The accounts' balances are the sum of exactly these. Equal debits and credits prove none of it.
 
-The run's record is matched with the ledger by timestamp: an acknowledgement carries the one the
-ledger stores, and both sides are sorted by it, so millions of rows stream past each other.
+The run's record is matched with the ledger by timestamp: an acknowledgement contains the timestamp
+that the ledger stores. Both sides are sorted by it, so millions of rows are compared in order.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Record:
         acknowledged = np.flatnonzero((status == CREATED) | (status == EXISTS))
         stamps = lines["result"]["timestamp"][acknowledged]
         order = np.argsort(stamps, kind="stable")
-        # A retry that found its transfer committed has the same timestamp: one line of the two.
+        # A retry that found its transfer committed has the same timestamp: keep one of the lines.
         self.stamps, first = np.unique(stamps[order], return_index=True)
         self.rows = acknowledged[order][first]
         self.unanswered: Lows = np.unique(self.lows[status == UNANSWERED])
@@ -68,7 +68,7 @@ class Record:
 
 
 class Proof:
-    """Take in the ledger page by page, then the accounts, then say what holds."""
+    """Compare the ledger page by page, then the accounts, then give all checks."""
 
     def __init__(self, record: Record) -> None:
         self.record = record

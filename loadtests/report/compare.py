@@ -1,6 +1,6 @@
 """Two runs, or two groups of repeated runs, side by side: ``make load-compare A= B=``.
 
-A group (`make load RUNS=5`) has variation, and only a difference well outside it means anything.
+The runs of a group (`make load RUNS=5`) vary. Only a difference well beyond that means anything.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _meaning(left: list[float], right: list[float]) -> str:
 
 
 def settings_that_differ(a: Result, b: Result) -> list[str]:
-    """What makes a comparison lame: another engine, machine or setting."""
+    """What makes a comparison unfair: another engine, machine or setting."""
     sides = []
     for result in (a, b):
         manifest = result.manifest

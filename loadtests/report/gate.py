@@ -29,7 +29,7 @@ from loadtests.run.result import (
 
 
 class Thresholds(Model):
-    """Upper bounds, but for ``throughput_min``. What is left out is not judged."""
+    """Upper bounds, except ``throughput_min``. A threshold that is left out is not judged."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -125,7 +125,7 @@ def _at_least(what: str, bound: float, found: float) -> Finding:
 
 
 def exit_code(audit: Audit | None, findings: list[Finding]) -> int:
-    """One code for audit and gate together: a wrong ledger outweighs a slow one."""
+    """One code for audit and gate together: a wrong ledger is worse than a slow one."""
     if audit is not None and audit.verdict == "failed":
         return EXIT_FAILED
     if audit is None or audit.verdict == "unknown" or any(f.met is None for f in findings):

@@ -1,4 +1,4 @@
-"""Plots as inline SVG: no script, no font, no resource from anywhere. Colours come from the page.
+"""Plots as inline SVG: no script, no font, no outside resource. Colours come from the page.
 
 Drawn 480 units wide, so that their text is legible on a phone and not huge on a desk.
 """

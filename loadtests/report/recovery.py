@@ -17,7 +17,7 @@ from loadtests.run.result import Model
 
 
 class Strike(Model):
-    """One fault, when it struck, and how the clients got over it. Durations in seconds."""
+    """One fault, when it was injected, and how long clients waited. Durations in seconds."""
 
     fault: str
     victims: list[int]

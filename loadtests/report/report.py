@@ -1,6 +1,6 @@
 """One self-contained HTML file for a run: ``python -m loadtests.report.report [--run ID]``.
 
-No script, no font and nothing else from anywhere: it can be mailed, archived and read on a phone.
+It needs no script, font or other outside resource: it can be mailed, archived and read on a phone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write(run: Path) -> Path:
 
 
 def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: Path) -> str:
-    """The page. Without an audit the verdict is 'not audited', which no one can take for good."""
+    """The page. Without an audit the verdict is 'not audited', so nobody takes it for passed."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
     )

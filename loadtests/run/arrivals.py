@@ -1,8 +1,8 @@
 """Open loop: when actions are meant to start, whether or not the system keeps up.
 
-A closed loop sends less when the system slows down, and never sees the latency of what it did not
-send. Here instants are drawn from a schedule; latency counts from the intended instant, and what
-could not start in time is counted as dropped.
+A closed loop sends less when the system slows down, so it cannot measure the latency of the actions
+that it did not send. Here a schedule sets the instants. Latency counts from the intended instant,
+and an action that could not start in time is counted as dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TICK_S = 0.05
 
 
 class Arrivals:
-    """Hands intended instants to a pool of greenlets, at a rate that may change at any time."""
+    """Gives intended instants to a pool of greenlets, at a rate that may change at any time."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Arrivals:
         return instant
 
     def close(self) -> None:
-        """No more arrivals: release who waits for one; what is due counts as dropped."""
+        """No more arrivals: release greenlets that wait; arrivals that are due count as dropped."""
         if self._closed:
             return
         self._closed = True
@@ -95,7 +95,7 @@ class Arrivals:
                 slot = self._idle.popleft()
                 if slot[0] is not None:
                     self._hub.loop.run_callback(self._wake, slot, self._due.popleft())
-            # Even a slow rate is looked at often enough to follow a change of it.
+            # Even at a slow rate, look often enough to follow a change of the rate.
             wait_s = self._next_at - perf_counter() if self._rate > 0 else _TICK_S
             gevent.sleep(min(max(wait_s, 0.0), _TICK_S))
 

@@ -1,4 +1,4 @@
-"""The run as a whole, on the master (or in the only process): begin, collect, end, write down."""
+"""A whole run, on the master (or in the only process): begin it, collect figures, write down."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Conductor:
 
 
 def read_faults(run: Path) -> list[Fault]:
-    """What others noted in faults.jsonl."""
+    """The faults that other programs noted in faults.jsonl."""
     path = run / "faults.jsonl"
     if not path.is_file():
         return []

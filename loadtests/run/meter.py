@@ -1,7 +1,7 @@
 """What one worker measures: lists that are appended to, summed up once a second in bulk.
 
 Firing a locust event for each action costs as much as the action itself. So actions are appended
-here, and a Second is what leaves: for locust's statistics, for the master, for the result.
+here, and a Second sums them up: for locust's statistics, for the master, for the result.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Meter:
     def add(self, action: str, outcome: str, since: float, reason: str = "") -> None:
         """One action has ended now; ``since`` is a perf_counter instant.
 
-        One without a reply counts as long as it was waited for: leaving it out would flatter.
+        An action without a reply counts with the time its user waited: leaving it out would make
+        the cluster look faster than it is.
         """
         self._seconds[action, outcome].append(perf_counter() - since)
         if reason:
@@ -81,7 +82,7 @@ class Meter:
             self._transfers += int(np.count_nonzero(created))
 
     def add_lag(self, seconds: float) -> None:
-        """How much later than asked the hub woke a greenlet."""
+        """A greenlet was woken by the hub this much later than it asked for."""
         self._lags.append(seconds)
 
     def second(self, at: float, *, cpu_percent: float, users: int, tail: bool = False) -> Second:

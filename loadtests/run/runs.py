@@ -34,7 +34,7 @@ def new_tag() -> int:
 
 
 def name_of(tag: int) -> str:
-    """The run's id, as its directory is called: sortable by time, and said over a telephone."""
+    """The run's id, the name of its directory: sorts by time, and short enough to say aloud."""
     started = time.gmtime((tag >> 16) / 1000)
     return f"{time.strftime('%Y%m%d-%H%M%S', started)}-{tag & 0xFFFF:04x}"
 
@@ -63,7 +63,7 @@ def newest_name() -> str | None:
 
 
 def write_json(path: Path, text: str) -> None:
-    """Write whole or not at all: a reader never sees half a file."""
+    """Write the whole file or nothing: a reader never sees half of it."""
     partial = path.with_suffix(path.suffix + ".partial")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)

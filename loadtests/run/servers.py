@@ -1,4 +1,4 @@
-"""What the replicas use while under load, where they run on this machine; and when they vanish.
+"""CPU, memory and I/O of replicas that run on this machine, under load; and when they end.
 
 Processes are found by who listens on the cluster's ports, so it does not matter who started them.
 """
@@ -116,7 +116,7 @@ def own_addresses() -> set[str]:
 
 
 def _server_of(listener: int) -> int | None:
-    """The process itself; where it is Docker's proxy, the server for which it listens, if seen."""
+    """The process itself, or, if it is Docker's proxy, the server behind it, if that is seen."""
     try:
         command = psutil.Process(listener).cmdline()
     except psutil.Error:

@@ -10,7 +10,7 @@ from locust import LoadTestShape
 
 from abc import abstractmethod
 
-#: Seconds to start and stop users in: a profile's steps are meant to be steep.
+#: Users start and stop within these seconds: a profile's steps are meant to be steep.
 RAMP_S = 2.0
 
 

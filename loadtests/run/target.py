@@ -56,7 +56,7 @@ def way(target: Target) -> str:
 
 
 def by_hand(cluster_id: str, addresses: str, engine: str | None) -> Target:
-    """A target somebody named. Its engine is what they declare, and the report says so."""
+    """A target given by its addresses. Its engine is only declared, and the report says so."""
     if not cluster_id.isdecimal() or int(cluster_id) >= 1 << 128:
         raise ValueError(f"--cluster-id: expected 0 to 2^128 - 1, found {cluster_id!r}")
     label = UNDECLARED

@@ -13,9 +13,9 @@ from loadtests.run.series import figures
 from loadtests.run.shaping import Profile
 from loadtests.search import Search, Window
 
-#: After a change of rate, before a window: queues fill or empty.
+#: Wait this long after a change of rate, so that queues fill or empty before a window begins.
 SETTLE_S = 2.0
-#: A window sees its rate if it was reached to this share: Poisson arrivals vary.
+#: A window counts if it reached this share of its rate: Poisson arrivals vary.
 REACHED = 0.93
 #: Above this share of the machine used by others, or stolen from it, a window is void.
 FOREIGN_PERCENT = 20.0
@@ -75,7 +75,7 @@ class CapacitySearch(Profile):
             and not found.unknown + found.error
             and found.actions_per_s >= REACHED * search.rate
         )
-        # A good window is good whatever else went on; a bad one may not be the cluster's fault.
+        # A good window counts on a busy machine too; a bad one may not be the cluster's fault.
         window: Window = "good" if good else "void" if foreign > FOREIGN_PERCENT else "bad"
         conductor.say(
             f"capacity: {search.rate:,.0f} actions/s: {window} "
@@ -91,7 +91,7 @@ class CapacitySearch(Profile):
 
 
 class Others:
-    """How much of this machine is used by neither the generator nor the replicas."""
+    """How much of this machine is used by programs other than the generator and the replicas."""
 
     def start(self) -> None:
         """A window begins."""

@@ -1,4 +1,4 @@
-"""A long time at the peak: what grows, what slows down?"""
+"""A long time at the peak, to see what grows and what slows down."""
 
 from __future__ import annotations
 

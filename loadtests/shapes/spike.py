@@ -1,4 +1,4 @@
-"""A sudden peak in the middle: how long does it take to recover?"""
+"""A sudden peak in the middle, to see how long recovery takes."""
 
 from __future__ import annotations
 

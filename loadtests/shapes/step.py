@@ -1,4 +1,4 @@
-"""Five steps up to the peak: where does it begin to hurt?"""
+"""Five steps up to the peak, to see where latency begins to grow."""
 
 from __future__ import annotations
 

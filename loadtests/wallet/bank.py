@@ -75,7 +75,7 @@ class Bank:
         # Ascending ids are the ones TigerBeetle stores fastest.
         self._new_id = count((population.worker << _WORKER_SHIFT) + 1).__next__
         self._batch_max = min(ledger.batch_max, BATCH_MAX)
-        self.stopping = False  # set when a run ends: then nothing is retried any more
+        self.stopping = False  # set when a run ends: from then on nothing is retried
 
     # -- before the run ---------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class Bank:
         except Unanswered:
             self.meter.add("statement", "unknown", since, "no reply in time")
             return
-        # Every wallet was funded, so an empty statement has lost something.
+        # Every wallet was funded, so an empty statement means that transfers are missing.
         outcome = "ok" if len(lines) else "error"
         self.meter.add("statement", outcome, since, "" if len(lines) else "empty")
 
@@ -274,7 +274,7 @@ class Bank:
         )
 
     def _chain(self, legs: list[tuple[int, Pair, Pair, int, int]]) -> bytes:
-        """Linked transfers. All carry the first one's id as user_data_128: the audit's proof."""
+        """Linked transfers. All carry the first one's id as user_data_128, for the audit."""
         first = self._new_id()
         chain = (first, self.population.tag)
         last = len(legs) - 1
@@ -304,7 +304,7 @@ class Bank:
         )
         if not self._post("hold", event, since):
             return
-        # Every field is sent, though zeros would be inherited: the audit compares what was sent.
+        # Send every field, though zeros would be inherited: the audit compares what was sent.
         taken = amount // 2 + 1 if flag == POST else amount
         pending = (number, self.population.tag)
         event = self._transfer(asset, payer, payee, taken, code, flags=flag, pending=pending)
@@ -335,7 +335,7 @@ class Bank:
 
 
 def _reason(statuses: list[int]) -> str:
-    """The status that broke a chain, rather than those that only followed it."""
+    """The status of the transfer that broke a chain, not of those that failed with it."""
     own = [s for s in statuses if s != tb.CreateTransferStatus.LINKED_EVENT_FAILED]
     return str(REASONS[(own or statuses)[0]])
 

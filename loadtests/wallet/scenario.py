@@ -1,4 +1,4 @@
-"""What the workers of a recorded run ask for: all that a wallet service does, and must not.
+"""The requests of a recorded run's workers: all that a wallet service does, and what it must not.
 
 Pure and seeded. ``Scenario.next`` says what to ask; ``learn`` takes in the answer, because replays
 and settlements need ids that were acknowledged. Wallets are few and shared by all workers, so that
@@ -17,7 +17,7 @@ from loadtests.client.records import LINKED, MUST_NOT_OVERDRAW, PENDING, POST, V
 from loadtests.run.history import CREATED, Account, Kind, Transfer
 from loadtests.wallet.wallets import ASSETS, OPENING_UNITS, AccountCode, Population, TransferCode
 
-#: Seconds until a hold that nobody settles expires; the shorter one while others still try to.
+#: Seconds until an unsettled hold expires; some expire while workers still try to settle them.
 HOLD_TIMEOUT_S = 5
 HOLD_EXPIRES_S = 1
 #: Acknowledged transfers that a worker remembers, to send them again.

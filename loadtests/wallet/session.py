@@ -25,7 +25,7 @@ _LAG_PROBE_S = 0.05
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker must know to take part. Travels from the master as plain options."""
+    """What a worker must know to take part. The master sends it as plain options."""
 
     run: Path
     tag: int
@@ -85,7 +85,7 @@ class Session:
                 on_drop=self._drop,
                 seed=self.plan.seed + self.plan.worker,
             )
-        # Everything made so far lives on: the collector need not walk it under load.
+        # Objects made so far live until the end: keep the collector from walking them under load.
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 50)
@@ -94,7 +94,7 @@ class Session:
         self._greenlets = [gevent.spawn(self._pump), gevent.spawn(self._probe_lag)]
 
     def since(self) -> float | None:
-        """The instant from which the next action's latency counts; None when all is over.
+        """The instant from which the next action's latency counts; None when the run is over.
 
         Open loop: waits for it.
         """
@@ -130,7 +130,7 @@ class Session:
     def _on_transfers(self, events: bytes, results: Array | None, seconds: float) -> None:
         count = len(events) // TRANSFER.itemsize
         if results is not None and len(results) != count:
-            results = None  # a reply that does not fit tells nothing: unknown, for the audit
+            results = None  # a reply of the wrong length: the outcome is unknown, for the audit
         self.recorder.add(events, results)
         self.meter.add_request(count, results, seconds)
 

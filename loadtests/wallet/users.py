@@ -1,4 +1,4 @@
-"""Who puts load on the ledger: wallet owners, a settlement run, readers.
+"""The users that load the ledger: wallet owners, a settlement run, readers.
 
 A task is one wallet action. The statistics are kept by the session's meter and handed to locust in
 bulk, because firing an event for each action costs as much as the action.
@@ -54,7 +54,7 @@ class LedgerTasks(TaskSet):
         return instant
 
     def execute_task(self, task: Callable[[TaskSet], None]) -> None:
-        """A client that cannot serve any more ends the run: trying again would only repeat it."""
+        """A client that cannot serve any more ends the run: trying again would fail again."""
         try:
             super().execute_task(task)
         except BridgeError as error:
@@ -78,7 +78,7 @@ class LedgerUser(User):
 
 
 class WalletTasks(LedgerTasks):
-    """The interactive mix: what wallet owners do, in the proportions they do it."""
+    """The interactive mix: the actions of wallet owners, in their usual proportions."""
 
     @task(40)
     def pay(self) -> None:
@@ -117,7 +117,7 @@ class WalletTasks(LedgerTasks):
 
     @task(19)
     def balance(self) -> None:
-        """How much is there."""
+        """Read one balance."""
         self.bank.balance(self.since())
 
     @task(5)
@@ -162,6 +162,6 @@ class ReaderTasks(LedgerTasks):
 
 
 class ReaderUser(LedgerUser):
-    """Somebody who only looks."""
+    """A user who only reads."""
 
     tasks: ClassVar = [ReaderTasks]

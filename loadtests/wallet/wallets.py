@@ -64,7 +64,7 @@ class TransferCode:
 
 #: What each wallet starts with, in units of its asset; the liquidity accounts get as much for
 #: each wallet, a thousand times. Payments are 1/1000 of a wallet on the median and have a long
-#: tail, so that some ask for more than the wallet has: overdrafts are to be refused, not avoided.
+#: tail, so that some ask for more than the wallet has: overdrafts must be tried and refused.
 OPENING_UNITS = 1_000
 AMOUNT_MEDIAN = 1 / 1000
 AMOUNT_SIGMA = 2.0
@@ -117,7 +117,7 @@ class Population:
             for row, code in enumerate(systems):
                 part["id"][row] = self.system(code, index)
                 part["code"][row] = code
-            # Only the outside world may owe: money enters and leaves through FUNDING.
+            # Only FUNDING may have a negative balance: money enters and leaves through it.
             part["flags"][1:] = MUST_NOT_OVERDRAW
             wallets = part[len(systems) :]
             numbers = np.arange(self.wallets)
@@ -132,7 +132,7 @@ class Population:
 
 
 class Choices:
-    """Endless random choices, drawn in bulk: wallets by popularity, assets, amounts."""
+    """Random choices without end, made in bulk: wallets by popularity, assets, amounts."""
 
     #: Primes, so that the endless combinations do not repeat together.
     _LENGTHS = (65521, 65519, 65497, 65479, 65449)

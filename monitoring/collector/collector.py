@@ -3,7 +3,7 @@
     --statsd IP:PORT   where the replicas send, LU_CFG_TIGERBEETLE_STATSD
     --listen IP:PORT   where Prometheus scrapes /metrics
 
-Nothing that arrives can stop it: datagrams that are not TigerBeetle's are counted in
+No datagram can stop it: those that are not TigerBeetle's are counted in
 ``tb_collector_rejected_total``.
 """
 
@@ -25,12 +25,12 @@ from prometheus_client.process_collector import ProcessCollector
 from monitoring.collector.series import Series
 
 DATAGRAM_MAX = 65_535
-#: Three replicas emit within milliseconds of one another: room for many whole emissions.
+#: Three replicas emit within milliseconds of one another: keep room for many whole emissions.
 RECEIVE_BUFFER_BYTES = 8 * 1024**2
 
 
 class Collector:
-    """What was received so far. One thread receives, others scrape: a lock is between them."""
+    """What was received so far. One thread receives and others scrape, so there is a lock."""
 
     def __init__(self) -> None:
         self._series = Series()
@@ -49,7 +49,7 @@ class Collector:
         yield from families
 
     def describe(self) -> list[Metric]:
-        """Nothing beforehand: what exists depends on what arrives."""
+        """No series beforehand: which ones exist depends on the datagrams."""
         return []
 
 
@@ -90,7 +90,7 @@ def receive_for_ever(receiver: socket.socket, collector: Collector) -> None:
 
 
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C; exit code 2 for an address that cannot be had."""
+    """Serve until SIGTERM or Ctrl-C; exit code 2 for an address that cannot be bound."""
     parser = argparse.ArgumentParser(
         prog="python -m monitoring.collector.collector", description=__doc__
     )

@@ -1,7 +1,7 @@
 """DogStatsD datagrams as TigerBeetle sends them, parsed. Pure, and never raises for any bytes.
 
 One line is ``tb.<name>:<value>|<g or c>|#cluster:<32 hex>,replica:<index>[,<tag>:<value>]``
-(seen in 0.17.9). What is refused, and for what reason, is what ``statsd_exporter`` refuses.
+(seen in 0.17.9). It refuses the same lines as ``statsd_exporter``, for the same reasons.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
 
 def parse(datagram: bytes) -> Iterator[Sample | Reason]:
-    """Each line's sample, or why it is none."""
+    """Each line's sample, or the reason why it has none."""
     for line in datagram.split(b"\n"):
         if line:
             yield parse_line(line)

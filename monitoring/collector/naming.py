@@ -1,5 +1,5 @@
-"""Which Prometheus metric a StatsD line is. ``files/monitoring/statsd_mapping.yml`` is the same
-table for ``statsd_exporter``; a test holds the two together.
+"""The Prometheus metric of each StatsD line. ``files/monitoring/statsd_mapping.yml`` is the same
+table for ``statsd_exporter``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from monitoring.collector.datagram import Kind, Sample
 
-#: TigerBeetle emits every 10 s (0.17.9) and leaves out what did not happen: after three missed
-#: emissions and some slack a gauge is stale. Counters never are.
+#: TigerBeetle emits every 10 s (0.17.9) and does not send what did not happen. After three missed
+#: emissions, and some slack, a gauge is stale. Counters never are.
 GAUGE_TTL_S = 35.0
-#: A planned stop that nobody ends is an ordinary one after this time: alarms come back.
+#: A planned stop that nobody ends counts as a failure after this time: alerts fire again.
 PLANNED_TTL_S = 3600.0
 
 
@@ -31,7 +31,7 @@ class Rule:
         return match and re.sub(r"\$\{(\d)\}", lambda group: match[int(group[1])], self.name)
 
 
-#: The first that matches wins; what matches none is dropped.
+#: The first rule that matches wins; a line that matches none is dropped.
 RULES = (
     Rule(r"^tb\.planned_stop$", "tb_planned_stop", "g", PLANNED_TTL_S),
     Rule(r"^tb\.([a-z0-9_]+)_us\.(sum|count)$", "tb_${1}_us_${2}", "c", 0),
@@ -45,7 +45,7 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Metric:
-    """What to record a sample as."""
+    """The metric that a sample is recorded as."""
 
     name: str
     labels: Labels  # sorted by name
@@ -53,7 +53,7 @@ class Metric:
 
 
 def metric_of(sample: Sample) -> Metric | None:
-    """The metric of a sample; None when it is none of TigerBeetle's."""
+    """The metric of a sample; None if it is not one of TigerBeetle's."""
     for rule in RULES:
         name = rule.metric(sample.name)
         if name:

@@ -14,7 +14,7 @@ from monitoring.collector.datagram import Sample
 from monitoring.collector.naming import Labels
 
 #: 6 replicas of 1863 gauges and timings (`tigerbeetle inspect metrics`), five series a timing, are
-#: less than half of this: only nonsense from elsewhere reaches it.
+#: less than half of this: only datagrams that are not TigerBeetle's reach it.
 SERIES_MAX = 100_000
 
 
@@ -46,7 +46,7 @@ class Series:
     _count: int = 0
 
     def receive(self, data: bytes, now_s: float) -> None:
-        """Record every line of a datagram; what is not understood is counted."""
+        """Record every line of a datagram, and count the lines that are not understood."""
         self.datagrams += 1
         for parsed in datagram.parse(data):
             if isinstance(parsed, str):
@@ -74,7 +74,7 @@ class Series:
         self.samples += 1
 
     def forget_stale(self, now_s: float) -> None:
-        """Drop the gauges whose source has fallen silent."""
+        """Drop the gauges that no replica has sent lately."""
         for values in self._values.values():
             for labels in [key for key, value in values.items() if value.stale_at <= now_s]:
                 del values[labels]

@@ -1,4 +1,4 @@
-"""What is right or wrong with one new account, in the genuine order of precedence."""
+"""Create one account, or say why not: statuses in the genuine order of precedence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stored_timestamp(ledger: Ledger, account_id: bytes) -> int:
 
 
 def create(ledger: Ledger, event: AccountRow, record: bytes, timestamp: int) -> int:
-    """Create one account; returns CREATED or the first status that speaks against it."""
+    """Create one account; returns CREATED, or the first status that forbids it."""
     account_id, flags, given = event[0], event[15], event[16]
     if event[12]:
         return Status.RESERVED_FIELD
@@ -66,7 +66,7 @@ def create(ledger: Ledger, event: AccountRow, record: bytes, timestamp: int) -> 
 
 
 def _compare(event: AccountRow, existing: Account) -> int:
-    """The status of an account whose id is taken. Flags are compared as they are by now."""
+    """The status of an account whose id is taken. Its current flags are compared."""
     if event[15] != existing.flags:
         return Status.EXISTS_WITH_DIFFERENT_FLAGS
     if event[9] != existing.user_data_128:

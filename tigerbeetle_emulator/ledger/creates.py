@@ -1,7 +1,7 @@
 """The two create operations as batches: linked chains, imported batches, results.
 
-What is right or wrong with a single account or transfer is in `accounts` and `transfers`; here is
-what the events of one batch have to do with each other.
+The rules for a single account or transfer are in `accounts` and `transfers`; here are the rules
+between the events of one batch.
 """
 
 from __future__ import annotations

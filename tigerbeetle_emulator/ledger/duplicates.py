@@ -1,4 +1,4 @@
-"""A transfer whose id is taken: is it the same transfer again, or which field differs first?"""
+"""A transfer whose id is taken: it is the same transfer again, or a field differs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What reading back needs and writing does not: built from the ledger when first asked for.
+"""Indexes that only reads need: built from the ledger when they are first asked for.
 
-Which transfers touch an account, and what both accounts' balances were just after each transfer
-and each expiry. Both are functions of the committed transfers, so they are caught up with on
+They tell which transfers touch an account, and both accounts' balances just after each transfer
+and each expiry. Both follow from the committed transfers, so they are brought up to date on
 demand: a ledger that is only written to never pays for them.
 """
 

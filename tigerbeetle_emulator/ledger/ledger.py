@@ -1,4 +1,4 @@
-"""The ledger: accounts, transfers and everything that has to be undone together.
+"""The ledger: accounts, transfers, and all state that a failed chain must undo together.
 
 A pure state machine: no clock, no I/O. `execute` takes an operation, a valid body and the
 timestamp the operation was given, and returns the reply body; the same calls in the same order
@@ -40,7 +40,7 @@ _timestamp_of = attrgetter("timestamp")
 
 
 class Scope:
-    """What a linked chain changed so far, to be able to take it back."""
+    """What a linked chain has changed so far, so that it can be undone."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.rows = len(ledger.timestamps)
@@ -142,7 +142,7 @@ class Ledger:
         return row < len(self.timestamps) and self.timestamps[row] == timestamp
 
     def transfer_regresses(self, timestamp: int) -> bool:
-        """Whether an imported transfer of this time is not after the last one, or it is taken."""
+        """Whether an imported transfer's time is taken, or is not after the newest one."""
         newest = self.timestamps[-1] if self.timestamps else 0
         return timestamp <= newest or self.account_at(timestamp)
 

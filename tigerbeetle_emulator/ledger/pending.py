@@ -91,7 +91,7 @@ def resolved_amount(event: TransferRow, held: TransferRow) -> int:
 
 
 def _check_fields(event: TransferRow) -> int:
-    """The first status that the fields alone speak for, or 0."""
+    """The first status that the fields alone cause, or 0."""
     transfer_id, pending_id, flags = event[0], event[5], event[12]
     if flags & _BOTH == _BOTH or flags & _EXCLUDED:
         return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE

@@ -1,9 +1,10 @@
 """The hot path: ordinary transfers, created with as little Python per transfer as possible.
 
-Ordinary is a new transfer without flags, pending_id, timeout or imported timestamp, of less than
-2^64, between two open accounts without limits, and nothing wrong with it. What the record alone
-tells is found out for the whole batch at once, on columns of machine words; the rest is checked in
-a short loop. Whatever is not ordinary is left, untouched, to the rules in `transfers`.
+A transfer is ordinary if it is new and right, has no flags, pending_id, timeout or imported
+timestamp, moves less than 2^64, and both accounts are open and without limits. The rules that need
+the record alone are checked for the whole batch at once, on columns of machine words; the rest are
+checked in a short loop.
+Transfers that are not ordinary are left, untouched, to the rules in `transfers`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lookups and queries: reading the ledger. An invalid filter finds nothing, it is no error."""
+"""Lookups and queries: reading the ledger. An invalid filter finds nothing; that is no error."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _where_user(
     user_data_32: int,
     code: int,
 ) -> Iterable[int]:
-    """The rows with these values, a zero meaning any."""
+    """The rows with these values; zero means any value."""
     if user_data_128 != ID_ZERO:
         selected = _where(ledger, selected, _USER_DATA_128, user_data_128)
     if user_data_64:

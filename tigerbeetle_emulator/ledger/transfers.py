@@ -1,7 +1,7 @@
-"""What is right or wrong with one new transfer, in the genuine order of precedence.
+"""Create one transfer, or say why not: statuses in the genuine order of precedence.
 
-Posting and voiding a pending transfer, and meeting an id again, are in `pending` and `duplicates`;
-ordinary transfers are created in `plain` and get here only when something is unusual about them.
+`pending` posts and voids pending transfers, and `duplicates` handles ids that are taken. `plain`
+creates ordinary transfers; they get here only when something is unusual about them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def stored_timestamp(ledger: Ledger, transfer_id: bytes) -> int:
 
 
 def create(ledger: Ledger, event: TransferRow, record: bytes, timestamp: int) -> int:
-    """Create one transfer; returns CREATED or the first status that speaks against it."""
+    """Create one transfer; returns CREATED, or the first status that forbids it."""
     transfer_id, flags = event[0], event[12]
     if flags & ~TRANSFER_FLAGS_KNOWN:
         return Status.RESERVED_FLAG
@@ -97,7 +97,7 @@ def with_amount(record: bytes, amount: int) -> bytes:
 
 
 def _check_fields(event: TransferRow) -> int:
-    """The first status that the fields alone speak for, or 0."""
+    """The first status that the fields alone cause, or 0."""
     _, debit_id, credit_id, _, _, pending_id, _, _, _, timeout, ledger_id, code, flags, _ = event
     if debit_id == ID_ZERO:
         return Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_ZERO
@@ -185,7 +185,7 @@ def _apply(
     debit: Account,
     credit: Account,
 ) -> None:
-    """Store a transfer that nothing speaks against and move its amount."""
+    """Store a transfer that no rule forbids, and move its amount."""
     flags = event[12]
     row = ledger.add_transfer(event[0], record, timestamp)
     ledger.touch(debit, credit)

@@ -50,7 +50,7 @@ def decode(body: Buffer, element_size: int) -> list[memoryview]:
 
 
 def encode(batches: Sequence[Buffer], element_size: int) -> bytes:
-    """One body out of the results of each batch."""
+    """The body that contains the results of all batches."""
     counts = [len(batch) // element_size for batch in reversed(batches)]
     words = struct.pack(f"<{len(counts) + 1}H", *counts, len(counts))
     return b"".join([*batches, words.rjust(trailer_size(element_size, len(counts)), b"\xff")])

@@ -1,10 +1,10 @@
-"""Messages of the client protocol: parsing what clients send, building what a replica answers.
+"""Messages of the client protocol: parse those of clients, build those of a replica.
 
 A message is a 256-byte header and a body. The first 128 bytes of a header are common to all
 commands, the rest depends on the command. All integers are little-endian. A header is *damaged*
-when it cannot be trusted at all (the connection is closed) and *invalid* when it is intact but
-breaks a rule of its command (it is dropped in silence): the genuine server makes the same
-distinction.
+when its checksum, size, cluster or command is wrong: the connection is closed. It is *invalid* when
+it is intact but breaks a rule of its command: it is dropped in silence. The genuine server makes
+the same distinction.
 """
 
 from __future__ import annotations
@@ -283,5 +283,5 @@ def build_pong(author: Author, ping: PingClient) -> bytes:
 
 
 def build_ping(author: Author) -> bytes:
-    """What a relay says first on its connection to the ledger, so as not to count as a client."""
+    """A relay's first message on its connection to the ledger: it does not count as a client."""
     return _seal(_common(author, Command.PING, author.release, b""))

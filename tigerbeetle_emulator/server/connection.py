@@ -1,4 +1,4 @@
-"""One client connection: bytes in, whole messages out to the server."""
+"""One client connection: reads bytes, and gives whole messages to the server."""
 
 from __future__ import annotations
 

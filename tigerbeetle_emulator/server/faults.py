@@ -1,4 +1,4 @@
-"""Misbehaviour on request, for testing what stands in front of the ledger."""
+"""Misbehaviour on request, to test the programs that use the ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Faults:
     evict: float = 0.0  # a request is not executed, its client is evicted
     stop_every: float = 0.0  # after this long all connections and listeners are closed ...
     stop_for: float = 1.0  # ... and come back after this long
-    # What a ledger must never do, to check those who check it: see `lies`.
+    # What a ledger must never do, to test the programs that check it: see `lies`.
     lose_commits: float = 0.0  # transfers are acknowledged, and not created
     double_transfers: float = 0.0  # created transfers move their amount twice
     stale_reads: float = 0.0  # a lookup of accounts is answered as the first time it was asked

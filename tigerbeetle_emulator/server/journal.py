@@ -2,8 +2,8 @@
 
 A block of 4096 bytes names cluster and replica; behind it come the entries, each a 48-byte head
 and, for a request, the message as it was received. An entry is summed so that a half-written one
-is recognised. Without `sync`, a killed process loses nothing and a power failure may lose the
-last seconds; with it, a reply is sent only when the disk has the request.
+is recognised. Without `sync`, a killed process loses nothing, but a power failure may lose the
+last seconds. With `sync`, a reply is sent only when the disk has the request.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Identity(NamedTuple):
 
 
 class Truncation(NamedTuple):
-    """A torn tail that was cut off: where, and how many bytes."""
+    """A half-written last entry that was cut off: where, and how many bytes."""
 
     offset: int
     size: int
@@ -149,9 +149,9 @@ class FileJournal:
     def replay(self) -> Iterator[Entry]:
         """All entries in order; afterwards the file is ready for `append`.
 
-        A torn last entry is cut off (see `truncated`). Raises DataFileError, without touching the
-        file, where intact entries follow a damaged one: cutting there would lose what was
-        acknowledged.
+        A half-written last entry is cut off (see `truncated`). If intact entries follow a damaged
+        one, raises DataFileError and does not touch the file: cutting there would lose requests
+        that were acknowledged.
         """
         end = self.size()
         with self.path.open("rb") as file:

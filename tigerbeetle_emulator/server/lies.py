@@ -1,7 +1,7 @@
-"""Wrong answers on request: what a ledger must never do, so that checkers can be checked on it.
+"""Wrong answers on request: what a ledger must never do, to test the programs that check it.
 
-Nothing here happens unless `Faults` asks for it. What a lie did to the ledger lasts until the next
-start: the journal is honest.
+Nothing here happens unless `Faults` asks for it. A lie changes the ledger until the next start,
+because the journal has the truth.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _MOVES_NOTHING_ANEW = TRANSFER_PENDING | TRANSFER_POST | TRANSFER_VOID
 
 
 class Liar:
-    """Stands between requests and a ledger. Honest while all rates of `faults` are 0."""
+    """Executes requests on a ledger. Its answers are right while all rates of `faults` are 0."""
 
     def __init__(self, ledger: Ledger, faults: Faults) -> None:
         self._ledger, self._faults = ledger, faults
         self._first_answers: dict[bytes, bytes] = {}
 
     def execute(self, operation: Operation, body: Buffer, timestamp: int) -> bytes:
-        """Like `Ledger.execute`, but for what is asked for."""
+        """Like `Ledger.execute`, except for the lies that `faults` asks for."""
         faults = self._faults
         if not faults.are_lies:
             return self._ledger.execute(operation, body, timestamp)
@@ -52,7 +52,7 @@ class Liar:
         return result
 
     def _made_up(self, operation: Operation, body: Buffer, timestamp: int) -> bytes:
-        """Everything is said to be created, and nothing is."""
+        """Answer that everything was created, and create nothing."""
         at = timestamp - timestamps_needed(operation, body)
         answers = []
         for batch in batches_of(operation, body):

@@ -20,4 +20,4 @@ def to_stderr(level: str, scope: str, message: str) -> None:
 
 
 def silent(level: str, scope: str, message: str) -> None:
-    """For a library in somebody's test suite."""
+    """Log nothing: for a library in another program's tests."""

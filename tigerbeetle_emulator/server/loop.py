@@ -1,4 +1,4 @@
-"""A small event loop over sockets: what the server and the relay have in common."""
+"""A small event loop over sockets, for the server and the relay."""
 
 from __future__ import annotations
 

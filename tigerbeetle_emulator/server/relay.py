@@ -1,8 +1,8 @@
 """The other addresses of a cluster: each connection is passed on to the node with the ledger.
 
-Clients spread their requests over all replicas; in the emulator the replicas after the first own
-nothing and forward everything. While the first is away, connections here are closed, and clients
-come back by themselves.
+Clients connect to all replicas. In the emulator only the first replica has the ledger; the others
+forward everything to it. While the first is away, they close their connections, and clients come
+back by themselves.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Pipe:
         self._watch()
 
     def _watch(self) -> None:
-        """Read an end while the other takes what it sends; write where something waits."""
+        """Read from an end while the other keeps up; write to an end that has something waiting."""
         for side, end in enumerate(self._ends):
             other = self._outgoing[1 - side]
             events = selectors.EVENT_READ if other.size < _BACKLOG_MAX else 0

@@ -1,8 +1,8 @@
 """The replica: which requests are executed, repeated, dropped or answered with an eviction.
 
-Pure as far as requests go: it owns sessions, operation numbers and the ledger, is told the time,
-and returns what to send. Everything that changes its state passes through the journal first, so
-replaying the journal rebuilds it, down to the stored replies.
+It does no I/O for requests: it owns sessions, operation numbers and the ledger, is told the time,
+and returns what to send. Every change of its state is written to the journal first, so replaying
+the journal rebuilds it, down to the stored replies.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Replica:
         self.author = Author(self.cluster, self.view, 0, RELEASE_NUMBER)
         self.request_size_max = request_size_max
         self.ledger = Ledger()
-        self.execute = self.ledger.execute  # what stands in front of the ledger may be another
+        self.execute = self.ledger.execute  # a `Liar` may take its place
         self.sessions: dict[bytes, Session] = {}
         self.commit = 0
         self.timestamp = 0
@@ -159,7 +159,7 @@ class Replica:
         return self._prepare(request, header, body, now)
 
     def _reason_to_evict(self, request: Request, body: Buffer) -> EvictionReason | None:
-        """What is wrong with a request whoever sends it, in the genuine order."""
+        """What is wrong with a request, whichever client sends it, in the genuine order."""
         unsupported = _unsupported(request.release)
         if unsupported:
             return unsupported
@@ -210,7 +210,7 @@ class Replica:
         return (session.header, result)
 
     def _register(self, request: Request) -> Session:
-        """Open a session; a full table loses the one that was idle longest."""
+        """Open a session; if the table is full, evict the one that was idle longest."""
         if len(self.sessions) >= SESSIONS_MAX:
             idlest = min(self.sessions, key=lambda client: self.sessions[client].commit)
             del self.sessions[idlest]

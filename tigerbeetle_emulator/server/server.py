@@ -103,8 +103,8 @@ class Server:
     def _admit(self, sock: socket.socket, peer: str) -> None:
         """Serve a new connection, or close it at once where there are too many.
 
-        A relay's connections do not count, and show themselves by their first message only: in a
-        cluster of several replicas the surplus is told apart then.
+        A relay's connections do not count, but only their first message shows what they are. So in
+        a cluster of several replicas the limit is applied at the first message.
         """
         clients = sum(not connection.is_relay for connection in self._connections)
         full = clients >= self._clients_max

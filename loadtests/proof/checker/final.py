@@ -1,4 +1,4 @@
-"""What the ledger holds at the end, as the final reads found it; and the proof over it."""
+"""The ledger at the end of a recorded run, from its final reads, and the proof over it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REFUSED = 2**32 - 2
 
 @dataclass(frozen=True)
 class FinalReads:
-    """What the final reads found, by id; ``queried`` is what carries the run's tag."""
+    """What the final reads found, by id; ``queried`` are the transfers with the run's tag."""
 
     transfers: dict[int, Transfer] = field(default_factory=dict)
     accounts: dict[int, Account] = field(default_factory=dict)
@@ -77,7 +77,7 @@ def check_final(history: History, final: FinalReads) -> list[Check]:
 
 
 def _record(operations: Sequence[Operation]) -> Array:
-    """One line for each transfer sent and its answer; what was acknowledged comes first.
+    """One line for each transfer sent and its answer; the acknowledged ones come first.
 
     The proof takes an id's fields from its first line: a changed retry must not come before it.
     """

@@ -4,9 +4,9 @@ Written from TigerBeetle's reference (statuses in their order of precedence), no
 code. It knows what the recorded workload sends: ordinary, linked and pending transfers, posts and
 voids, accounts whose debits must not exceed credits. Other flags raise ``OutsideModelError``.
 
-One thing no client can know: when the cluster carried an expiry out. A hold that is *due* may still
-weigh on its accounts' pending amounts, or not; expiries are carried out in order, so what is open
-is how many of the due ones. ``Expiries`` keeps that as a bound, and every answer may raise it.
+One thing no client can know: when the cluster executed an expiry. The pending amounts of an account
+may still include a hold that is *due*, or not. Expiries are executed in order, so only their number
+is unknown. ``Expiries`` keeps a lower bound of it, and every answer may raise that bound.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Hold:
 
 @dataclass
 class Expiries:
-    """Holds that will expire, and those that are due: expired for whoever asks, released or not."""
+    """Holds that will expire, and those that are due: expired, but perhaps not yet released."""
 
     waiting: list[Hold] = field(default_factory=list)
     due: list[Hold] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Model:
     ) -> list[str]:
         """Execute a batch whose last event has ``timestamp``; one status for each event.
 
-        ``observed`` settles what only the cluster knows: whether a due hold was released before.
+        ``observed``, the cluster's answer, decides whether a due hold had been released before.
         """
         self.expiries.advance(timestamp)
         statuses: list[str] = []
@@ -208,7 +208,7 @@ class Model:
         return CREATED
 
     def _affords(self, debit: Balance, amount: int, observed: str) -> bool:
-        """Whether the account has so much; where only released holds decide, as observed."""
+        """Whether the account has so much; if that depends on due holds, as was observed."""
         free = debit.credits_posted - debit.debits_posted - debit.debits_pending
         if free >= amount:
             return True

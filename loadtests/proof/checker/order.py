@@ -1,4 +1,4 @@
-"""Time: the cluster's timestamps among themselves, against real time, and within a session."""
+"""Checks of time: timestamps are unique, agree with real time, and never go back in a session."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_timestamps(history: History) -> Check:
 
 
 def check_real_time(history: History, final: FinalReads) -> Check:
-    """What completed before another operation was invoked has the smaller timestamp."""
+    """An operation that completed before another was invoked has the smaller timestamp."""
     problems = Problems("real-time order")
     placed = place(history, final)
     by_start = sorted(placed, key=lambda one: one.operation.invoked)

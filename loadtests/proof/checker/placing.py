@@ -1,4 +1,4 @@
-"""Where on the cluster's clock each operation took effect: told by its reply, or by final reads."""
+"""When, on the cluster's clock, each operation took effect: by its reply or the final reads."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Placed:
 def place(history: History, final: FinalReads) -> list[Placed]:
     """Every operation that is known to have been executed, in the order of the cluster's clock.
 
-    Of several attempts without an answer at the same transfers, the first invoked stands for all:
-    only one created them, and the first is the one that real time constrains least.
+    Of several unanswered attempts at the same transfers only one created them. The first one is
+    placed for all of them: real time constrains it least.
     """
     placed = [Placed(one, one.timestamp) for one in history.operations if one.timestamp]
     acknowledged = {

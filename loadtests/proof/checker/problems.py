@@ -1,4 +1,4 @@
-"""What a check found wrong, and the verdict that follows."""
+"""What a check found wrong, and its verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay: a model executes everything in the order of the cluster's clock, and must agree."""
+"""The replay: a model executes all operations in the cluster's order, and must answer the same."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class _Replay:
             self.reads.add(f"{operation}: transfer {identity:#x} was found before it was created")
 
     def _read_accounts(self, operation: Operation) -> None:
-        """Every account as the model has it, with the same number of due holds released for all."""
+        """Compare a read with the model: one number of released holds must explain all accounts."""
         self.records += len(operation.found_accounts)
         possible = set(range(len(self.model.expiries.due) + 1))
         for found in operation.found_accounts:
