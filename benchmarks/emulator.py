@@ -9,43 +9,35 @@ about TigerBeetle's own performance, which one replica on a shared machine does 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import statistics
-import tempfile
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import tigerbeetle as tb
 
-from tests.emulator import records, servers
-from tests.emulator.native import NativeClient
+from benchmarks.genuine import CLUSTER_ID, Replicas
+from loadtests.client.bridge import NativeClient, Reply
+from loadtests.client.records import ACCOUNT, BATCH_MAX, CREATED, RESULT, TRANSFER
 
 ACCOUNTS = 1000
-BATCH = 8189
-_TRANSFER = np.dtype(
-    [
-        ("id", "<u8", 2),
-        ("debit", "<u8", 2),
-        ("credit", "<u8", 2),
-        ("amount", "<u8", 2),
-        ("rest", "V48"),
-        ("ledger", "<u4"),
-        ("code", "<u2"),
-        ("flags", "<u2"),
-        ("timestamp", "<u8"),
-    ]
-)
+EMULATOR = Path(sys.executable).parent / "tigerbeetle-emulator"
+_DEADLINE_S = 30.0
 
 
 def batch(generator: np.random.Generator, first_id: int, count: int) -> bytes:
     """`count` plain transfers between random accounts, ids from `first_id` on."""
-    events = np.zeros(count, _TRANSFER)
+    events = np.zeros(count, TRANSFER)
     events["id"][:, 0] = np.arange(first_id, first_id + count)
     debit = generator.integers(0, ACCOUNTS, count)
-    events["debit"][:, 0] = debit + 1
-    events["credit"][:, 0] = (debit + generator.integers(1, ACCOUNTS, count)) % ACCOUNTS + 1
+    events["debit_account_id"][:, 0] = debit + 1
+    credit = (debit + generator.integers(1, ACCOUNTS, count)) % ACCOUNTS
+    events["credit_account_id"][:, 0] = credit + 1
     events["amount"][:, 0] = generator.integers(1, 1000, count)
     events["ledger"] = events["code"] = 1
     return events.tobytes()
@@ -54,13 +46,18 @@ def batch(generator: np.random.Generator, first_id: int, count: int) -> bytes:
 class Subject:
     """One server under measurement."""
 
-    def __init__(self, name: str, server: servers.ServerProcess) -> None:
-        self.name, self.server = name, server
-        self.client = NativeClient(0, server.addresses)
+    def __init__(self, name: str, server: Replicas) -> None:
+        self.name = name
+        self.client = NativeClient(CLUSTER_ID, server.addresses)
         self.generator = np.random.default_rng(1)
         self.next_id = 1
-        accounts = [records.pack(records.ACCOUNT, id=i + 1, ledger=1, code=1) for i in range(1000)]
-        self.client.request(records.CREATE_ACCOUNTS, b"".join(accounts))
+        accounts = np.zeros(ACCOUNTS, ACCOUNT)
+        accounts["id"][:, 0] = np.arange(1, ACCOUNTS + 1)
+        accounts["ledger"] = accounts["code"] = 1
+        self._ask(tb.Operation.CREATE_ACCOUNTS, accounts.tobytes())
+
+    def _ask(self, operation: int, body: bytes) -> Reply:
+        return self.client.call(operation, body, _DEADLINE_S)
 
     def _prepared(self, count: int, size: int) -> list[bytes]:
         bodies = []
@@ -71,21 +68,21 @@ class Subject:
 
     def throughput(self, batches: int) -> float:
         """Transfers a second in full batches, one in flight."""
-        bodies = self._prepared(batches, BATCH)
+        bodies = self._prepared(batches, BATCH_MAX)
         started = time.perf_counter()
-        replies = [self.client.request(records.CREATE_TRANSFERS, body) for body in bodies]
+        replies = [self._ask(tb.Operation.CREATE_TRANSFERS, body) for body in bodies]
         seconds = time.perf_counter() - started
         for reply in replies:
-            statuses = np.frombuffer(reply.data, "<u4")[2::4]
-            assert len(statuses) == BATCH and (statuses == records.CREATED).all(), "not created"
-        return batches * BATCH / seconds
+            statuses = np.frombuffer(reply.body, RESULT)["status"]
+            assert len(statuses) == BATCH_MAX and (statuses == CREATED).all(), "not created"
+        return batches * BATCH_MAX / seconds
 
     def latency(self, requests: int) -> float:
         """Median milliseconds of a request with a single transfer, one in flight."""
         times = []
         for body in self._prepared(requests, 1):
             started = time.perf_counter()
-            self.client.request(records.CREATE_TRANSFERS, body)
+            self._ask(tb.Operation.CREATE_TRANSFERS, body)
             times.append(time.perf_counter() - started)
         return statistics.median(times) * 1000
 
@@ -125,26 +122,16 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="store the result here")
     arguments = parser.parse_args()
     binary = os.environ.get("TIGERBEETLE_BIN") or shutil.which("tigerbeetle")
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        running = []
-        try:
-            programs = {"emulator": servers.EMULATOR} | ({"genuine": (binary,)} if binary else {})
-            for label, program in programs.items():
-                directory = Path(name) / label
-                directory.mkdir()
-                server = servers.ServerProcess(program, directory, options=("--cache-grid=512MiB",))
-                running.append(server.start())
-            if not binary:
-                print("no genuine server in TIGERBEETLE_BIN or on PATH: no ratio")
-            subjects = [Subject(*each) for each in zip(programs, running, strict=True)]
-            try:
-                result = measure(subjects, arguments.rounds, arguments.batches, arguments.requests)
-            finally:
-                for subject in subjects:
-                    subject.client.close()
-        finally:
-            for server in running:
-                server.stop()
+    if not binary:
+        print("no genuine server in TIGERBEETLE_BIN or on PATH: no ratio")
+    programs = {"emulator": EMULATOR} | ({"genuine": Path(binary)} if binary else {})
+    with contextlib.ExitStack() as stack:
+        subjects = []
+        for label, program in programs.items():
+            subject = Subject(label, stack.enter_context(Replicas(program, count=1)))
+            stack.callback(subject.client.close)
+            subjects.append(subject)
+        result = measure(subjects, arguments.rounds, arguments.batches, arguments.requests)
     print(json.dumps(result, indent=2))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A throw-away cluster of genuine replicas on this machine: fresh data files, free ports."""
+"""A throw-away cluster on this machine: genuine replicas, fresh data files, free ports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ LIMIT_STORAGE = "24GiB"
 
 
 class Replicas:
-    """Three replicas, or one; a context manager that leaves neither process nor file behind."""
+    """Three replicas, or one; a context manager that leaves neither process nor file behind.
+
+    ``binary`` may also be the emulator, which has the same command line.
+    """
 
     def __init__(self, binary: Path, *, count: int = 3, cache_grid: str = "512MiB") -> None:
         self.binary, self.count, self.cache_grid = binary, count, cache_grid

@@ -55,8 +55,6 @@ PENDING = {
     ("cluster.health.doctor", "cluster.operate"),
     # The program writes the report; the audit itself does not know it.
     ("loadtests.proof.audit", "loadtests.report"),
-    # The benchmark uses the clients that were written for the emulator's tests.
-    ("benchmarks.emulator", "tests"),
 }
 MODULES_MAX = 16
 PRODUCT = ("cluster", "loadtests", "monitoring", "tasks", "tigerbeetle_emulator")
