@@ -28,7 +28,7 @@ $(INSTALLED): uv.lock pyproject.toml files/bootstrap.py
 
 .PHONY: quickstart
 quickstart: $(INSTALLED) ## Deploy, verify, load, audit and report, on the best engine this machine has
-	@$(PYTHON) -m cluster.operate.quickstart $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
+	@$(PYTHON) -m cluster quickstart $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
 
 # tests/infra checks a running cluster (`make verify`); tests/deploy runs it on its own ones.
 # Several at once; a file's tests share its clusters, so they stay together, the longest first.
@@ -51,30 +51,30 @@ test-long: $(INSTALLED) ## Run only what `make test` leaves to `make test-all`; 
 
 .PHONY: up
 up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat. BOOTSTRAP=yes makes a new one on servers
-	@$(PYTHON) -m cluster.config.inventory
+	@$(PYTHON) -m cluster inventory
 	@$(PYINFRA) $(if $(filter yes,$(BOOTSTRAP)),--data bootstrap=yes) $(INVENTORY) deploy.py
 
 .PHONY: down
 down: $(INSTALLED) ## Stop the cluster; its data stays
-	@$(PYTHON) -m cluster.config.inventory
+	@$(PYTHON) -m cluster inventory
 	@$(PYINFRA) $(INVENTORY) tasks.replica.stop
 
 .PHONY: init-env
 init-env: $(INSTALLED) ## Write a private env file with a cluster id and token of its own: HOSTS="10.0.0.11 ..." PORT= OUT=
-	@$(PYTHON) -m cluster.config.env_file $(if $(OUT),--out $(OUT)) $(if $(PORT),--port $(PORT)) $(HOSTS)
+	@$(PYTHON) -m cluster init-env $(if $(OUT),--out $(OUT)) $(if $(PORT),--port $(PORT)) $(HOSTS)
 
 .PHONY: restart
 restart: $(INSTALLED) ## Restart one replica after the other, the primary last, while the cluster goes on
-	@$(PYTHON) -m cluster.config.inventory
+	@$(PYTHON) -m cluster inventory
 	@$(PYINFRA) $(INVENTORY) tasks.replica.restart
 
 .PHONY: upgrade
 upgrade: $(INSTALLED) ## Upgrade every replica to release TO=; checks the path, asks first (CONFIRM=yes)
-	@$(PYTHON) -m cluster.operate.upgrade '$(TO)'
+	@$(PYTHON) -m cluster upgrade '$(TO)'
 
 .PHONY: migrate
 migrate: $(INSTALLED) ## Move a whole ledger into a new cluster, and prove both equal: FROM= TO= (inventories)
-	@$(PYTHON) -m cluster.operate.migrate --from '$(FROM)' --to '$(TO)'
+	@$(PYTHON) -m cluster migrate --from '$(FROM)' --to '$(TO)'
 
 .PHONY: migrate-drill
 migrate-drill: $(INSTALLED) ## Move 104,001 transfers of three genuine replicas of its own into six (20 GiB of memory, 5 minutes)
@@ -82,11 +82,11 @@ migrate-drill: $(INSTALLED) ## Move 104,001 transfers of three genuine replicas 
 
 .PHONY: status
 status: $(INSTALLED) ## Show each replica, and whether the cluster commits; WATCH=yes goes on, JSON=yes is for programs
-	@$(PYTHON) -m cluster.health.status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)
+	@$(PYTHON) -m cluster status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)
 
 .PHONY: logs
 logs: $(INSTALLED) ## Print the last log lines; REPLICA=N for one, FOLLOW=yes to go on
-	@$(PYTHON) -m cluster.health.logs $(if $(REPLICA),--replica $(REPLICA)) $(if $(filter yes,$(FOLLOW)),--follow)
+	@$(PYTHON) -m cluster logs $(if $(REPLICA),--replica $(REPLICA)) $(if $(filter yes,$(FOLLOW)),--follow)
 
 .PHONY: verify
 verify: $(INSTALLED) ## Check what was deployed: processes, sockets, files, logs, a commit
@@ -94,15 +94,15 @@ verify: $(INSTALLED) ## Check what was deployed: processes, sockets, files, logs
 
 .PHONY: download
 download: $(INSTALLED) ## Download the pinned tigerbeetle release and check it against its recorded sum
-	@$(PYTHON) -m cluster.tigerbeetle.release download
+	@$(PYTHON) -m cluster download
 
 .PHONY: pin
 pin: $(INSTALLED) ## Record the checksum of the release on first use; enforced from then on
-	@$(PYTHON) -m cluster.tigerbeetle.release pin
+	@$(PYTHON) -m cluster pin
 
 ### Docker: three replicas on this machine
 
-COMPOSE := $(PYTHON) -m cluster.operate.compose_tb
+COMPOSE := $(PYTHON) -m cluster compose-tb
 
 .PHONY: compose-tb-init
 compose-tb-init: $(INSTALLED) ## Build, format and start a new cluster; asks before it removes data (CONFIRM=yes)
@@ -150,41 +150,41 @@ compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's co
 
 .PHONY: doctor
 doctor: $(INSTALLED) ## Say what is wrong with the cluster in Docker, why, and what to do
-	@$(PYTHON) -m cluster.health.doctor
+	@$(PYTHON) -m cluster doctor
 
 ### Backup and repair
 
 .PHONY: backup
 backup: $(INSTALLED) ## Back up all data files of one moment; a short stop of all replicas. KEEP= (7) BACKUP_DIR= (backups/)
-	@$(PYTHON) -m cluster.operate.backup $(if $(KEEP),--keep $(KEEP))
+	@$(PYTHON) -m cluster backup $(if $(KEEP),--keep $(KEEP))
 
 .PHONY: backup-verify
 backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the newest)
-	@$(PYTHON) -m cluster.operate.backup_verify $(if $(FROM),--from $(FROM))
+	@$(PYTHON) -m cluster backup-verify $(if $(FROM),--from $(FROM))
 
 .PHONY: restore
 restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes)
-	@$(PYTHON) -m cluster.operate.restore --from "$(FROM)"
+	@$(PYTHON) -m cluster restore --from "$(FROM)"
 
 .PHONY: recover
 recover: $(INSTALLED) ## Make the lost data file of REPLICA= again, from the others, while the cluster goes on
-	@$(PYTHON) -m cluster.operate.recover --replica "$(REPLICA)"
+	@$(PYTHON) -m cluster recover --replica "$(REPLICA)"
 
 ### Monitoring: needs LU_CFG_TIGERBEETLE_STATSD
 
 .PHONY: monitor-up
 monitor-up: $(INSTALLED) ## Collect the replicas' metrics and alert on them: Prometheus on port 9090 here, or of the monitoring host
-	@$(PYTHON) -m cluster.config.inventory
+	@$(PYTHON) -m cluster inventory
 	@$(PYINFRA) monitoring/inventory.py tasks.monitoring.start
 
 .PHONY: monitor-down
 monitor-down: $(INSTALLED) ## Stop the monitoring; what it has stored stays
-	@$(PYTHON) -m cluster.config.inventory
+	@$(PYTHON) -m cluster inventory
 	@$(PYINFRA) monitoring/inventory.py tasks.monitoring.stop
 
 .PHONY: monitor-status
 monitor-status: $(INSTALLED) ## Show Prometheus' targets, and the alerts that fire
-	@$(PYTHON) -m monitoring.alerts
+	@$(PYTHON) -m cluster alerts
 
 .PHONY: monitor-drill
 monitor-drill: $(INSTALLED) ## Break three genuine replicas of its own in every way, and see each alert fire and end (8 minutes)
@@ -192,11 +192,11 @@ monitor-drill: $(INSTALLED) ## Break three genuine replicas of its own in every 
 
 .PHONY: planned-stop
 planned-stop: $(INSTALLED) ## Tell the alerts that REPLICA= (default: all) stops on purpose, for an hour at most; END=yes takes it back
-	@$(PYTHON) -m monitoring.planned $(if $(filter yes,$(END)),end,stop) $(if $(REPLICA),--replica $(REPLICA))
+	@$(PYTHON) -m cluster planned-stop $(if $(filter yes,$(END)),end,stop) $(if $(REPLICA),--replica $(REPLICA))
 
 .PHONY: watch
 watch: $(INSTALLED) ## Follow all replicas' logs, with what each line means; ALL=yes shows the normal ones too
-	@$(PYTHON) -m cluster.health.watch $(if $(filter yes,$(ALL)),--all)
+	@$(PYTHON) -m cluster watch $(if $(filter yes,$(ALL)),--all)
 
 ### Load
 
@@ -207,7 +207,7 @@ LOAD_OPTIONS = $(if $(SHAPE),--shape $(SHAPE)) $(if $(RATE),--rate $(RATE)) $(if
 
 .PHONY: load
 load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (20s, 5m) RATE= SHAPE= RUNS= GATE=
-	@$(PYTHON) -m loadtests $(if $(USERS),--users $(USERS)) --run-time $(DURATION) $(LOAD_OPTIONS)
+	@$(PYTHON) -m cluster load $(if $(USERS),--users $(USERS)) --run-time $(DURATION) $(LOAD_OPTIONS)
 
 .PHONY: load-ui
 load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1:8089
@@ -215,23 +215,23 @@ load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1
 
 .PHONY: audit
 audit: $(INSTALLED) ## Prove a run's ledger, transfer by transfer: RUN= (default: the newest)
-	@$(PYTHON) -m loadtests.proof.audit $(if $(RUN),--run $(RUN))
+	@$(PYTHON) -m cluster audit $(if $(RUN),--run $(RUN))
 
 .PHONY: report
 report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the newest)
-	@$(PYTHON) -m loadtests.report.report $(if $(RUN),--run $(RUN))
+	@$(PYTHON) -m cluster report $(if $(RUN),--run $(RUN))
 
 .PHONY: capacity
 capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS=
-	@$(PYTHON) -m loadtests.capacity $(if $(P99_MS),--p99-ms $(P99_MS)) $(if $(USERS),--users $(USERS)) $(LOAD)
+	@$(PYTHON) -m cluster capacity $(if $(P99_MS),--p99-ms $(P99_MS)) $(if $(USERS),--users $(USERS)) $(LOAD)
 
 .PHONY: workload
 workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operation recorded, then judge the history
-	@run=$$($(PYTHON) -m loadtests.workload --run-time $(DURATION)) && $(PYTHON) -m loadtests.proof.checker --run $$run
+	@run=$$($(PYTHON) -m cluster workload --run-time $(DURATION)) && $(PYTHON) -m cluster check --run $$run
 
 .PHONY: load-compare
 load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=
-	@$(PYTHON) -m loadtests.report.compare $(A) $(B)
+	@$(PYTHON) -m cluster compare $(A) $(B)
 
 ### Faults
 

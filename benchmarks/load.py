@@ -70,7 +70,7 @@ def ours(replicas: Replicas, user: str, *, users: int, seconds: int, wallets: in
         *("--addresses", replicas.addresses, "--engine", "tigerbeetle", "--run-id", name),
         *("--wallets", str(wallets), "--warmup-s", str(WARMUP_S), "--loglevel", "ERROR", user),
     ]
-    for step in (command, [sys.executable, "-m", "loadtests.proof.audit", "--run", name]):
+    for step in (command, [sys.executable, "-m", "cluster", "audit", "--run", name]):
         subprocess.run(step, capture_output=True, timeout=TIMEOUT_S, check=False, cwd=REPOSITORY)
     result, found = read_result(runs.find(name)), read_audit(runs.find(name))
     if result is None or found is None:

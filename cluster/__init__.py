@@ -1,6 +1,7 @@
 """The cluster: what it is, and how it is kept. Rooms, lowest first; no module imports upward.
 
 - ``refusal``      what cannot be done, in words for whoever asked
+- ``command``      what the commands of ``python -m cluster`` share
 - ``config``       the env file as a frozen, validated ``Cluster``; inventories as deployments
 - ``tigerbeetle``  what TigerBeetle says of itself: data file, log, answers, releases
 - ``runtimes``     how replicas are run: processes, Compose, systemd, Docker
@@ -12,3 +13,5 @@
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
+#: What is meant where nobody names an inventory.
+DEFAULT_INVENTORY = "inventories/emulator.py"

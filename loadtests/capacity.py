@@ -5,12 +5,12 @@ Runs locust with shapes/_search.py, which does the search; then audits the run l
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
-from loadtests import __main__ as program
-from loadtests.proof.audit import CONNECT_TIMEOUT_S
+import click
+
+from loadtests.load import Wanted, run_once, show
 from loadtests.run import runs
 
 P99_MS = 100.0
@@ -20,32 +20,28 @@ START_RATE = 500.0
 SEARCH_MAX_S = 1200
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The program."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.capacity", description=__doc__)
-    parser.add_argument("--p99-ms", type=float, default=P99_MS, help="the bound")
-    parser.add_argument("--users", type=int, default=USERS, help="pool: actions under way at most")
-    parser.add_argument(
-        "--start-rate", type=float, default=START_RATE, help="actions/s to begin at"
-    )
-    parser.add_argument("--window-s", type=float, default=5.0, help="one window, without settling")
-    options, extra = parser.parse_known_args(arguments)
-    if options.p99_ms <= 0 or options.start_rate < 1 or options.window_s < 1:
-        parser.error("--p99-ms above 0, --start-rate and --window-s from 1 on")
-    name = runs.name_of(runs.new_tag())
-    more = ["--capacity-p99-ms", str(options.p99_ms), "--capacity-window-s", str(options.window_s)]
-    settings = argparse.Namespace(
-        users=options.users,
-        run_time=SEARCH_MAX_S,
-        shape="_search",
-        gate=None,
-        audit_timeout_s=CONNECT_TIMEOUT_S,
-    )
-    more += ["--rate", str(options.start_rate)]
-    outcome = program.run_once(settings, [*extra, *more], name, "")
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--p99-ms", default=P99_MS, help="The bound.")
+@click.option("--users", default=USERS, help="Pool: actions under way at most.")
+@click.option("--start-rate", default=START_RATE, help="Actions/s to begin at.")
+@click.option("--window-s", default=5.0, help="One window, without settling.")
+@click.argument("extra", nargs=-1, type=click.UNPROCESSED)
+def main(
+    p99_ms: float, users: int, start_rate: float, window_s: float, extra: tuple[str, ...]
+) -> int:
+    """Find the highest open-loop rate with p99 under a bound and nothing dropped.
+
+    Whatever else is given goes to locust. Exit codes: as of `load`; 3 not even the lowest rate.
+    """
+    if p99_ms <= 0 or start_rate < 1 or window_s < 1:
+        raise click.UsageError("--p99-ms above 0, --start-rate and --window-s from 1 on")
+    more = ["--capacity-p99-ms", str(p99_ms), "--capacity-window-s", str(window_s)]
+    more += ["--rate", str(start_rate)]
+    wanted = Wanted(users, SEARCH_MAX_S, shape="_search")
+    outcome = run_once(wanted, [*extra, *more], runs.name_of(runs.new_tag()), "")
     if isinstance(outcome, int):
         return outcome
-    program.show([outcome])
+    show([outcome])
     path = outcome.path / "capacity.json"
     if not path.is_file():
         print("capacity: the search was cut off", file=sys.stderr)
@@ -55,11 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"capacity: not even {found['history'][-1][0]:,.0f} actions/s meet the bound")
         return 3
     print(
-        f"capacity: {found['knee']:,.0f} actions/s with p99 under {options.p99_ms:g} ms, nothing "
+        f"capacity: {found['knee']:,.0f} actions/s with p99 under {p99_ms:g} ms, nothing "
         f"dropped ({len(found['history'])} windows){'; ' + found['note'] if found['note'] else ''}"
     )
     return outcome.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

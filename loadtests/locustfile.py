@@ -52,7 +52,7 @@ def refuse_too_many_processes(arguments: list[str]) -> None:
     try:
         workers = (os.cpu_count() or 1) if processes < 0 else processes
         preflight.check_sessions(workers, clients_per_worker=CLIENTS_PER_LEDGER)
-    except ValueError as error:
+    except Refusal as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
@@ -88,7 +88,7 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         if environment.target.release != target.UNKNOWN_RELEASE:
             preflight.check_release(environment.target.release)
         _probe(int(environment.target.cluster_id), settings.reach)
-    except (Refusal, ValueError) as error:
+    except Refusal as error:
         print(f"error: {error}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE
         sys.exit(EXIT_USAGE)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import click
+
+from cluster.refusal import Refusal
 from loadtests.client.records import BATCH_MAX
 from loadtests.wallet.bank import HOLD_TIMEOUT_S
 
@@ -46,7 +49,7 @@ def add(parser: Any) -> None:
 
 
 def check(options: Any) -> None:
-    """Raise ValueError for a value that cannot work: expected, found, fix."""
+    """Raise Refusal for a value that cannot work: expected, found, fix."""
     _expect("--wallets", options.wallets >= 2, "2 or more", options.wallets)
     _expect("--skew", options.skew >= 0, "0 or more", options.skew)
     _expect("--rate", options.rate >= 0, "0 (closed loop) or more", options.rate)
@@ -65,7 +68,7 @@ def check(options: Any) -> None:
 
 def _expect(option: str, good: bool, expected: str, found: object) -> None:
     if not good:
-        raise ValueError(f"{option}: expected {expected}, found {found}. Fix: change the option")
+        raise Refusal(f"{option}: expected {expected}, found {found}. Fix: change the option")
 
 
 def _add(
@@ -78,8 +81,8 @@ def _add(
 
 
 def seconds(text: str) -> int:
-    """A duration as locust takes it: 20, 20s, 5m, 1h. Raises ValueError."""
+    """A duration as locust takes it: 20, 20s, 5m, 1h. Raises BadParameter."""
     found = re.fullmatch(r"(\d+)([smh]?)", text.strip())
     if found is None:
-        raise ValueError(f"expected a duration such as 20s or 5m, found {text!r}")
+        raise click.BadParameter(f"expected a duration such as 20s or 5m, found {text!r}")
     return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]

@@ -1,4 +1,4 @@
-"""A load whose every operation is recorded: ``python -m loadtests.workload --run-time 20s``.
+"""A load whose every operation is recorded: ``make workload``.
 
 Some workers use a few shared wallets, each with its own client, and record every request and answer
 in ``history.jsonl``. It is for the checker, not for figures: small requests, one at a time for each
@@ -9,13 +9,13 @@ everything is read once more. SIGTERM ends a run early, but properly.
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import time
 from dataclasses import dataclass, replace
 from itertools import count
 
+import click
 import gevent
 import numpy as np
 import tigerbeetle as tb
@@ -25,9 +25,8 @@ from loadtests.client.bridge import PACKET_ERRORS, BridgeError, NativeClient, Re
 from loadtests.options import seconds
 from loadtests.proof.packing import pack_accounts, pack_transfers, unpack_accounts, unpack_transfers
 from loadtests.run import runs, target
-from loadtests.run.exit_codes import EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
+from loadtests.run.exit_codes import EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.history import CREATED, EXISTS, Operation, Outcome, Writer
-from loadtests.run.result import Target
 from loadtests.wallet.scenario import HOLD_TIMEOUT_S, Request, Scenario, World
 
 WORKERS = 6  # of the 64 sessions a cluster keeps: room for the clients that are thrown away
@@ -241,50 +240,39 @@ def _say(text: str) -> None:
     print(f"workload: {text}", file=sys.stderr, flush=True)
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.workload", description=__doc__)
-    parser.add_argument("--run-time", type=seconds, default=20, help="the workers act: 20s, 5m")
-    parser.add_argument("--workers", type=int, default=WORKERS)
-    parser.add_argument("--deadline-s", type=float, default=DEADLINE_S)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--run-id", help="default: from the time")
-    parser.add_argument("--cluster-id")
-    parser.add_argument("--addresses", help="instead of the cluster that INVENTORY names")
-    options = parser.parse_args(arguments)
-    if not 1 <= options.workers <= 16:
-        parser.error(f"--workers: expected 1 to 16, found {options.workers}")
-    if options.run_time < 1 or options.deadline_s <= 0:
-        parser.error("--run-time, --deadline-s: expected more than 0")
-    return options
+@click.command()
+@click.option("--run-time", type=seconds, default="20", help="The workers act: 20s, 5m.")
+@click.option("--workers", default=WORKERS)
+@click.option("--deadline-s", default=DEADLINE_S)
+@click.option("--seed", default=1)
+@click.option("--run-id", help="Default: from the time.")
+@click.option("--cluster-id")
+@click.option("--addresses", help="Instead of the cluster that INVENTORY names.")
+def main(
+    run_time: int,
+    workers: int,
+    deadline_s: float,
+    seed: int,
+    run_id: str | None,
+    cluster_id: str | None,
+    addresses: str | None,
+) -> int:
+    """Act on a few wallets with every operation recorded.
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """The program. Exit codes: 0 recorded to the end, 2 wrong usage, 4 the cluster went away."""
-    options = parse(arguments)
+    Exit codes: 0 recorded to the end, 2 wrong usage, 4 the cluster went away.
+    """
+    if not 1 <= workers <= 16:
+        raise click.UsageError(f"--workers: expected 1 to 16, found {workers}")
+    if run_time < 1 or deadline_s <= 0:
+        raise click.UsageError("--run-time, --deadline-s: expected more than 0")
     tag = runs.new_tag()
-    try:
-        goal: Target = target.resolve(
-            cluster_id=options.cluster_id, addresses=options.addresses, engine=None
-        )
-        addresses = target.way(goal)
-    except Exception as error:  # Refusal or ValueError, both of one line
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    run = runs.directory() / (options.run_id or runs.name_of(tag))
-    recording = Recording(int(goal.cluster_id), addresses, World(tag), Writer(run))
-    workload = Workload(recording, options.workers, options.deadline_s, options.seed)
+    goal = target.resolve(cluster_id=cluster_id, addresses=addresses, engine=None)
+    run = runs.directory() / (run_id or runs.name_of(tag))
+    recording = Recording(int(goal.cluster_id), target.way(goal), World(tag), Writer(run))
+    workload = Workload(recording, workers, deadline_s, seed)
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, workload.stopping.set)
-    try:
-        is_whole = workload.run(options.run_time)
-    except BridgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    is_whole = workload.run(run_time)
     recording.writer.close()
     print(run)
     return EXIT_PASSED if is_whole else EXIT_UNKNOWN
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 
-from cluster import config
+from cluster.command import by_inventory
 from cluster.config import inventory
-from cluster.refusal import Refusal
 from cluster.runtimes import tunnel
 from cluster.runtimes.ssh import SshError
 from monitoring import host, stack
@@ -28,28 +27,31 @@ def ask(base: str, path: str) -> Any:
         return json.load(answer)["data"]
 
 
-def _base() -> str:
+def _base(file: str) -> str:
     """Prometheus' address, through SSH where it is on a monitoring host. Raises Refusal,
     SshError.
     """
     listen = stack.ports()
-    deployment = inventory.read()
+    deployment = inventory.read(file)
     if not deployment.servers:
         return f"http://127.0.0.1:{listen.prometheus}"
     there = host.prometheus_address(deployment, listen)
     return f"http://127.0.0.1:{tunnel.port_to(host.address(deployment), there)}"
 
 
-def main() -> int:
-    """Print both; the exit code says whether an alert fires."""
+@click.command()
+@by_inventory
+def main(file: str) -> int:
+    """Show Prometheus' targets, and the alerts that fire.
+
+    Exit codes: 0 none fires, 1 one does, 2 bad configuration, 4 Prometheus does not answer.
+    """
     try:
-        base = _base()
+        base = _base(file)
         targets, alerts = ask(base, "targets")["activeTargets"], ask(base, "alerts")["alerts"]
     except SshError as error:
         print(f"error: {error}")
         return 4
-    except Refusal as error:
-        config.fail(error)
     except OSError as error:
         print(f"error: expected Prometheus at {base}, found: {error}. Fix: make monitor-up")
         return 4
@@ -68,7 +70,3 @@ def main() -> int:
         console.print(f"    {notes['runbook']}")
     console.print(f"{len(firing)} of {len(alerts)} pending or firing alerts fire")
     return 1 if firing else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,17 +6,16 @@ when the data files are formatted, so a file that is there is never written over
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import re
 import secrets
 import subprocess
-import sys
 from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 
+import click
 from dotenv import dotenv_values
 
 from cluster import REPOSITORY, config
@@ -164,27 +163,25 @@ def _refuse_tracked(path: Path) -> None:
         )
 
 
-def main() -> int:
-    """Write the file and say what to do with it; exit code 2 when refused."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.config.env_file", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(DEFAULT))
-    parser.add_argument("--port", type=int, default=PORT)
-    parser.add_argument("hosts", nargs="*", help="one IPv4 address per replica, in replica order")
-    options = parser.parse_args()
-    path = (REPOSITORY / options.out).absolute()
-    try:
-        _refuse_tracked(path)
-        hosts = _addresses(options.hosts)
-        text = private(ENV_FILE.read_text(encoding="utf-8"), hosts, options.port)
-        cluster = _validated(text, are_servers=bool(hosts))
-        write_private(path, text)
-    except Refusal as error:
-        config.fail(error)
+@click.command()
+@click.option("--out", type=Path, default=Path(DEFAULT), help=f"Default: {DEFAULT}.")
+@click.option("--port", type=int, default=PORT, help=f"Of every replica; default: {PORT}.")
+@click.argument("hosts", nargs=-1)
+def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
+    """Write a private env file, with a cluster id and a token of its own, and say what to do.
+
+    HOSTS: one IPv4 address per replica, in replica order.
+    """
+    path = (REPOSITORY / out).absolute()
+    _refuse_tracked(path)
+    addresses = _addresses(hosts)
+    text = private(ENV_FILE.read_text(encoding="utf-8"), addresses, port)
+    cluster = _validated(text, are_servers=bool(addresses))
+    write_private(path, text)
     print(
         f"{config.shown(path)}: cluster {cluster.id}, {len(cluster.replicas)} replicas at "
         f"{cluster.addresses}\nOnly you can read it, and git ignores it: keep a copy elsewhere."
     )
-    return 0
 
 
 def _validated(text: str, *, are_servers: bool) -> config.Cluster:
@@ -195,7 +192,3 @@ def _validated(text: str, *, are_servers: bool) -> config.Cluster:
     return config.parse(
         settings, check_place=lambda c: rules.check_servers(c, is_development=False)
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster import REPOSITORY, config
+from cluster import DEFAULT_INVENTORY, REPOSITORY, config
 from cluster.config import Cluster, pyinfra_hosts, servers
 from cluster.config.deployment import ENGINE_LABELS, ON_SERVERS, Deployment, Engine, Runtime
 from cluster.config.servers import Server, Settings
 from cluster.refusal import Refusal
 
 __all__ = [
-    "DEFAULT",
     "ENGINE_LABELS",
     "HOST_DATA",
     "Deployment",
@@ -29,8 +28,6 @@ __all__ = [
     "read",
     "read_or_exit",
 ]
-
-DEFAULT = "inventories/emulator.py"
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
 HOST_DATA = (
@@ -100,7 +97,7 @@ def _state_dir(cluster: Cluster, name: str) -> Path:
 
 def locate(path: str | Path | None = None) -> Path:
     """The file of an inventory; default: $INVENTORY, else the emulator's."""
-    return REPOSITORY / (path or os.environ.get("INVENTORY") or DEFAULT)
+    return REPOSITORY / (path or os.environ.get("INVENTORY") or DEFAULT_INVENTORY)
 
 
 def read(path: str | Path | None = None) -> Deployment:
@@ -141,13 +138,3 @@ def read_or_exit(path: str | Path | None = None) -> Deployment:
 
 def _inventories() -> list[Path]:
     return [f for f in (REPOSITORY / "inventories").glob("*.py") if f.stem != "__init__"]
-
-
-def main() -> None:
-    """Validate ``$INVENTORY`` and say what it is; exit code 2 when it is bad."""
-    deployment = read_or_exit()
-    print(f"{deployment.name}: {deployment.label}, at {config.addresses(deployment.listed)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,11 +6,11 @@ Looks only, changes nothing. Exit codes: 0 nothing found and it commits, 1 somet
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+import click
 
 from cluster import config
 from cluster.checks import readiness
@@ -120,23 +120,21 @@ def commits(cluster: Cluster) -> Canary:
     return health.probe(deployment, _CANARY_TIMEOUT_S)
 
 
-def main() -> int:
-    """Examine, and print each finding with what to do."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.health.doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args()
-    cluster = config.load_or_exit()
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(*, as_json: bool) -> int:
+    """Say what is wrong with the cluster in Docker, why, and what to do about it.
+
+    Exit codes: 0 nothing found and it commits, 1 something was found, 2 bad configuration.
+    """
+    cluster = config.load()
     findings = list(examine(cluster))
     canary = commits(cluster) if not any(f.key == "engine" for f in findings) else None
     healthy = canary is not None and canary.commits
-    if options.json:
+    if as_json:
         print(json.dumps({"findings": [vars(f) for f in findings], "commits": healthy}, indent=2))
     else:
         for finding in findings:
             print(f"✗ {finding.where}: {finding.text} [{finding.key}]")
         print(f"{len(findings) or 'nothing'} found; canary: {canary.detail if canary else '-'}")
     return 1 if findings or not healthy else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

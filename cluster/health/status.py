@@ -10,12 +10,12 @@ then rests on what the replicas answer. ``--watch`` does that by itself.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from typing import Literal
 
+import click
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console, Group
 from rich.live import Live
@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster import REPOSITORY
+from cluster.command import by_inventory
 from cluster.config import inventory
 from cluster.config.inventory import Deployment, Engine
 from cluster.health import health
@@ -224,23 +225,23 @@ def schema() -> str:
     return json.dumps(Status.model_json_schema(), indent=1) + "\n"
 
 
-def main() -> int:
-    """Print the status of ``$INVENTORY`` or ``--inventory``; the exit code is the verdict."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.health.status", description=__doc__)
-    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--no-canary", action="store_true", help="take no client session")
-    parser.add_argument("--watch", type=float, metavar="SECONDS", help="again and again")
-    parser.add_argument("--schema", action="store_true", help="write docs/status.schema.json")
-    options = parser.parse_args()
-    if options.schema:
+@click.command()
+@by_inventory
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--no-canary", is_flag=True, help="Take no client session.")
+@click.option("--watch", "every_s", type=float, metavar="SECONDS", help="Again and again.")
+@click.option("--schema", "as_schema", is_flag=True, help="Write docs/status.schema.json.")
+def main(
+    file: str, *, as_json: bool, no_canary: bool, every_s: float | None, as_schema: bool
+) -> int:
+    """Show each replica and the cluster.
+
+    The exit code is the verdict: 0 healthy, 1 degraded, 2 bad configuration, 3 down, 4 unknown.
+    """
+    if as_schema:
         SCHEMA_FILE.write_text(schema(), encoding="utf-8")
         return 0
-    deployment = inventory.read_or_exit(options.inventory)
-    if options.watch is not None:
-        return watch(deployment, max(options.watch, 0.5))
-    return show(deployment, as_json=options.json, with_canary=not options.no_canary)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    deployment = inventory.read(file)
+    if every_s is not None:
+        return watch(deployment, max(every_s, 0.5))
+    return show(deployment, as_json=as_json, with_canary=not no_canary)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 
+import click
 from rich.console import Console
 from rich.text import Text
 
+from cluster.command import by_inventory
 from cluster.config import inventory
 from cluster.tigerbeetle import log_lines
 from cluster.tigerbeetle.log_lines import Kind, Reading
@@ -50,28 +51,22 @@ def rendered(replica: str, reading: Reading) -> Text:
     return line
 
 
-def main() -> int:
-    """Follow until Ctrl-C; ``--all`` shows what is normal too."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.health.watch", description=__doc__)
-    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
-    parser.add_argument("--all", action="store_true", help="the lines that are normal, too")
-    options = parser.parse_args()
-    inventory.read_or_exit(options.inventory)
-    chosen = ["--inventory", options.inventory] if options.inventory else []
-    command = [sys.executable, "-m", "cluster.health.logs", "--follow", *chosen]
+@click.command()
+@by_inventory
+@click.option("--all", "with_normal", is_flag=True, help="The lines that are normal, too.")
+def main(file: str, *, with_normal: bool) -> int:
+    """Follow the logs of all replicas until Ctrl-C, each line with what it means."""
+    inventory.read(file)
+    command = [sys.executable, "-m", "cluster", "logs", "--follow", "--inventory", file]
     console = Console(highlight=False, soft_wrap=True)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as follow:
         try:
             assert follow.stdout is not None  # noqa: S101 - PIPE was asked for
             for replica, line in by_replica(follow.stdout):
                 reading = log_lines.read(line)
-                if options.all or reading.kind != "normal":
+                if with_normal or reading.kind != "normal":
                     console.print(rendered(replica, reading))
             return follow.wait()
         except KeyboardInterrupt:
             follow.terminate()
             return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,12 +8,13 @@ Exit codes: 0 passed, 1 failed, 2 refused (not a backup, or nothing to verify it
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
-from cluster import config
+import click
+
+from cluster.command import by_inventory
 from cluster.config import inventory
 from cluster.config.inventory import Deployment
 from cluster.operate import backup_set
@@ -146,30 +147,22 @@ def _say(what: str) -> None:
     print(f"  {what}", flush=True)
 
 
-def main() -> int:
-    """Verify the backup ``--from`` with the program of ``$INVENTORY`` or ``--inventory``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cluster.operate.backup_verify", description=__doc__
-    )
-    parser.add_argument("--from", dest="source", help="default: the newest backup")
-    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
-    options = parser.parse_args()
-    original = inventory.read_or_exit(options.inventory)
+@click.command()
+@by_inventory
+@click.option("--from", "source", help="Default: the newest backup.")
+def main(file: str, source: str | None) -> int:
+    """Prove that a backup restores, in a scratch cluster.
+
+    Exit codes: 0 passed, 1 failed, 2 refused (not a backup, or nothing to verify it with).
+    """
+    original = inventory.read(file)
     try:
-        source = backup_set.chosen(options.source, original.name)
-        print(f"verifying {source}")
-        wrong = verify(original, source)
+        found = backup_set.chosen(source, original.name)
+        print(f"verifying {found}")
+        wrong = verify(original, found)
     except (Damaged, Failed) as error:
         wrong = [str(error)]
-    except Refusal as error:
-        config.fail(error)
-    except KeyboardInterrupt:
-        return 130
     for line in wrong:
         print(f"  {line}", file=sys.stderr)
     print(f"backup: {'failed' if wrong else 'passed'}")
     return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

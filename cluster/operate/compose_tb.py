@@ -5,13 +5,15 @@ Exit codes: 0 done, 1 the cluster does not commit, 2 refused (nothing was touche
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
 
+import click
+
 from cluster import REPOSITORY, config
 from cluster.checks import readiness
+from cluster.command import confirm
 from cluster.config import Cluster
 from cluster.health import status
 from cluster.operate import compose
@@ -19,20 +21,30 @@ from cluster.refusal import Refusal
 from cluster.runtimes import containers, docker_engine, image, volumes
 
 
-def init(cluster: Cluster, options: argparse.Namespace) -> None:
+@click.group()
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Three replicas in Docker on this machine, step by step or all at once.
+
+    Exit codes: 0 done, 1 the cluster does not commit, 2 refused (nothing was touched).
+    """
+    context.obj = config.load()
+
+
+def init(cluster: Cluster) -> None:
     """Build, stop, remove the old volumes, format, start, and wait for the first commit."""
     begun = time.monotonic()
     docker_engine.check_versions()
     _confirm_loss(cluster)
-    build(cluster, options)
+    build(cluster)
     readiness.check_memlock(cluster)
     compose.stop(cluster, with_volumes=True)
-    format_files(cluster, options)
-    up(cluster, options)
+    format_files(cluster)
+    up(cluster)
     print(f"init to first commit: {time.monotonic() - begun:.1f} s")
 
 
-def build(cluster: Cluster, options: argparse.Namespace) -> None:
+def build(cluster: Cluster) -> None:
     """Build our image, unless the one here was built from the same inputs."""
     docker_engine.check_versions()
     if image.is_current(cluster):
@@ -43,14 +55,14 @@ def build(cluster: Cluster, options: argparse.Namespace) -> None:
     print("Custom TigerBeetle image built successfully.")
 
 
-def pin(cluster: Cluster, options: argparse.Namespace) -> None:
+def pin(cluster: Cluster) -> None:
     """Record the digest of the pulled base image, once; every later build must match it."""
     docker_engine.check_versions()
     digest = image.pin(cluster, config.ENV_FILE)
     print(f"{config.PREFIX}IMAGE_DIGEST={digest}")
 
 
-def format_files(cluster: Cluster, options: argparse.Namespace) -> None:
+def format_files(cluster: Cluster) -> None:
     """Format the data files of a new cluster; never over an existing one."""
     _require_image(cluster)
     compose.refuse_while_in_use(cluster)
@@ -67,7 +79,7 @@ def format_files(cluster: Cluster, options: argparse.Namespace) -> None:
     print("TigerBeetle data files formatted successfully.")
 
 
-def up(cluster: Cluster, options: argparse.Namespace) -> None:
+def up(cluster: Cluster) -> None:
     """Start the cluster; return when it commits."""
     _require_image(cluster)
     if readiness.check_all(cluster) == "format":
@@ -76,26 +88,26 @@ def up(cluster: Cluster, options: argparse.Namespace) -> None:
     compose.await_commit(cluster)
 
 
-def down(cluster: Cluster, options: argparse.Namespace) -> None:
+def down(cluster: Cluster) -> None:
     """Stop and remove the containers; the data stays."""
     docker_engine.info()
     compose.stop(cluster)
 
 
-def down_volumes(cluster: Cluster, options: argparse.Namespace) -> None:
+def down_volumes(cluster: Cluster) -> None:
     """Stop the cluster and remove its data."""
     docker_engine.info()
     _confirm_loss(cluster)
     compose.stop(cluster, with_volumes=True)
 
 
-def restart(cluster: Cluster, options: argparse.Namespace) -> None:
+def restart(cluster: Cluster) -> None:
     """Restart one replica at a time; the cluster goes on committing."""
     compose.refuse_incomplete(cluster)
     compose.restart(cluster)
 
 
-def show_status(cluster: Cluster, options: argparse.Namespace) -> int:
+def show_status(cluster: Cluster) -> int:
     """Containers and their health checks, then each replica's role and the commit canary."""
     docker_engine.info()
     names = [f"--filter=name=^/{replica.name}$" for replica in cluster.replicas]
@@ -116,15 +128,19 @@ def show_status(cluster: Cluster, options: argparse.Namespace) -> int:
     return status.show(compose.deployment(cluster), as_json=False)
 
 
-def logs(cluster: Cluster, options: argparse.Namespace) -> int:
+@main.command()
+@click.option("--container", help="Only this one.")
+@click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.pass_obj
+def logs(cluster: Cluster, container: str | None, *, follow: bool) -> int:
     """The logs of all replicas, or of one container."""
     docker_engine.info()
-    services = [f"tigerbeetle-{_index_of(cluster, options.container)}"] if options.container else []
-    follow = ["--follow"] if options.follow else []
-    return _become(docker_engine.compose("logs", *follow, *services))
+    services = [f"tigerbeetle-{_index_of(cluster, container)}"] if container else []
+    options = ["--follow"] if follow else []
+    return _become(docker_engine.compose("logs", *options, *services))
 
 
-def repl(cluster: Cluster, options: argparse.Namespace) -> int:
+def repl(cluster: Cluster) -> int:
     """TigerBeetle's prompt, in a replica's container: it takes one of the 64 client sessions."""
     docker_engine.info()
     running = [c for c in containers.of_replicas(cluster).values() if c.state == "running"]
@@ -146,21 +162,6 @@ def repl(cluster: Cluster, options: argparse.Namespace) -> int:
     )
 
 
-ACTIONS = {
-    "init": init,
-    "build": build,
-    "pin": pin,
-    "format": format_files,
-    "up": up,
-    "down": down,
-    "down-volumes": down_volumes,
-    "restart": restart,
-    "status": show_status,
-    "logs": logs,
-    "repl": repl,
-}
-
-
 def _require_image(cluster: Cluster) -> None:
     docker_engine.check_versions()
     if image.id_of(image.name(cluster)) is None:
@@ -178,16 +179,15 @@ def _confirm_loss(cluster: Cluster) -> None:
         holds_data = volumes.holds_data(volumes.read(cluster))
     except Refusal:
         holds_data = True  # nothing here can look inside
-    if not holds_data or os.environ.get("CONFIRM") == "yes":
+    if not holds_data:
         return
-    print(f"This removes the data of cluster {cluster.id}: {', '.join(present)}")
-    if sys.stdin.isatty():
-        if input("Type yes to remove it: ").strip() == "yes":
-            return
-        raise Refusal("not confirmed: nothing was removed")
-    raise Refusal(
-        "CONFIRM: expected yes, since data would be lost, found nothing. Fix: make compose-tb-up "
-        "to start what is there; CONFIRM=yes to remove it"
+    if os.environ.get("CONFIRM") != "yes":
+        print(f"This removes the data of cluster {cluster.id}: {', '.join(present)}")
+    confirm(
+        "remove it",
+        since="data would be lost",
+        fix="make compose-tb-up to start what is there; CONFIRM=yes to remove it",
+        nothing="nothing was removed",
     )
 
 
@@ -214,23 +214,17 @@ def _become(command: list[str]) -> int:
     os.execvpe(command[0], command, docker_engine.environ())  # noqa: S606 - no shell is wanted
 
 
-def main() -> int:
-    """Do one action of ``make compose-tb-*``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cluster.operate.compose_tb", description=__doc__
-    )
-    parser.add_argument("action", choices=ACTIONS)
-    parser.add_argument("--container", help="for logs: only this one")
-    parser.add_argument("--follow", action="store_true", help="for logs: go on until Ctrl-C")
-    options = parser.parse_args()
-    cluster = config.load_or_exit()
-    try:
-        return ACTIONS[options.action](cluster, options) or 0
-    except Refusal as error:
-        config.fail(error)
-    except KeyboardInterrupt:
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+_ACTIONS = {
+    "init": init,
+    "build": build,
+    "pin": pin,
+    "format": format_files,
+    "up": up,
+    "down": down,
+    "down-volumes": down_volumes,
+    "restart": restart,
+    "status": show_status,
+    "repl": repl,
+}
+for _name, _action in _ACTIONS.items():
+    main.command(_name)(click.pass_obj(_action))

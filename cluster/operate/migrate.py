@@ -10,15 +10,13 @@ Exit codes: 0 both ledgers are equal, 1 they are not, 2 refused (nothing was wri
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from typing import Any
 
+import click
 import numpy as np
 import tigerbeetle as tb
 
-from cluster import config
 from cluster.config import inventory
 from cluster.operate import migration
 from cluster.operate.migration import Plan
@@ -220,27 +218,26 @@ def _resolve(variable: str, named: str) -> tuple[int, str]:
     return deployment.cluster.id, deployment.client_addresses
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Move a ledger and prove that both are equal."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.operate.migrate", description=__doc__)
-    parser.add_argument("--from", dest="source", default="", metavar="CLUSTER")
-    parser.add_argument("--to", dest="target", default="", metavar="CLUSTER")
-    options = parser.parse_args(arguments)
-    try:
-        places = {"FROM": _resolve("FROM", options.source), "TO": _resolve("TO", options.target)}
-        if places["FROM"] == places["TO"]:
-            raise Refusal("TO: expected another cluster than FROM, found the same. Fix: TO=")
-        source, target = (Cluster(name, *place) for name, place in places.items())
-    except Refusal as error:
-        config.fail(error)
+@click.command()
+@click.option("--from", "source", default="", metavar="CLUSTER")
+@click.option("--to", "target", default="", metavar="CLUSTER")
+def main(source: str, target: str) -> int:
+    """Move a whole ledger into a new, empty cluster, and prove that both are equal.
+
+    CLUSTER is an inventory, or CLUSTER_ID@IP:PORT,IP:PORT.
+
+    Exit codes: 0 both ledgers are equal, 1 they are not, 2 refused (nothing was written).
+    """
+    places = {"FROM": _resolve("FROM", source), "TO": _resolve("TO", target)}
+    if places["FROM"] == places["TO"]:
+        raise Refusal("TO: expected another cluster than FROM, found the same. Fix: TO=")
+    old, new = (Cluster(name, *place) for name, place in places.items())
     try:
         with begun():
-            problems = migrate(source, target)
-    except Refusal as error:
-        config.fail(error)
+            problems = migrate(old, new)
     finally:
-        source.close()
-        target.close()
+        old.close()
+        new.close()
     for problem in problems:
         print(f"  {problem}")
     print(
@@ -249,7 +246,3 @@ def main(arguments: list[str] | None = None) -> int:
         else "migration passed: every account, balance and transfer is equal"
     )
     return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

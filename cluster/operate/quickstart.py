@@ -6,7 +6,6 @@ Ctrl-C, or a failure to deploy, stops what this run has started.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +26,6 @@ from cluster import REPOSITORY, config
 from cluster.checks import readiness
 from cluster.config import Cluster, inventory
 from cluster.config.inventory import Deployment
-from cluster.refusal import Refusal
 from cluster.runtimes import base, image, processes
 from cluster.tigerbeetle import binary
 
@@ -119,12 +118,12 @@ def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -
         ),
         Step(
             "audit",
-            [sys.executable, "-m", "loadtests.proof.audit", "--run", run_id],
+            [sys.executable, "-m", "cluster", "audit", "--run", run_id],
             f"a failed audit is a finding: keep the data, read runs/{run_id}/audit.json",
         ),
         Step(
             "report",
-            [sys.executable, "-m", "loadtests.report.report", "--run", run_id],
+            [sys.executable, "-m", "cluster", "report", "--run", run_id],
             f"repeat with: make report RUN={run_id}",
         ),
     ]
@@ -207,36 +206,33 @@ def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Ta
     return table
 
 
-def main() -> int:
-    """Run the steps; 0 when all passed, 1 when one failed, 2 on bad input, 130 on Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cluster.operate.quickstart", description=__doc__
-    )
-    parser.add_argument("--inventory", help="instead of choosing")
-    parser.add_argument("--duration-s", type=int, default=DURATION_S, help="of the load")
-    options = parser.parse_args()
+@click.command()
+@click.option("--inventory", "named", help="Instead of choosing.")
+@click.option("--duration-s", default=DURATION_S, help="Of the load.")
+def main(named: str | None, duration_s: int) -> int:
+    """Deploy, verify, load, audit and report, on the best engine that is here.
+
+    Exit codes: 0 all passed, 1 a step failed, 2 bad input, 130 interrupted.
+    """
     console = Console(highlight=False)
-    cluster = config.load_or_exit()
-    try:
-        choice = (
-            Choice(options.inventory, "INVENTORY was given")
-            if options.inventory
-            else choose(
-                cluster,
-                binary.find_tigerbeetle(cluster),
-                psutil.virtual_memory().available,
-                readiness.refusal(cluster),
-            )
+    cluster = config.load()
+    choice = (
+        Choice(named, "INVENTORY was given")
+        if named
+        else choose(
+            cluster,
+            binary.find_tigerbeetle(cluster),
+            psutil.virtual_memory().available,
+            readiness.refusal(cluster),
         )
-    except Refusal as error:
-        config.fail(error)
-    deployment = inventory.read_or_exit(choice.inventory)
+    )
+    deployment = inventory.read(choice.inventory)
     console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}", soft_wrap=True)
     was_running = base.of(deployment).states(deployment) is not None
     run_id = time.strftime("quickstart-%Y%m%d-%H%M%S")
     logs = deployment.state_dir.parent / "quickstart" / run_id
     logs.mkdir(parents=True)
-    planned = steps(choice.inventory, run_id, logs / "verify.xml", options.duration_s)
+    planned = steps(choice.inventory, run_id, logs / "verify.xml", duration_s)
     return _run(console, planned, choice.inventory, deployment, logs, keep=was_running)
 
 
@@ -289,7 +285,3 @@ def _stop(console: Console, chosen: str, environ: dict[str, str]) -> None:
     done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, timeout=120)
     if done.returncode != 0:
         console.print(f"could not stop it; try: make down INVENTORY={chosen}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,13 +9,12 @@ Exit codes: 0 caught up, 1 failed (the others were not touched), 2 refused (noth
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
-import sys
 from collections.abc import Sequence
 
-from cluster import config
+import click
+
+from cluster.command import by_inventory, chosen
 from cluster.config import inventory
 from cluster.config.inventory import Deployment
 from cluster.health import health
@@ -107,35 +106,15 @@ def refuse_unsafe(replicas: Sequence[ReplicaHealth], index: int, canary: Canary 
         )
 
 
-def chosen(text: str, deployment: Deployment) -> int:
-    """The index that a person names. Raises Refusal."""
-    indexes = [str(r.index) for r in deployment.cluster.replicas]
-    if text not in indexes:
-        raise Refusal(
-            "REPLICA",
-            expected=f"one of {', '.join(indexes)}",
-            found=text or "nothing",
-            fix="name the replica whose data file is lost",
-        )
-    return int(text)
+@click.command()
+@by_inventory
+@click.option("--replica", required=True, help="Whose data file is lost.")
+def main(file: str, replica: str) -> None:
+    """Make a lost data file again from the others, while the cluster goes on.
 
-
-def main() -> int:
-    """Recover ``--replica`` of ``$INVENTORY`` or ``--inventory``."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.operate.recover", description=__doc__)
-    parser.add_argument("--replica", required=True, help="whose data file is lost")
-    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
-    options = parser.parse_args()
-    deployment = inventory.read_or_exit(options.inventory)
-    file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
-    try:
-        recover(file, deployment, chosen(options.replica, deployment))
-    except Refusal as error:
-        config.fail(error)
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Exit codes: 0 caught up, 1 failed (the others were not touched), 2 refused.
+    """
+    deployment = inventory.read(file)
+    indexes = [r.index for r in deployment.cluster.replicas]
+    fix = "name the replica whose data file is lost"
+    recover(file, deployment, *chosen(replica, indexes, fix))

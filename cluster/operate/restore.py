@@ -9,14 +9,13 @@ Exit codes: 0 restored, 1 failed (all as before), 2 refused (nothing was touched
 
 from __future__ import annotations
 
-import argparse
-import os
 import signal
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster import config
+import click
+
+from cluster.command import by_inventory, confirm
 from cluster.config import inventory
 from cluster.config.inventory import Deployment
 from cluster.operate import backup, backup_set, phase
@@ -40,7 +39,11 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
         )
     backup_set.check_files(source, manifest, on_progress=lambda seen: print(f"  {seen}"))
     print(describe(manifest, source))
-    _confirm()
+    confirm(
+        "restore",
+        since="a restore takes back what came after the backup",
+        fix="CONFIRM=yes, if that is what you want; nothing was touched",
+    )
     root = backup_set.directory(deployment.name)
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with backup.locked(root), begun("; the data files are as they were"):
@@ -106,36 +109,14 @@ def _when(found: totals.Totals) -> str:
     return f"{newest.last_transfer_id} at {at:%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
-def _confirm() -> None:
-    """CONFIRM=yes, or the word at a terminal. Raises Refusal."""
-    if os.environ.get("CONFIRM") == "yes":
-        return
-    if not sys.stdin.isatty():
-        raise Refusal(
-            "CONFIRM: expected yes, since a restore takes back what came after the backup, found "
-            "nothing. Fix: CONFIRM=yes, if that is what you want; nothing was touched"
-        )
-    if input("Type yes to restore: ").strip() != "yes":
-        raise Refusal("not confirmed: nothing was touched")
+@click.command()
+@by_inventory
+@click.option("--from", "source", required=True, help="A backup's directory or name.")
+def main(file: str, source: str) -> None:
+    """Put all data files back from a backup, all or nothing.
 
-
-def main() -> int:
-    """Restore ``$INVENTORY`` or ``--inventory`` from the backup ``--from``."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.operate.restore", description=__doc__)
-    parser.add_argument("--from", dest="source", required=True, help="a backup's directory or name")
-    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
-    options = parser.parse_args()
+    Exit codes: 0 restored, 1 failed (all as before), 2 refused (nothing was touched).
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it, too, undoes what was begun
-    deployment = tunnel.reached_or_exit(options.inventory)
-    file = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
-    try:
-        restore(file, deployment, backup_set.chosen(options.source or None, deployment.name))
-    except Refusal as error:
-        config.fail(error)
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    deployment = tunnel.reached(inventory.read(file))
+    restore(file, deployment, backup_set.chosen(source or None, deployment.name))

@@ -10,7 +10,6 @@ Exit codes: 0 done, 1 not (the cluster's state is told), 2 refused (nothing was 
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -18,7 +17,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 
+import click
+
 from cluster import REPOSITORY, config
+from cluster.command import by_inventory, confirm
 from cluster.config import PREFIX, env_file, inventory
 from cluster.config.inventory import Deployment
 from cluster.health import health
@@ -226,51 +228,36 @@ def _confirm(deployment: Deployment, target: str) -> None:
         f"{deployment.label}: {deployment.cluster.release} -> {target}. There is no way back "
         f"but a backup taken before; {said}."
     )
-    if os.environ.get("CONFIRM") == "yes":
-        return
     advice = "" if fresh else f"make backup INVENTORY={deployment.file} first; then "
-    if not sys.stdin.isatty():
-        raise Refusal(
-            "CONFIRM: expected yes, since an upgrade cannot be taken back, found nothing. "
-            f"Fix: {advice}CONFIRM=yes; nothing was touched"
-        )
-    if advice:
+    if advice and sys.stdin.isatty() and os.environ.get("CONFIRM") != "yes":
         print(f"Better: {advice}again.")
-    if input("Type yes to upgrade: ").strip() != "yes":
-        raise Refusal("not confirmed: nothing was touched")
+    confirm(
+        "upgrade",
+        since="an upgrade cannot be taken back",
+        fix=f"{advice}CONFIRM=yes; nothing was touched",
+    )
 
 
 def _tell(said: str) -> None:
     print(f"  {said}", flush=True)
 
 
-def main() -> int:
-    """Check, confirm, upgrade, record."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.operate.upgrade", description=__doc__)
-    parser.add_argument("--inventory", help="default: $INVENTORY, else the emulator's")
-    parser.add_argument("to", help="the release to upgrade to, such as 0.17.9")
-    options = parser.parse_args()
-    named = options.inventory or os.environ.get("INVENTORY") or inventory.DEFAULT
-    deployment = inventory.read_or_exit(named)
+@click.command()
+@by_inventory
+@click.argument("to")
+def main(file: str, to: str) -> None:
+    """Upgrade every replica to the release TO, such as 0.17.9.
+
+    Exit codes: 0 done, 1 not (the cluster's state is told), 2 refused (nothing was touched).
+    """
+    deployment = inventory.read(file)
     started = time.monotonic()
-    try:
-        offer = check(deployment, options.to)
-        _confirm(deployment, options.to)
-    except Refusal as error:
-        config.fail(error)
-    try:
-        with begun():
-            upgrade(named, deployment, options.to)
-    except Refusal as error:
-        config.fail(error)
-    print(f"every replica runs {options.to}, after {time.monotonic() - started:.0f} s")
-    print(record(deployment, options.to))
+    offer = check(deployment, to)
+    _confirm(deployment, to)
+    with begun():
+        upgrade(file, deployment, to)
+    print(f"every replica runs {to}, after {time.monotonic() - started:.0f} s")
+    print(record(deployment, to))
     print(
-        f"Clients next, any from {offer.client_min} to {options.to}: here, tigerbeetle in "
-        "pyproject.toml."
+        f"Clients next, any from {offer.client_min} to {to}: here, tigerbeetle in pyproject.toml."
     )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 
-from cluster import config
-from cluster.config import Replica, inventory
+from cluster.config import Replica
 from cluster.config.inventory import Deployment
 from cluster.config.servers import Host, Server
 from cluster.runtimes import ssh
@@ -42,14 +41,6 @@ def reached(deployment: Deployment) -> Deployment:
         for replica, port in zip(deployment.cluster.replicas, ports, strict=True)
     )
     return deployment.model_copy(update={"tunnelled": replicas})
-
-
-def reached_or_exit(inventory_file: str | None = None) -> Deployment:
-    """For programs: the deployment as this machine reaches it, or one line and exit code 2."""
-    try:
-        return reached(inventory.read_or_exit(inventory_file))
-    except ssh.SshError as error:
-        config.fail(error)
 
 
 def is_needed(deployment: Deployment) -> bool:

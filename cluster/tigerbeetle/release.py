@@ -6,16 +6,16 @@ then on every download must match it. No sum is known beforehand, and none is ma
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import platform
-import sys
 import urllib.error
 import urllib.request
 import zipfile
 from io import BytesIO
 from pathlib import Path
+
+import click
 
 from cluster import config
 from cluster.config import Cluster
@@ -134,25 +134,20 @@ def _not_had(url: str, found: str) -> Refusal:
     )
 
 
-def main() -> int:
-    """``download`` or ``pin``; 0 when done, 2 when refused."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cluster.tigerbeetle.release", description=__doc__
-    )
-    parser.add_argument("action", choices=["download", "pin"])
-    parser.add_argument("--env-file", type=Path, default=config.ENV_FILE)
-    options = parser.parse_args()
-    try:
-        cluster = config.load(options.env_file)
-        if options.action == "download":
-            print(f"tigerbeetle {cluster.release}: {download(cluster)}")
-        else:
-            variable, sha256 = pin(cluster, options.env_file)
-            print(f"{variable}={sha256}")
-    except Refusal as error:
-        config.fail(error)
-    return 0
+_env_file = click.option("--env-file", type=Path, default=config.ENV_FILE, help="To read or write.")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@click.command()
+@_env_file
+def download_(env_file: Path) -> None:
+    """Download the pinned release, and check it against its recorded sum."""
+    cluster = config.load(env_file)
+    print(f"tigerbeetle {cluster.release}: {download(cluster)}")
+
+
+@click.command()
+@_env_file
+def pin_(env_file: Path) -> None:
+    """Record the checksum of the release on first use; enforced from then on."""
+    variable, sha256 = pin(config.load(env_file), env_file)
+    print(f"{variable}={sha256}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from importlib.metadata import version
 
+from cluster.refusal import Refusal
 from loadtests.client.bridge import CONNECTIONS_MAX, SESSIONS_MAX
 
 PROBE_TIMEOUT_S = 1.0
@@ -54,7 +55,7 @@ def check_release(server_release: str) -> None:
     """Raise ValueError if this machine's client is newer than the cluster: it would be evicted."""
     client_release = version("tigerbeetle")
     if _numbers(client_release) > _numbers(server_release):
-        raise ValueError(
+        raise Refusal(
             f"client release: expected at most the cluster's {server_release}, found "
             f"{client_release}. Fix: upgrade the replicas first, or install "
             f"tigerbeetle=={server_release}"
@@ -66,7 +67,7 @@ def check_sessions(workers: int, *, clients_per_worker: int, reserve: int = 1) -
     clients = workers * clients_per_worker
     room = CONNECTIONS_MAX - reserve
     if clients > room:
-        raise ValueError(
+        raise Refusal(
             f"worker processes: expected at most {room // clients_per_worker} (each has "
             f"{clients_per_worker} clients; a cluster serves {CONNECTIONS_MAX} connections and "
             f"keeps {SESSIONS_MAX} sessions), found {workers}. Fix: lower --processes or "

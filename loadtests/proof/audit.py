@@ -1,11 +1,7 @@
-"""The audit of a run, ``python -m loadtests.proof.audit [--run ID]``, reads all of its ledger.
-
-Exit codes: 0 passed, 1 failed, 2 wrong usage, 4 unknown (something could not be read).
-"""
+"""The audit of a run reads all of its ledger."""
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import time
@@ -18,9 +14,7 @@ from loadtests.client.bridge import Unanswered
 from loadtests.client.ledger import Ledger
 from loadtests.client.records import Array
 from loadtests.proof.proof import Proof, Record, verdict_of
-from loadtests.report import report
 from loadtests.run import runs
-from loadtests.run.exit_codes import EXIT_CODES, EXIT_USAGE
 from loadtests.run.result import Audit, Check, Manifest, read_manifest, read_result
 from loadtests.run.target import way
 
@@ -113,29 +107,3 @@ def _settled_accounts(ledger: Ledger, ids: Array, last_expiry_ns: int) -> Array:
 
 def _say(text: str) -> None:
     print(f"audit: {text}", file=sys.stderr, flush=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The program."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.proof.audit", description=__doc__)
-    parser.add_argument("--run", help="run id or directory (default: the newest)")
-    options = parser.parse_args(arguments)
-    try:
-        run = runs.find(options.run)
-    except FileNotFoundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    done = audit(run)
-    for check in done.checks:
-        print(f"  {check.verdict:8} {check.name}: {check.detail}")
-    print(
-        f"audit {done.verdict}: {done.transfers_checked:,} transfers and {done.accounts_checked:,} "
-        f"accounts in {done.seconds:.1f} s, {done.peak_rss_mib:.0f} MiB"
-    )
-    page = report.write(run)
-    print(f"report: {page}")
-    return EXIT_CODES[done.verdict]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

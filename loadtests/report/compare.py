@@ -5,15 +5,16 @@ The runs of a group (`make load RUNS=5`) vary. Only a difference well beyond tha
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+import click
 from rich.console import Console
 from rich.table import Table
 
+from cluster.refusal import Refusal
 from loadtests.run import runs
 from loadtests.run.result import Result, read_audit, read_manifest, read_result
 
@@ -43,7 +44,7 @@ class Difference:
 
 
 def load(name: str) -> list[Result]:
-    """The results of a run or of a group. Raises FileNotFoundError, ValueError."""
+    """The results of a run or of a group. Raises Refusal."""
     members = [
         path.parent
         for path in sorted(runs.directory().glob("*/run.json"))
@@ -51,7 +52,7 @@ def load(name: str) -> list[Result]:
     ] or [runs.find(name)]
     results = [result for member in members if (result := read_result(member))]
     if not results:
-        raise ValueError(f"{name}: expected a finished run, found none with a result.json")
+        raise Refusal(f"{name}: expected a finished run, found none with a result.json")
     return results
 
 
@@ -90,19 +91,13 @@ def settings_that_differ(a: Result, b: Result) -> list[str]:
     return [f"{key}: {left[key]} / {right[key]}" for key in left if left[key] != right[key]]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The program."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.report.compare", description=__doc__)
-    parser.add_argument("a", help="a run id, or the group id of repeated runs")
-    parser.add_argument("b", help="likewise")
-    options = parser.parse_args(arguments)
-    try:
-        a, b = load(options.a), load(options.b)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+@click.command()
+@click.argument("names", metavar="A B", nargs=2)
+def main(names: tuple[str, str]) -> None:
+    """Compare two runs, A and B: each a run id, or the group id of repeated runs."""
+    a, b = map(load, names)
     table = Table(title="load compared")
-    for column in ("", f"A: {options.a} ({len(a)})", f"B: {options.b} ({len(b)})", "B/A", ""):
+    for column in ("", f"A: {names[0]} ({len(a)})", f"B: {names[1]} ({len(b)})", "B/A", ""):
         table.add_column(column, justify="left" if column == "" else "right")
     for row in differences(a, b):
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
@@ -116,8 +111,3 @@ def main(arguments: list[str] | None = None) -> int:
         bad = [audit.verdict if audit else "not audited" for audit in audits]
         if any(verdict != "passed" for verdict in bad):
             console.print(f"  {name} is not to be believed: audit {', '.join(bad)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

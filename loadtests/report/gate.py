@@ -1,22 +1,23 @@
 """The gate: thresholds in a file, and whether a run met them. For CI jobs.
 
 ``[gate]`` holds the thresholds of the whole run, ``[gate.actions.NAME]`` those of one action.
-Exit codes of `python -m loadtests` and `python -m loadtests.report.gate`: 0 passed, 1 audit failed,
+Exit codes of `load` and `gate`: 0 passed, 1 audit failed,
 2 wrong usage, 3 a threshold was missed, 4 unknown: something could not be read or measured.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from cluster.refusal import Refusal
 from loadtests.run import runs
-from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
+from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.result import (
     ActionResult,
     Audit,
@@ -62,7 +63,7 @@ class Finding(Model):
 
 
 def read(path: Path) -> Gate:
-    """Read a gate file. Raises ValueError: file, expected, found, fix."""
+    """Read a gate file. Raises Refusal: file, expected, found, fix."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         if set(table) != {"gate"}:
@@ -72,11 +73,11 @@ def read(path: Path) -> Gate:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         known = ", ".join(Gate.model_fields)
-        raise ValueError(
+        raise Refusal(
             f"{path}: gate.{where}: {first['msg']}, found {first['input']!r}. Known: {known}"
         ) from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}. Fix: see loadtests/gate.toml") from None
+        raise Refusal(f"{path}: {error}. Fix: see loadtests/gate.toml") from None
 
 
 def judge(gate: Gate, result: Result) -> list[Finding]:
@@ -154,17 +155,15 @@ def line(finding: Finding) -> str:
     return f"  {word} {finding.what}: {found} (bound {finding.bound:,.4g})"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The program: judge a finished run."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.report.gate", description=__doc__)
-    parser.add_argument("file", type=Path, help="thresholds, such as loadtests/gate.toml")
-    parser.add_argument("--run", help="run id or directory (default: the newest)")
-    options = parser.parse_args(arguments)
-    try:
-        thresholds, run = read(options.file), runs.find(options.run)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+@click.command()
+@click.argument("file", type=Path)
+@click.option("--run", "name", help="Run id or directory; default: the newest.")
+def main(file: Path, name: str | None) -> int:
+    """Judge a finished run by the thresholds in FILE, such as loadtests/gate.toml.
+
+    Exit codes: 0 passed, 1 audit failed, 2 wrong usage, 3 a threshold was missed, 4 unknown.
+    """
+    thresholds, run = read(file), runs.find(name)
     result = read_result(run)
     if result is None:
         print(f"error: {run.name} has no result.json: the run was cut off", file=sys.stderr)
@@ -173,7 +172,3 @@ def main(arguments: list[str] | None = None) -> int:
     write_findings(run, findings)
     print("\n".join(line(finding) for finding in findings))
     return exit_code(read_audit(run), findings)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,16 +1,15 @@
-"""One self-contained HTML file for a run: ``python -m loadtests.report.report [--run ID]``.
+"""One self-contained HTML file for a run: ``make report``.
 
 It needs no script, font or other outside resource: it can be mailed, archived and read on a phone.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import click
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from loadtests.report import gate, plots
@@ -184,17 +183,8 @@ def clock(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The program: write a run's report anew."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.report.report", description=__doc__)
-    parser.add_argument("--run", help="run id or directory (default: the newest)")
-    try:
-        print(write(runs.find(parser.parse_args(arguments).run)))
-    except FileNotFoundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+@click.command()
+@click.option("--run", "name", help="Run id or directory; default: the newest.")
+def main(name: str | None) -> None:
+    """Write a run's HTML report again."""
+    print(write(runs.find(name)))

@@ -18,6 +18,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
+from cluster.refusal import Refusal
+
 Outcome = Literal["ok", "rejected", "unknown"]
 Kind = Literal[
     "create_accounts", "create_transfers", "lookup_accounts", "lookup_transfers", "query_transfers"
@@ -179,7 +181,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: expected a JSON line, found {error}") from None
+                raise Refusal(f"{path}:{number}: expected a JSON line, found {error}") from None
 
 
 def _plain(value: Any) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def _operation(line: dict[str, Any]) -> Operation:
             line[key] = tuple(line.get(key, ()))
         return Operation(**line)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"history: expected an operation, found {line}: {error}") from None
+        raise Refusal(f"history: expected an operation, found {line}: {error}") from None
 
 
 _Record = TypeVar("_Record", Transfer, Account)

@@ -20,6 +20,7 @@ from typing import IO
 import numpy as np
 
 from cluster import REPOSITORY
+from cluster.refusal import Refusal
 from loadtests.client.records import ACCOUNT, RECORD, TRANSFER, Array
 
 
@@ -40,18 +41,18 @@ def name_of(tag: int) -> str:
 
 
 def find(name: str | None = None) -> Path:
-    """The directory of a run by id, or of the newest. Raises FileNotFoundError."""
+    """The directory of a run by id, or of the newest. Raises Refusal."""
     if name:
         path = Path(name) if Path(name).is_dir() else directory() / name
         if (path / "run.json").is_file():
             return path
-        raise FileNotFoundError(
+        raise Refusal(
             f"run: expected an id such as {newest_name() or '20260131-120000-1a2b'}, found {name}. "
             f"Fix: name a directory in {directory()}"
         )
     newest = newest_name()
     if newest is None:
-        raise FileNotFoundError(f"run: there is none in {directory()}. Fix: `make load` makes one")
+        raise Refusal(f"run: there is none in {directory()}. Fix: `make load` makes one")
     return directory() / newest
 
 

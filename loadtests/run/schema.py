@@ -1,11 +1,11 @@
-"""The published JSON schema of a run's files: ``python -m loadtests.run.schema`` writes it anew."""
+"""The published JSON schema of a run's files: ``python -m cluster load-schema`` writes it anew."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
+import click
 from pydantic import BaseModel
 
 from cluster import REPOSITORY
@@ -24,13 +24,8 @@ def build() -> dict[str, Any]:
     return {"files": {name: model.model_json_schema() for name, model in FILES.items()}}
 
 
-def main() -> int:
-    """The program."""
-    PATH.parent.mkdir(exist_ok=True)
+@click.command()
+def main() -> None:
+    """Write the JSON schema of a run's files, docs/load-result.schema.json."""
     PATH.write_text(json.dumps(build(), indent=1) + "\n", encoding="utf-8")
     print(PATH)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

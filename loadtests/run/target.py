@@ -10,6 +10,7 @@ import os
 
 from cluster import config
 from cluster.config import inventory
+from cluster.refusal import Refusal
 from cluster.runtimes import tunnel
 from loadtests.run.result import Target
 
@@ -20,12 +21,12 @@ UNDECLARED = "undeclared (addresses given by hand: what answers there is not kno
 def resolve(*, cluster_id: str | None, addresses: str | None, engine: str | None) -> Target:
     """Explicit addresses win over the inventory named by $INVENTORY.
 
-    Raises Refusal for an inventory that does not load, ValueError for a wrong option.
+    Raises Refusal.
     """
     if addresses:
         return by_hand(cluster_id or "0", addresses, engine)
     if cluster_id or engine:
-        raise ValueError(
+        raise Refusal(
             "--cluster-id and --engine: expected only together with --addresses, found without. "
             "Fix: add --addresses, or choose the cluster with INVENTORY="
         )
@@ -58,12 +59,12 @@ def way(target: Target) -> str:
 def by_hand(cluster_id: str, addresses: str, engine: str | None) -> Target:
     """A target given by its addresses. Its engine is only declared, and the report says so."""
     if not cluster_id.isdecimal() or int(cluster_id) >= 1 << 128:
-        raise ValueError(f"--cluster-id: expected 0 to 2^128 - 1, found {cluster_id!r}")
+        raise Refusal(f"--cluster-id: expected 0 to 2^128 - 1, found {cluster_id!r}")
     label = UNDECLARED
     if engine:
         known = {str(name): text for name, text in inventory.ENGINE_LABELS.items()}
         if engine not in known:
-            raise ValueError(f"--engine: expected {' or '.join(known)}, found {engine!r}")
+            raise Refusal(f"--engine: expected {' or '.join(known)}, found {engine!r}")
         label = f"{known[engine]} (as declared)"
     return Target(
         deployment="addresses",

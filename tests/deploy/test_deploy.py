@@ -62,7 +62,7 @@ def test_a_dry_run_of_a_running_cluster_touches_nothing(deployed: Sandbox) -> No
 
 
 def test_status_is_healthy_and_says_the_engine(deployed: Sandbox) -> None:
-    done = deployed.run("python", "-m", "cluster.health.status", "--json")
+    done = deployed.run("python", "-m", "cluster", "status", "--json")
     assert done.returncode == 0
     status = json.loads(done.stdout)
     assert status["verdict"] == "healthy"
@@ -71,7 +71,7 @@ def test_status_is_healthy_and_says_the_engine(deployed: Sandbox) -> None:
 
 
 def test_logs_print_every_replica_behind_its_name(deployed: Sandbox) -> None:
-    done = deployed.run("python", "-m", "cluster.health.logs")
+    done = deployed.run("python", "-m", "cluster", "logs")
     assert done.returncode == 0
     for index in range(3):
         assert f"replica-{index} | " in done.stdout
@@ -82,7 +82,7 @@ def test_a_killed_replica_comes_back_and_the_cluster_is_healthy_again(deployed: 
     os.kill(victim, signal.SIGKILL)
 
     def is_back() -> tuple[bool, str]:
-        done = deployed.run("python", "-m", "cluster.health.status")
+        done = deployed.run("python", "-m", "cluster", "status")
         return done.returncode == 0 and deployed.pids()[1] != victim, done.stdout
 
     wait_until(is_back, what="replica 1 to be back", timeout_s=120)
@@ -94,7 +94,7 @@ def test_a_stopped_cluster_is_down_and_starts_again_with_its_data(deployed: Sand
     assert deployed.down().returncode == 0
     assert deployed.down().returncode == 0  # stopping what is stopped is no error
     assert not any(psutil.pid_exists(pid) for pid in pids)
-    status = deployed.run("python", "-m", "cluster.health.status", "--json")
+    status = deployed.run("python", "-m", "cluster", "status", "--json")
     assert status.returncode == 3
     assert json.loads(status.stdout)["verdict"] == "down"
     written = [deployed.data_file(i).stat().st_ino for i in range(3)]

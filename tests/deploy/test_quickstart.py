@@ -19,7 +19,7 @@ from tests.clusters import Sandbox
 
 def quickstart(made: Sandbox, runs: Path) -> tuple[list[str], dict[str, str]]:
     """The command and the environment of a short quickstart in this sandbox."""
-    command = [sys.executable, "-m", "cluster.operate.quickstart", "--inventory", made.inventory]
+    command = [sys.executable, "-m", "cluster", "quickstart", "--inventory", made.inventory]
     return [*command, "--duration-s", "5"], made.environ | {"LOADTESTS_RUNS": str(runs)}
 
 

@@ -15,7 +15,7 @@ def order(said: str) -> list[int]:
 
 
 def primary_of(made: Sandbox) -> int:
-    done = made.run("python", "-m", "cluster.health.status", "--json", "--no-canary")
+    done = made.run("python", "-m", "cluster", "status", "--json", "--no-canary")
     replicas = json.loads(done.stdout)["replicas"]
     (index,) = [r["index"] for r in replicas if r["role"] == "primary"]
     return int(index)
@@ -23,7 +23,7 @@ def primary_of(made: Sandbox) -> int:
 
 def await_health(made: Sandbox) -> None:
     def is_healthy() -> tuple[bool, str]:
-        done = made.run("python", "-m", "cluster.health.status")
+        done = made.run("python", "-m", "cluster", "status")
         return done.returncode == 0, done.stdout
 
     wait_until(is_healthy, what="the cluster to be healthy", timeout_s=120)

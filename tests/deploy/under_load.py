@@ -48,7 +48,7 @@ class Seen:
 def workload(made: Sandbox, runs: Path) -> Iterator[Seen]:
     """Money moves, and is recorded, from before the block until after it; then it is checked."""
     environ = made.environ | {"LOADTESTS_RUNS": str(runs)}
-    command = [sys.executable, "-m", "loadtests.workload", "--run-time", "500s"]
+    command = [sys.executable, "-m", "cluster", "workload", "--run-time", "500s"]
     seen, log = Seen(runs), runs / "workload.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -73,7 +73,7 @@ def workload(made: Sandbox, runs: Path) -> Iterator[Seen]:
         process.wait()
     seen.operations = tuple(history.read(runs / "run").operations)
     checker = subprocess.run(
-        [sys.executable, "-m", "loadtests.proof.checker", "--run", str(runs / "run")],
+        [sys.executable, "-m", "cluster", "check", "--run", str(runs / "run")],
         env=environ,
         cwd=REPOSITORY,
         capture_output=True,

@@ -14,7 +14,7 @@ SHOWS_WITHIN_S = 40
 def findings(sandbox: DockerSandbox, **environ: str) -> dict[str, str]:
     """Key → text of what the doctor finds now."""
     with sandbox.having(**environ):
-        done = sandbox.run("python", "-m", "cluster.health.doctor", "--json")
+        done = sandbox.run("python", "-m", "cluster", "doctor", "--json")
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)
     assert (done.returncode == 0) == (not found["findings"] and found["commits"])

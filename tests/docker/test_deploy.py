@@ -40,7 +40,7 @@ def test_make_up_restarts_nothing_that_runs(deployed: DockerSandbox) -> None:
 
 
 def test_status_is_healthy_and_says_which_engine(deployed: DockerSandbox) -> None:
-    done = deployed.run("python", "-m", "cluster.health.status", "--json")
+    done = deployed.run("python", "-m", "cluster", "status", "--json")
     assert done.returncode == 0
     status = json.loads(done.stdout)
     assert status["verdict"] == "healthy"
@@ -49,7 +49,7 @@ def test_status_is_healthy_and_says_which_engine(deployed: DockerSandbox) -> Non
 
 
 def test_logs_print_every_replica_behind_its_name(deployed: DockerSandbox) -> None:
-    done = deployed.run("python", "-m", "cluster.health.logs")
+    done = deployed.run("python", "-m", "cluster", "logs")
     assert done.returncode == 0
     for index in range(3):
         assert f"replica-{index} | " in done.stdout
@@ -84,7 +84,7 @@ def test_a_stopped_cluster_starts_again_with_its_data(deployed: DockerSandbox) -
     assert deployed.down().returncode == 0
     assert deployed.down().returncode == 0  # stopping what is stopped is no error
     assert docker("inspect", deployed.names[0]).returncode != 0
-    assert deployed.run("python", "-m", "cluster.health.status").returncode == 3
+    assert deployed.run("python", "-m", "cluster", "status").returncode == 3
     done = deployed.up()
     assert done.returncode == 0, done.stderr[-4000:]
     again = [deployed.in_volume(i, "stat -c %i /data/*.tigerbeetle").stdout for i in range(3)]

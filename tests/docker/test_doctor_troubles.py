@@ -71,7 +71,7 @@ def start(sandbox: DockerSandbox, service: str = "tigerbeetle-0", override: str 
 
 def found_with_mount(sandbox: DockerSandbox, mount: str) -> dict[str, str]:
     """What the doctor finds where ``mount``, a shell line, holds for it alone."""
-    doctor = f"{mount} && exec {sys.executable} -m cluster.health.doctor --json"
+    doctor = f"{mount} && exec {sys.executable} -m cluster doctor --json"
     done = subprocess.run(
         ["unshare", "--mount", "--propagation=private", "sh", "-c", doctor],
         cwd=REPOSITORY,

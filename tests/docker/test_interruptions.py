@@ -42,7 +42,7 @@ def killed_at(sandbox: DockerSandbox, action: str, point: str, **environ: str) -
     with sandbox.having(**environ):
         settings = sandbox.environ
     process = subprocess.Popen(
-        [sys.executable, "-m", "cluster.operate.compose_tb", action],
+        [sys.executable, "-m", "cluster", "compose-tb", action],
         cwd=REPOSITORY,
         text=True,
         env=settings | {"PYTHONUNBUFFERED": "1"},
@@ -63,7 +63,7 @@ def killed_at(sandbox: DockerSandbox, action: str, point: str, **environ: str) -
 
 def commits(sandbox: DockerSandbox) -> bool:
     """By a status of its own, not by the command that was repeated."""
-    return sandbox.run("python", "-m", "cluster.health.status").returncode == 0
+    return sandbox.run("python", "-m", "cluster", "status").returncode == 0
 
 
 def canary_transfers(sandbox: DockerSandbox) -> int:

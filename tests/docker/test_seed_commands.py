@@ -145,7 +145,7 @@ def test_the_log_shows_who_listens_and_which_role(seed: DockerSandbox, index: in
 
 
 def test_exactly_one_replica_is_primary_and_not_always_the_first(seed: DockerSandbox) -> None:
-    status = json.loads(seed.run("python", "-m", "cluster.health.status", "--json").stdout)
+    status = json.loads(seed.run("python", "-m", "cluster", "status", "--json").stdout)
     primaries = [r for r in status["replicas"] if r["role"] == "primary"]
     assert len(primaries) == 1
     assert primaries[0]["index"] == primaries[0]["view"] % 3

@@ -19,7 +19,7 @@ HEALTHY, DEGRADED, BAD_CONFIGURATION, DOWN, UNKNOWN = 0, 1, 2, 3, 4
 def asked(sandbox: DockerSandbox, **environ: str) -> tuple[int, dict[str, Any]]:
     """Exit code and answer, which must keep the schema."""
     with sandbox.having(**environ):
-        done = sandbox.run("python", "-m", "cluster.health.status", "--json")
+        done = sandbox.run("python", "-m", "cluster", "status", "--json")
     Status.model_validate_json(done.stdout)
     found: dict[str, Any] = json.loads(done.stdout)
     return done.returncode, found
@@ -66,6 +66,6 @@ def test_an_engine_that_does_not_answer_is_unknown(running: DockerSandbox) -> No
 
 def test_a_bad_configuration_is_neither(running: DockerSandbox) -> None:
     with running.having(**{f"{PREFIX}0_PORT": "x"}):
-        done = running.run("python", "-m", "cluster.health.status", "--json")
+        done = running.run("python", "-m", "cluster", "status", "--json")
     assert (done.returncode, done.stdout) == (BAD_CONFIGURATION, "")
     assert f"{PREFIX}0_PORT: expected a port" in done.stderr

@@ -107,14 +107,14 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Program:
-    """``python -m loadtests…`` as a person runs it, its runs kept apart from theirs."""
+    """``python -m cluster load`` and its kin as a person runs them; the runs are kept apart."""
 
     runs: Path
 
     def __call__(
-        self, *arguments: str, module: str = "loadtests", timeout_s: float = 60
+        self, *arguments: str, command: str = "load", timeout_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        process = self.spawn(*arguments, module=module)
+        process = self.spawn(*arguments, command=command)
         try:
             out, err = process.communicate(timeout=timeout_s)
         finally:
@@ -122,9 +122,9 @@ class Program:
                 process.kill()
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-    def spawn(self, *arguments: str, module: str = "loadtests") -> subprocess.Popen[str]:
+    def spawn(self, *arguments: str, command: str = "load") -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", "cluster", command, *arguments],
             cwd=REPOSITORY,
             env=os.environ | {"LOADTESTS_RUNS": str(self.runs)},
             text=True,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster import REPOSITORY
+from cluster.refusal import Refusal
 from loadtests.report import gate
 from loadtests.report.gate import Gate, Thresholds
 from tests.load.samples import STARTED, audit, result, second
@@ -94,12 +95,12 @@ def test_a_wrong_gate_file_is_refused_with_its_place(
 ) -> None:
     file = tmp_path / "gate.toml"
     file.write_text(text)
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(Refusal) as raised:
         gate.read(file)
     assert message in str(raised.value)
     assert str(file) in str(raised.value)
 
 
 def test_a_missing_gate_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="No such file"):
+    with pytest.raises(Refusal, match="No such file"):
         gate.read(tmp_path / "none.toml")

@@ -200,7 +200,7 @@ def place(made: Emulator) -> str:
 
 def move(source: str, target: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cluster.operate.migrate", "--from", source, "--to", target],
+        [sys.executable, "-m", "cluster", "migrate", "--from", source, "--to", target],
         cwd=REPOSITORY,
         env=dict(os.environ),
         capture_output=True,

@@ -10,6 +10,7 @@ import pytest
 import tigerbeetle as tb
 
 import tigerbeetle_emulator
+from cluster.refusal import Refusal
 from loadtests.client import preflight
 from loadtests.client.bridge import BridgeError, NativeClient, Unanswered
 from loadtests.client.ledger import Ledger
@@ -100,7 +101,7 @@ def test_a_client_newer_than_the_cluster_is_refused_before_it_is_evicted(
     if fits:
         preflight.check_release(release)
     else:
-        with pytest.raises(ValueError, match=f"expected at most the cluster's {release}"):
+        with pytest.raises(Refusal, match=f"expected at most the cluster's {release}"):
             preflight.check_release(release)
 
 
@@ -109,5 +110,5 @@ def test_more_workers_than_connections_are_refused(workers: int, fits: bool) -> 
     if fits:
         preflight.check_sessions(workers, clients_per_worker=2)
     else:
-        with pytest.raises(ValueError, match=f"expected at most 15 .* found {workers}"):
+        with pytest.raises(Refusal, match=f"expected at most 15 .* found {workers}"):
             preflight.check_sessions(workers, clients_per_worker=2)

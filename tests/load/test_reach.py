@@ -86,11 +86,11 @@ def test_a_load_through_tunnels_is_audited_through_the_same_and_later_through_ot
     assert result.transfers_acknowledged > 0
 
     (run / "audit.json").unlink()
-    done = program(module="loadtests.proof.audit")
+    done = program(command="audit")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(behind_ssh.read_text().splitlines()) == 2 * len(HOSTS)
 
-    done = program("--run-time", "1", module="loadtests.workload")
+    done = program("--run-time", "1", command="workload")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

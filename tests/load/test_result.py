@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from cluster.refusal import Refusal
 from loadtests.report import compare
 from loadtests.run import runs, schema
 from loadtests.run.conductor import Conductor
@@ -107,11 +108,11 @@ def test_an_unknown_run_is_told_with_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOADTESTS_RUNS", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="there is none"):
+    with pytest.raises(Refusal, match="there is none"):
         runs.find()
     conductor(tmp_path, monkeypatch, warmup_s=0)
     assert runs.find().name == "one"
-    with pytest.raises(FileNotFoundError, match="expected an id such as one, found two"):
+    with pytest.raises(Refusal, match="expected an id such as one, found two"):
         runs.find("two")
 
 

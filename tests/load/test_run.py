@@ -165,7 +165,7 @@ def test_ctrl_c_ends_a_run_in_order_and_within_a_bound_though_nothing_answers(
 ) -> None:
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "loadtests", *load_options(own_server, 20, 60)),
+            *(sys.executable, "-m", "cluster", "load", *load_options(own_server, 20, 60)),
             *("--deadline-s", "1"),
         ],
         cwd=REPOSITORY,
@@ -227,7 +227,7 @@ def test_a_gate_has_its_own_exit_code(
 ) -> None:
     file = tmp_path / "gate.toml"
     file.write_text(f"[gate]\n{threshold}\n")
-    done = program(str(file), "--run", str(copied), module="loadtests.report.gate")
+    done = program(str(file), "--run", str(copied), command="gate")
     assert done.returncode == code, done.stdout + done.stderr
     assert text in done.stdout
 

@@ -96,7 +96,7 @@ def test_a_wrong_query_would_be_refused(live: Live) -> None:
 
 
 def test_the_status_of_the_monitoring_is_shown(live: Live) -> None:
-    done = live.sandbox.run("python", "-m", "monitoring.alerts")
+    done = live.sandbox.run("python", "-m", "cluster", "alerts")
     assert done.returncode in (0, 1)  # this machine may have alerts of its own
     assert "tigerbeetle" in done.stdout and "up" in done.stdout
 
@@ -121,6 +121,6 @@ def test_without_prometheus_its_status_says_so() -> None:
     nobody = Sandbox(
         "inventories/emulator.py", stack.FILES, (1, 2, 3), {stack.PORTS_VARIABLE: ports}
     )
-    done = nobody.run("python", "-m", "monitoring.alerts")
+    done = nobody.run("python", "-m", "cluster", "alerts")
     assert done.returncode == 4
     assert "Fix: make monitor-up" in done.stdout

@@ -139,14 +139,14 @@ def test_monitoring_without_statsd_is_refused_before_anything_is_touched(tmp_pat
 
 def test_a_planned_stop_without_statsd_is_refused(tmp_path: Path) -> None:
     made = Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3))
-    done = made.run("python", "-m", "monitoring.planned", "stop")
+    done = made.run("python", "-m", "cluster", "planned-stop", "stop")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "LU_CFG_TIGERBEETLE_STATSD" in done.stderr
 
 
 def test_a_planned_stop_of_a_replica_that_is_none_is_refused(tmp_path: Path) -> None:
     made = Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3))
-    done = made.run("python", "-m", "monitoring.planned", "stop", "--replica", "7")
+    done = made.run("python", "-m", "cluster", "planned-stop", "stop", "--replica", "7")
     assert done.returncode == 2
     assert "REPLICA: expected one of 0, 1, 2, found 7" in done.stderr
 

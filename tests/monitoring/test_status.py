@@ -26,7 +26,7 @@ from cluster.tigerbeetle.ping import Pong
 from tests.clusters import Sandbox, sandbox
 
 HEALTHY, DEGRADED, BAD_CONFIGURATION, DOWN, UNKNOWN = 0, 1, 2, 3, 4
-JSON = ("python", "-m", "cluster.health.status", "--json")
+JSON = ("python", "-m", "cluster", "status", "--json")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_eighty_columns_hold_the_status_of_a_working_cluster(deployed: Sandbox) 
 
 def test_nothing_is_cut_where_no_terminal_is(deployed: Sandbox) -> None:
     with stopped(deployed.pids()[2]):
-        done = deployed.run("python", "-m", "cluster.health.status", "--no-canary")
+        done = deployed.run("python", "-m", "cluster", "status", "--no-canary")
     assert "WEDGED: silent" in done.stdout
     assert "…" not in done.stdout
 

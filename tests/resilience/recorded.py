@@ -57,7 +57,8 @@ class Workload:
             [
                 sys.executable,
                 "-m",
-                "loadtests.workload",
+                "cluster",
+                "workload",
                 f"--addresses={addresses}",
                 f"--cluster-id={cluster_id}",
                 f"--run-id={self.run.name}",

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.refusal import Refusal
 from loadtests.proof.checker import check
 from loadtests.proof.proof import verdict_of
 from loadtests.run import history as histories
@@ -142,7 +143,7 @@ def test_a_torn_file_is_read_as_cut_off(tmp_path: Path, kept: float) -> None:
 
 def test_a_line_that_is_no_operation_is_refused_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / histories.FILE).write_text('{"number": 1, "what": 2}\n')
-    with pytest.raises(ValueError, match="expected an operation"):
+    with pytest.raises(Refusal, match="expected an operation"):
         histories.read(tmp_path)
 
 

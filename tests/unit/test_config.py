@@ -227,7 +227,10 @@ def test_a_bad_file_ends_with_code_2_and_one_line(tmp_path: Path, case: str) -> 
     if text is not None:
         file.write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.config", file], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "cluster", "config", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 2
     assert done.stdout == ""
@@ -242,7 +245,10 @@ def test_a_good_file_ends_with_code_0(tmp_path: Path) -> None:
     file = tmp_path / "tigerbittle.env"
     file.write_text(edit(_CLUSTER_ID="7"))
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.config", file], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "cluster", "config", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0
     assert done.stdout == (
@@ -250,19 +256,26 @@ def test_a_good_file_ends_with_code_0(tmp_path: Path) -> None:
     )
 
 
-PROGRAMS = [
-    "cluster.config",
-    "cluster.config.inventory",
-    "cluster.health.status",
-    "cluster.health.logs",
-    "cluster.operate.quickstart",
+COMMANDS = [
+    ["config"],
+    ["inventory"],
+    ["status"],
+    ["logs"],
+    ["watch"],
+    ["doctor"],
+    ["quickstart"],
+    ["compose-tb", "up"],
+    ["backup"],
+    ["recover", "--replica", "0"],
+    ["planned-stop", "stop"],
+    ["workload"],
 ]
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_every_program_ends_with_code_2_and_one_line(program: str) -> None:
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_ends_with_code_2_and_one_line(command: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", program],
+        [sys.executable, "-m", "cluster", *command],
         env=os.environ | {f"{P}1_PORT": "70000"},
         capture_output=True,
         text=True,

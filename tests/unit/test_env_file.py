@@ -27,7 +27,7 @@ SIX = (*THREE, "10.0.1.14", "10.0.1.15", "10.0.1.16")
 def init_env(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
     return subprocess.run(
-        [sys.executable, "-m", "cluster.config.env_file", "--out", str(out), *arguments],
+        [sys.executable, "-m", "cluster", "init-env", "--out", str(out), *arguments],
         cwd=REPOSITORY,
         env=environ,
         text=True,

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from cluster import config
+from cluster.command import chosen
 from cluster.config.inventory import Deployment
 from cluster.health.health import ReplicaHealth
-from cluster.operate.recover import chosen, refuse_engine, refuse_unsafe
+from cluster.operate.recover import refuse_engine, refuse_unsafe
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.canary import Canary
 from cluster.tigerbeetle.log import ReplicaLog
@@ -85,6 +86,6 @@ def test_where_there_is_nobody_to_recover_from_it_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["", "3", "-1", "one", "1 2"])
 def test_a_replica_that_does_not_exist_is_refused(text: str) -> None:
-    assert chosen("2", deployment()) == 2
+    assert chosen("2", range(3)) == [2]
     with pytest.raises(Refusal, match="REPLICA: expected one of 0, 1, 2"):
-        chosen(text, deployment())
+        chosen(text, range(3))

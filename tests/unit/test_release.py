@@ -42,7 +42,7 @@ def env_file(tmp_path: Path) -> Path:
 def run(action: str, env_file: Path, url: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """The program as make calls it, against a server of this test."""
     return subprocess.run(
-        [sys.executable, "-m", "cluster.tigerbeetle.release", action, "--env-file", str(env_file)],
+        [sys.executable, "-m", "cluster", action, "--env-file", str(env_file)],
         env=os.environ
         | {f"{PREFIX}DOWNLOAD_URL": url, f"{PREFIX}DATA_DIR": str(env_file.parent / "state")}
         | {f"{PREFIX}{key}": value for key, value in settings.items()},

@@ -287,7 +287,7 @@ def test_a_program_says_what_the_inventory_file_found_wrong(env_file: Path, tmp_
     copy = tmp_path / "production.py"
     copy.write_text(example.replace("env/production.env", str(env_file)))
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.config.inventory"],
+        [sys.executable, "-m", "cluster", "inventory"],
         env=os.environ | {"INVENTORY": str(copy)},
         capture_output=True,
         text=True,

@@ -8,9 +8,11 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from cluster import REPOSITORY, config
+from cluster import __main__ as cli
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 README = (REPOSITORY / "README.md").read_text()
@@ -18,6 +20,7 @@ CONFIGURATION = (REPOSITORY / "docs/configuration.md").read_text()
 PROJECT = (REPOSITORY / "pyproject.toml").read_text()
 TARGETS = re.findall(r"^([a-z][a-z0-9-]*):", MAKEFILE, re.MULTILINE)
 SIZE_MAX_BYTES = 1024**2
+CONTEXT = click.Context(cli.commands)
 
 
 def tracked() -> list[Path]:
@@ -45,6 +48,25 @@ def test_every_target_is_declared_phony(target: str) -> None:
 @pytest.mark.parametrize("module", sorted(set(re.findall(r"PYTHON\) -m ([a-z_.]+)", MAKEFILE))))
 def test_every_program_that_make_runs_exists(module: str) -> None:
     assert importlib.util.find_spec(module) is not None
+
+
+NAMED = re.compile(r'-m cluster ([a-z-]+)|"-m", "cluster", "([a-z-]+)"')
+
+
+def test_every_command_that_is_named_anywhere_exists() -> None:
+    written = [
+        file for file in tracked() if file.suffix in (".py", ".md") or file.name == "Makefile"
+    ]
+    named = {a or b for file in written for a, b in NAMED.findall(file.read_text())}
+    assert "status" in named
+    assert named - set(cli.commands.list_commands(CONTEXT)) == set()
+
+
+@pytest.mark.parametrize("name", cli.commands.list_commands(CONTEXT))
+def test_every_command_is_where_the_table_says_and_explains_itself(name: str) -> None:
+    command = cli.commands.get_command(CONTEXT, name)
+    assert command is not None
+    assert command.help
 
 
 def test_the_readme_names_every_inventory() -> None:

@@ -1,8 +1,4 @@
-"""Load, audit, report, gate and one short table: ``python -m loadtests --users 50 --run-time 20s``.
-
-Whatever else is given goes to locust (see ``locust -f loadtests/locustfile.py --help``). Exit codes
-as in ``loadtests.report.gate``: 0 passed, 1 audit failed, 2 usage, 3 threshold missed, 4 unknown.
-"""
+"""``make load``: load, audit, report, gate and one short table."""
 
 from __future__ import annotations
 
@@ -12,14 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+import click
 from rich.console import Console
 from rich.table import Table
 
-from cluster.refusal import Refusal
 from loadtests.options import seconds
 from loadtests.proof.audit import CONNECT_TIMEOUT_S, audit
 from loadtests.report import gate, report
@@ -32,6 +29,17 @@ SHAPES = Path(__file__).parent / "shapes"
 #: What a run may take beyond its duration: start, funding, the last answers, closing.
 OVERHEAD_S = 120
 USERS, POOL = 50, 1000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run is to be; what else there is goes to locust as it was given."""
+
+    users: int
+    run_time: int
+    shape: str | None = None
+    gate: gate.Gate | None = None
+    audit_timeout_s: float = CONNECT_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -49,21 +57,17 @@ class Outcome:
         return gate.exit_code(self.audit, self.findings)
 
 
-def run_once(options: argparse.Namespace, extra: list[str], name: str, group: str) -> Outcome | int:
+def run_once(wanted: Wanted, extra: list[str], name: str, group: str) -> Outcome | int:
     """Load and audit once; locust's exit code if it did not come to a run."""
     path = runs.directory() / name
-    try:
-        reach = ["--reach", _way(extra)]
-    except (Refusal, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    code = load(options, [*extra, *reach, "--run-id", name, "--group", group])
+    reach = ["--reach", _way(extra)]
+    code = load(wanted, [*extra, *reach, "--run-id", name, "--group", group])
     if not (path / "run.json").is_file():
         return code or EXIT_USAGE
-    done = audit(path, connect_timeout_s=options.audit_timeout_s)
+    done = audit(path, connect_timeout_s=wanted.audit_timeout_s)
     result = read_result(path)
-    findings = gate.judge(options.gate, result) if options.gate and result else []
-    if options.gate:
+    findings = gate.judge(wanted.gate, result) if wanted.gate and result else []
+    if wanted.gate:
         gate.write_findings(path, findings)
     report.write(path)
     return Outcome(path, result, done, findings)
@@ -71,7 +75,7 @@ def run_once(options: argparse.Namespace, extra: list[str], name: str, group: st
 
 def _way(extra: list[str]) -> str:
     """The way to the cluster that locust will load: opened here, where the audit follows."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # of locust's options
     for name in ("addresses", "cluster-id", "engine"):
         variable = "LOADTESTS_" + name.replace("-", "_").upper()
         parser.add_argument(f"--{name}", default=os.environ.get(variable))
@@ -79,21 +83,21 @@ def _way(extra: list[str]) -> str:
     return target.way(target.resolve(**vars(named)))
 
 
-def load(options: argparse.Namespace, extra: list[str]) -> int:
+def load(wanted: Wanted, extra: list[str]) -> int:
     """Run locust without a window, its log in a file, its progress on stderr; its exit code."""
     log = runs.directory() / "locust.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    files = [str(LOCUSTFILE)] + [str(SHAPES / f"{options.shape}.py")] * bool(options.shape)
+    files = [str(LOCUSTFILE)] + [str(SHAPES / f"{wanted.shape}.py")] * bool(wanted.shape)
     command = [
         *(sys.executable, "-m", "locust", "--locustfile", ",".join(files), "--headless"),
-        *("--users", str(options.users), "--run-time", f"{options.run_time}s"),
+        *("--users", str(wanted.users), "--run-time", f"{wanted.run_time}s"),
         *("--only-summary", "--progress", "--exit-code-on-error", "0"),
         *("--logfile", str(log), *extra),
     ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     # Ctrl-C reaches locust by itself, which then ends the run in order; wait for it here.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    watchdog = threading.Timer(options.run_time + OVERHEAD_S, process.kill)
+    watchdog = threading.Timer(wanted.run_time + OVERHEAD_S, process.kill)
     watchdog.start()
     try:
         for line in process.stderr or ():
@@ -161,49 +165,59 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our options, and what is locust's."""
-    shapes = sorted(path.stem for path in SHAPES.glob("[a-z]*.py"))
-    parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
-    parser.add_argument("--users", type=int, help="default: 50; with --rate a pool of 1000")
-    parser.add_argument("--rate", type=float, help="open loop: intended actions/s at the peak")
-    parser.add_argument(
-        "--run-time", type=seconds, default=20, help="how long the users act: 20, 20s, 5m"
-    )
-    parser.add_argument("--runs", type=int, default=1, help="repeat, and show the variation")
-    parser.add_argument("--shape", choices=shapes, help="default: steady")
-    parser.add_argument("--gate", type=Path, help="thresholds, such as loadtests/gate.toml")
-    parser.add_argument(
-        "--audit-timeout-s",
-        type=float,
-        default=CONNECT_TIMEOUT_S,
-        help="how long the audit waits for a cluster that is away",
-    )
-    options, extra = parser.parse_known_args(arguments)
-    if options.rate is not None:
-        extra += ["--rate", str(options.rate)]
-    if options.users is None:
-        options.users = USERS if options.rate is None else POOL
-    for name, value in (("--users", options.users), ("--runs", options.runs)):
+def settled(users: int | None, rate: float | None, extra: Sequence[str]) -> tuple[int, list[str]]:
+    """How many users, and what is locust's: an open loop draws its users from a pool."""
+    if rate is None:
+        return USERS if users is None else users, list(extra)
+    return POOL if users is None else users, [*extra, "--rate", str(rate)]
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--users", type=int, help="Default: 50; with --rate a pool of 1000.")
+@click.option("--rate", type=float, help="Open loop: intended actions/s at the peak.")
+@click.option("--run-time", type=seconds, default="20", help="Users act so long: 20, 20s, 5m.")
+@click.option("--runs", "count", default=1, help="Repeat, and show the variation.")
+@click.option(
+    "--shape",
+    type=click.Choice(sorted(path.stem for path in SHAPES.glob("[a-z]*.py"))),
+    help="Default: steady.",
+)
+@click.option("--gate", "file", type=Path, help="Thresholds, such as loadtests/gate.toml.")
+@click.option(
+    "--audit-timeout-s",
+    default=CONNECT_TIMEOUT_S,
+    help="How long the audit waits for a cluster that is away.",
+)
+@click.argument("extra", nargs=-1, type=click.UNPROCESSED)
+def main(
+    users: int | None,
+    rate: float | None,
+    run_time: int,
+    count: int,
+    shape: str | None,
+    file: Path | None,
+    audit_timeout_s: float,
+    extra: tuple[str, ...],
+) -> int:
+    """Load the cluster with wallets, audit it, report.
+
+    Whatever else is given goes to locust (see locust -f loadtests/locustfile.py --help).
+
+    Exit codes: 0 passed, 1 audit failed, 2 usage, 3 threshold missed, 4 unknown.
+    """
+    pool, more = settled(users, rate, extra)
+    for name, value in (("--users", pool), ("--runs", count)):
         if value < 1:
-            parser.error(f"{name}: expected 1 or more, found {value}")
-    if options.run_time < 1:
-        parser.error(f"--run-time: expected 1 second or more, found {options.run_time}")
-    try:
-        options.gate = gate.read(options.gate) if options.gate else None
-    except ValueError as error:
-        parser.error(str(error))
-    return options, extra
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The program."""
-    options, extra = parse(arguments)
+            raise click.UsageError(f"{name}: expected 1 or more, found {value}")
+    if run_time < 1:
+        raise click.UsageError(f"--run-time: expected 1 second or more, found {run_time}")
+    thresholds = gate.read(file) if file else None
+    wanted = Wanted(pool, run_time, shape, thresholds, audit_timeout_s)
     os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
-    group = runs.name_of(runs.new_tag()) if options.runs > 1 else ""
+    group = runs.name_of(runs.new_tag()) if count > 1 else ""
     outcomes: list[Outcome] = []
-    for _ in range(options.runs):
-        outcome = run_once(options, extra, runs.name_of(runs.new_tag()), group)
+    for _ in range(count):
+        outcome = run_once(wanted, more, runs.name_of(runs.new_tag()), group)
         if isinstance(outcome, int):
             return outcome
         outcomes.append(outcome)
@@ -211,7 +225,3 @@ def main(arguments: list[str] | None = None) -> int:
     codes = [outcome.exit_code for outcome in outcomes]
     order = (EXIT_FAILED, EXIT_UNKNOWN, EXIT_MISSED)
     return next((code for code in order if code in codes), EXIT_PASSED)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,107 @@
+"""``python -m cluster``: one line and one exit code, whatever ends a command."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import click
+import pytest
+
+from cluster import __main__ as cli
+from cluster import command
+from cluster.refusal import Failed, Refusal, begun
+
+HEAVY = ("locust", "gevent", "numpy", "pyinfra", "tigerbeetle", "supervisor")
+
+
+def ended(raised: BaseException | None, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command that raises this."""
+
+    @click.command()
+    def one() -> None:
+        if raised is not None:
+            raise raised
+
+    monkeypatch.setattr(cli.Table, "get_command", lambda *_: one)
+    return cli.main(["one"])
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (None, 0, ""),
+        (
+            Refusal("X", expected="1", found=2, fix="set it"),
+            2,
+            "error: X: expected 1, found 2. Fix: set it.\n",
+        ),
+        (Refusal("not confirmed"), 2, "error: not confirmed\n"),
+        (Failed("deploy: failed"), 1, "error: deploy: failed\n"),
+    ],
+)
+def test_what_is_refused_ends_in_one_line(
+    raised: Exception | None,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ended(raised, monkeypatch) == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_an_interrupt_ends_with_130_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(KeyboardInterrupt(), monkeypatch) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["status", "--nothing"], ["restore"]])
+def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    assert "Usage: python -m cluster" in capsys.readouterr().err
+
+
+def test_what_has_begun_and_is_refused_has_failed() -> None:
+    with pytest.raises(Failed, match=r"^no disk; nothing was taken$"), begun("; nothing was taken"):
+        raise Refusal("no disk")
+
+
+def test_help_lists_every_command_in_its_section(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for section, entries in cli.COMMANDS.items():
+        assert f"{section}:" in said
+        assert all(f"\n  {name} " in said for name in entries)
+
+
+@pytest.mark.parametrize("name", ["status", "logs", "config", "inventory"])
+def test_a_command_does_not_pay_for_the_imports_of_others(name: str) -> None:
+    said = subprocess.check_output(
+        [sys.executable, "-X", "importtime", "-m", "cluster", name, "--help"],
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in said.splitlines()}
+    assert imported & set(HEAVY) == set()
+
+
+def confirmed(monkeypatch: pytest.MonkeyPatch, *, typed: str | None, said: str = "") -> None:
+    stdin = io.StringIO(f"{typed}\n")
+    monkeypatch.setattr(stdin, "isatty", lambda: typed is not None)
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setenv("CONFIRM", said)
+    command.confirm("remove it", since="data would be lost", fix="CONFIRM=yes")
+
+
+def test_what_cannot_be_taken_back_needs_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    confirmed(monkeypatch, typed="yes")
+    confirmed(monkeypatch, typed=None, said="yes")
+    with pytest.raises(Refusal, match=r"^not confirmed: nothing was touched$"):
+        confirmed(monkeypatch, typed="y")
+    with pytest.raises(Refusal, match="CONFIRM: expected yes, since data would be lost, found"):
+        confirmed(monkeypatch, typed=None, said="no")
