@@ -2,9 +2,9 @@
 
     backups/DEPLOYMENT/20261124T064500Z/   manifest.json   replica-0.zst   replica-1.zst   ...
 
-The files of one set are of one moment: all replicas stood still while they were copied. Files of
-different moments would let a replica forget what it has acknowledged, and so lose transfers; the
-manifest's checksums see to it that no file of another set is taken for one of this.
+The files of one set are of one moment: all replicas were stopped while they were copied. With files
+of different moments a replica would forget what it has acknowledged, and transfers would be lost.
+The manifest's checksums make sure that no file of another set is taken for one of this set.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CHUNK = 4 * 1024**2
 
 
 class Damaged(Refusal):
-    """A backup that is not what was written."""
+    """A backup whose files are not those that were written."""
 
 
 class PackedFile(BaseModel):
@@ -57,7 +57,7 @@ class PackedFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a set is. Times are UTC."""
+    """What is known about a set. Times are UTC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -136,7 +136,7 @@ def read(set_directory: Path) -> Manifest:
 
 
 def refuse_foreign(manifest: Manifest, cluster: Cluster, engine: Engine) -> None:
-    """A set is restored into its own cluster, by a server that is not older. Pure.
+    """Refuse a set of another cluster, or of a release newer than the server's. Pure.
 
     Raises Refusal.
     """
@@ -162,9 +162,9 @@ def refuse_foreign(manifest: Manifest, cluster: Cluster, engine: Engine) -> None
 def check_files(
     set_directory: Path, manifest: Manifest, on_progress: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Every file is there and is byte for byte what was written.
+    """Check that every file is there and is byte for byte what was written.
 
-    Raises Damaged: one missing, damaged, or of another set refuses the whole.
+    Raises Damaged for the whole set if one file is missing, damaged, or of another set.
     """
     for file in manifest.files:
         path = set_directory / file.name
@@ -183,7 +183,7 @@ def check_files(
 
 
 def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
-    """An unpacked data file is the one that the manifest says. Pure. Raises Damaged."""
+    """Check that an unpacked data file is the one in the manifest. Pure. Raises Damaged."""
     identity = found.identity
     is_it = (str(identity.cluster_id), identity.replica, identity.replica_count) == (
         manifest.cluster_id,
@@ -202,7 +202,7 @@ def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
 
 
 def complete(root: Path) -> list[Path]:
-    """The whole sets under a deployment's directory, oldest first."""
+    """The complete sets under a deployment's directory, oldest first."""
     found = (path for path in root.glob("*") if _NAME.fullmatch(path.name))
     return sorted(path for path in found if (path / MANIFEST).is_file())
 
@@ -224,7 +224,7 @@ def chosen(source: str | None, deployment: str) -> Path:
 
 
 def expired(root: Path, cluster_id: int, keep: int) -> list[Path]:
-    """The sets of this cluster beyond the newest ``keep``. Another cluster's are never named."""
+    """This cluster's sets except the newest ``keep``; never those of another cluster."""
     ours = []
     for path in complete(root):
         try:
@@ -236,7 +236,7 @@ def expired(root: Path, cluster_id: int, keep: int) -> list[Path]:
 
 
 def remove(set_directory: Path) -> None:
-    """Remove a set, the manifest first: what is left of it is then no backup any more."""
+    """Remove a set, its manifest first: if this is interrupted, the rest counts as no backup."""
     (set_directory / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(set_directory)
 

@@ -1,13 +1,13 @@
-"""What moving a whole ledger into a new cluster means, row by row. Pure; columns, not objects.
+"""How a whole ledger is moved into a new cluster, row by row. Pure; columns, not objects.
 
-A cluster's size is fixed when it is formatted: three replicas become six by a new cluster that is
-given the old one's history. TigerBeetle's ``imported`` flag is for this: accounts, then transfers,
-in the order of their timestamps, each with its own id and timestamp, so the same balances come out
-of the same transfers. What cannot be imported as it was is named here, and nowhere else:
+A cluster's size is fixed when it is formatted. For six replicas instead of three, a new cluster
+imports the old one's history with TigerBeetle's ``imported`` flag: accounts, then transfers, in the
+order of their timestamps, each with its own id and timestamp. The same transfers give the same
+balances. Two things cannot be imported as they were:
 
 - a time limit (``timeout``): imported holds have none. A hold that was posted or voided keeps its
-  end, which is a transfer of its own. One that ran out moved nothing and is left out, counted. One
-  that may still run out is refused: wait for it, post it, or void it.
+  end, which is a transfer of its own. One that timed out moved nothing: it is left out and counted.
+  One that may still time out is refused: wait for it, post it, or void it.
 - ``closed``: an account is closed again by the transfer that closed it, if one did.
 """
 
@@ -36,7 +36,7 @@ CLOCK_MARGIN_NS = 2 * _SECOND
 
 @dataclass(frozen=True)
 class Plan:
-    """What the new cluster is sent, in this order, and how many ran-out holds are left out."""
+    """What is sent to the new cluster, in this order, and how many timed-out holds are left out."""
 
     accounts: Array
     transfers: Array
@@ -56,7 +56,7 @@ def plan(accounts: Array, transfers: Array, now_ns: int) -> Plan:
 
 
 def batches(transfers: Array, size: int = BATCH_MAX) -> Iterator[Array]:
-    """Parts of at most ``size`` that cut no chain. Raises Refusal for a longer chain."""
+    """Parts of at most ``size`` that keep chains whole. Raises Refusal for a longer chain."""
     ends = np.flatnonzero((transfers["flags"] & LINKED) == 0) + 1
     start = 0
     while start < len(transfers):
@@ -84,7 +84,7 @@ def differences(expected: Array, found: Array, kind: str) -> list[str]:
 
 
 def as_imported(accounts: Array) -> Array:
-    """The old cluster's accounts as the new one must show them: the same, marked as imported."""
+    """The old cluster's accounts as the new one must show them: equal, but marked as imported."""
     shown = accounts.copy()
     shown["flags"] |= ACCOUNT_IMPORTED
     return shown
@@ -96,7 +96,7 @@ def keys(ids: Array) -> npt.NDArray[np.bytes_]:
 
 
 def _ran_out(transfers: Array, now_ns: int) -> npt.NDArray[np.bool_]:
-    """Which transfers are holds that ran out. Raises Refusal for one that still may."""
+    """Which transfers are holds that timed out. Raises Refusal for one that still may."""
     flags = transfers["flags"]
     ended = transfers["pending_id"][(flags & (POST | VOID)) != 0]
     is_open = ((flags & PENDING) != 0) & (transfers["timeout"] != 0)

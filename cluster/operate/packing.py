@@ -1,8 +1,8 @@
 """Data files packed and unpacked: the shell scripts, for the host that holds them. Pure.
 
-A script holds the data file's lock while it reads, so what it packs is consistent by construction.
-Unpacking never touches the data file: it writes ``.restoring`` beside it, and only when every
-replica's is whole are they renamed, the old ones kept as ``.replaced`` until the cluster commits.
+A script holds the data file's lock while it reads, so no server can change the file meanwhile.
+Unpacking never touches the data file: it writes ``.restoring`` beside it. Only when every replica's
+is complete are they renamed. The old files are kept as ``.replaced`` until the cluster commits.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _CHOOSE_PACKER = (
 
 
 def together(scripts: list[str]) -> str:
-    """Scripts that run at the same time; fails, once all have ended, if any has failed."""
+    """Run scripts at the same time; when all have ended, fail if any has failed."""
     begun = "".join(f'(\n{script}\n) & pids="$pids $!"\n' for script in scripts)
     return f"pids=\n{begun}code=0\nfor pid in $pids; do wait $pid || code=1; done\nexit $code"
 
 
 def require_room(control: Control, directory: Path) -> str:
-    """Fails when ``directory`` has not room for the whole file: how well it packs is not known."""
+    """Fail if ``directory`` has no space for the whole file: how well it packs is unknown."""
     return (
         f"size=$({_size(control)}) || exit 1\n"
         f"mkdir -p -m 700 {_q(directory)}\n"
@@ -85,7 +85,7 @@ def swap(control: Control) -> str:
 
 
 def undo(control: Control) -> str:
-    """Everything as it was before ``swap``, however far that came; nothing where it never began."""
+    """Undo ``swap``, however far it came; do nothing where it never began."""
     data, restoring, replaced = _names(control)
     return control.sh(
         f"rm -f {restoring}\n"
@@ -95,12 +95,12 @@ def undo(control: Control) -> str:
 
 
 def accept(control: Control) -> str:
-    """The cluster commits with what was restored: drop what it has replaced."""
+    """Remove the replaced files: the cluster commits with the restored ones."""
     return control.sh(f"rm -f {_names(control)[2]}")
 
 
 def refuse_leftover(control: Control) -> str:
-    """Fails when an earlier restore was interrupted: only a person knows which file is the one."""
+    """Fail if an earlier restore was interrupted: only a person knows which file is right."""
     replaced = _names(control)[2]
     return control.sh(
         f"test ! -e {replaced} || {{ echo {replaced}: expected none, found what an interrupted "

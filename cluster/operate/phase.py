@@ -1,7 +1,7 @@
 """One phase of an operation: a pyinfra task, run on every host of an inventory, shown as it runs.
 
-An operation such as a restore is several of them with decisions in between; a phase that fails on
-one host stops on all, and the operation then undoes what the ones before have done.
+An operation such as a restore has several phases, with decisions in between. A phase that fails on
+one host stops on all hosts, and the operation then undoes the phases before it.
 """
 
 from __future__ import annotations

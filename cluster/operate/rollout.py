@@ -1,8 +1,9 @@
-"""One replica after the other, while the cluster goes on: the order, and the gate around each step.
+"""One replica after the other, while the cluster goes on: their order, and the gate between them.
 
-``choose`` and ``gate`` are pure, and ``roll`` touches nothing but what its ``Actions`` say. So
-restarts, new settings and new binaries share it, whatever runs the replicas: processes, containers,
-or hosts over SSH.
+Before each step every other replica must be in normal status and caught up. If the cluster does not
+commit afterwards, the rollout stops and the rest keep serving. ``choose`` and ``gate`` are pure,
+and ``roll`` acts only through its ``Actions``, so all runtimes share it: for restarts, new settings
+and new programs.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from cluster.health.health import ReplicaHealth, Unhealthy
 from cluster.tigerbeetle.canary import Canary
 from cluster.tigerbeetle.waiting import Expired, wait_until
 
-#: A view change that is under way ends within seconds; what lasts longer is no passing state.
+#: A view change ends within seconds; a gate that stays closed longer will not open by itself.
 GATE_TIMEOUT_S = 20.0
-#: A replica that was away catches up while it is normal already. How long depends on the load and
-#: the disk: 27 s were seen for 2,000 operations on two busy cores, and whole tables take longer.
+#: A replica that was away is in normal status while it still catches up. That takes time: 27 s were
+#: seen for 2,000 operations on two busy cores; state sync takes longer.
 CATCH_UP_TIMEOUT_S = 600.0
-#: Each canary is a session, and the cluster has 64 of them: no more than that are spent on waiting.
+#: Each canary takes one of the cluster's 64 sessions, so waiting must not use too many.
 CATCH_UP_POLL_S = 15.0
 
 
 class Stopped(Unhealthy):
-    """A gate was closed: the next replica was left alone, and ``str()`` says what was seen."""
+    """A gate stayed closed: the next replica was not touched. ``str()`` says what was seen."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """What the order and the gate need to know of one replica."""
+    """What ``choose`` and ``gate`` need to know about one replica."""
 
     index: int
     is_normal: bool
@@ -68,9 +69,9 @@ class Actions:
 
 
 def choose(todo: Collection[int], members: Sequence[Member]) -> int:
-    """Which replica is next, as things are now: one that is out anyway, backups, the primary last.
+    """Which replica is next: first one that is not normal anyway, then backups, the primary last.
 
-    The primary's turn costs a view change; whoever is elected then has had its turn already.
+    Restarting the primary costs a view change; the new primary has had its turn already.
     """
     by_index = {member.index: member for member in members}
 
@@ -84,17 +85,17 @@ def choose(todo: Collection[int], members: Sequence[Member]) -> int:
 def gate(index: int, members: Iterable[Member]) -> str:
     """Why replica ``index`` must not be touched now; empty when it may be.
 
-    Every *other* replica has to be normal: then even three replicas keep their majority.
+    Every *other* replica must be in normal status: then even three replicas keep their majority.
     """
     out = [member.said for member in members if member.index != index and not member.is_normal]
     return f"beside replica {index}: {', '.join(out)}" if out else ""
 
 
 def late(before: Iterable[Member], after: Iterable[Member]) -> list[Member]:
-    """Who could not follow an operation that was committed between two looks.
+    """The replicas that have not caught up with an operation committed between two looks.
 
-    Such a replica is normal, and answers, but is no part of a majority yet: with one of the others
-    stopped, nothing commits until it has caught up.
+    Such a replica is normal and answers, but it cannot replace another yet: if one of the others
+    stops, nothing commits until it has caught up.
     """
     known = {member.index: member.lagged_at for member in before}
     return [m for m in after if m.is_copying or m.lagged_at not in (None, known.get(m.index))]
@@ -103,8 +104,8 @@ def late(before: Iterable[Member], after: Iterable[Member]) -> list[Member]:
 def roll(what: str, indexes: Collection[int], act: Actions) -> list[int]:
     """Do ``act.step`` on each replica in turn; the order that came about.
 
-    Raises Stopped before a step that the cluster could not bear, and Unhealthy after one that it
-    did not come back from; the replicas that follow are left as they were, and serving.
+    Raises Stopped before a step if another replica is not ready, and Unhealthy after a step if the
+    cluster does not commit again. The remaining replicas are not touched, and keep serving.
     """
     todo = set(indexes)
     done: list[int] = []
@@ -128,9 +129,9 @@ def roll(what: str, indexes: Collection[int], act: Actions) -> list[int]:
 
 
 def renew(what: str, stopped: Collection[int], running: Collection[int], act: Actions) -> None:
-    """Do ``act.step`` on what is stopped, all of it, and then in turn on what runs.
+    """Do ``act.step`` on all stopped replicas together, and then in turn on those that run.
 
-    A cluster that serves nobody loses nothing by all at once, and is not helped by a gate.
+    If the cluster does not serve anyway, starting all at once loses nothing, and needs no gate.
     """
     for index in sorted(stopped):
         act.step(index)
@@ -146,7 +147,7 @@ def renew(what: str, stopped: Collection[int], running: Collection[int], act: Ac
 
 
 def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Actions) -> int:
-    """The replica whose turn it is, once every other one is normal, commits, and keeps up."""
+    """Wait until every other replica is normal and caught up; the replica whose turn it is."""
     chosen = -1
     members: list[Member] = []
 

@@ -1,7 +1,7 @@
 """A scratch cluster from a backup: unpacked into a directory of its own, on free loopback ports.
 
-It has the original's cluster id, so no client of the original may ever reach it: it listens on
-127.0.0.1 alone, on ports that nobody was told of, and is stopped and removed at the end.
+It has the original's cluster id, so no client of the original may ever reach it. It listens only on
+127.0.0.1, on ports that no client knows, and is stopped and removed at the end.
 """
 
 from __future__ import annotations

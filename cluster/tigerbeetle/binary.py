@@ -1,4 +1,4 @@
-"""The server program of a deployment, and the release it says it is."""
+"""The server program of a deployment, and the release that it reports."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def release_of(server: list[str], engine: Engine = "tigerbeetle") -> str:
 
 
 def check_release(server_release: str, cluster: Cluster, client_release: str | None = None) -> None:
-    """The server is the configured release, and no client here is newer. Raises Refusal.
+    """Check that the server is the configured release, and no client here newer. Raises Refusal.
 
     A server refuses clients newer than itself: upgrade replicas first, clients second.
     """

@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-#: A ledger of its own, so that the canary's money never mixes with a wallet's.
+#: The canary has its own ledger, so that its money never mixes with a wallet's.
 LEDGER = 2**32 - 1
 CODE = 1
 #: Two fixed accounts, created once per cluster: "canary" in the high bits keeps clear of real ids.
@@ -32,19 +32,19 @@ class Canary:
     read_ms: float = 0.0
 
 
-#: CANARY=read in the environment: a cluster that is to be filled with imported accounts must not
-#: have any before, so it is only asked. A read is committed by the replicas like a write.
+#: CANARY=read in the environment: a cluster that will import accounts must not have any before, so
+#: the canary only reads. The replicas commit a read as they commit a write.
 READ_ONLY = "read"
 
 
 def start(addresses: str, cluster_id: int) -> subprocess.Popen[str]:
-    """Start the canary's process; it waits for the cluster for as long as it is let."""
+    """Start the canary's process; it waits for the cluster until it is ended."""
     command = [sys.executable, "-m", "cluster.tigerbeetle.canary", addresses, str(cluster_id)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def result(process: subprocess.Popen[str], timeout_s: float) -> Canary:
-    """The canary's word, or that there was none within ``timeout_s``; the process is ended."""
+    """The canary's result, or that there was none within ``timeout_s``; ends the process."""
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:

@@ -1,8 +1,8 @@
-"""Data files: whose they are, and whether formatting is safe. Pure.
+"""Data files: which replica they belong to, and whether formatting is safe. Pure.
 
-A data file holds money. ``format`` is right only for a cluster that has never existed: every
-replica without a file. One file missing among others is a lost replica, and formatting it anew
-would make it forget what it acknowledged: that is what ``tigerbeetle recover`` is for.
+A data file holds money. ``format`` is right only for a cluster that has never existed: no replica
+has a file. If one file is missing among others, a replica is lost. Formatting it anew would make it
+forget what it acknowledged; ``tigerbeetle recover`` makes it again from the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cluster.refusal import Refusal
 _FIELD = re.compile(r"^([|_]{4}) ([^=\s]+)=(.*)$", re.MULTILINE)
 _OP = re.compile(r" \.op=(\d+)")
 COPIES = 4
-#: The server opens a file of which two copies agree: it was stopped while it wrote them in turn.
+#: Two agreeing copies are enough for the server: it may be killed while it writes them in turn.
 _QUORUM = 2
 _MEMBER = "vsr_state.members[{}]"
 
@@ -29,7 +29,7 @@ Plan = Literal["format", "keep"]
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a data file says it is. Fixed when it was formatted."""
+    """Which cluster and replica a data file belongs to. Fixed when it was formatted."""
 
     cluster_id: int
     replica: int
@@ -42,7 +42,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Superblock:
-    """What a data file's superblock says of it, and how far it had come when it was written."""
+    """A data file's identity and its newest operation, as its superblock has them."""
 
     identity: Identity
     op_checkpoint: int
@@ -51,7 +51,7 @@ class Superblock:
 
     @property
     def is_torn(self) -> bool:
-        """True for a replica that was stopped while it wrote the copies: its start repairs them."""
+        """True if the copies differ: the replica was killed while it wrote them. Harmless."""
         return self.agreed < COPIES
 
 
@@ -101,8 +101,8 @@ def parse_progress(output: str) -> Superblock:
 def _working(output: str) -> tuple[dict[str, str], int]:
     """The fields of the copies that the server would open, and how many copies have them.
 
-    As superblock_quorums.zig chooses: of those on which at least two copies agree, the newest.
-    Nothing when there is none, or no way to tell which is newer.
+    They are chosen as in superblock_quorums.zig: the newest on which at least two copies agree.
+    Nothing if no two agree, or if it cannot be told which is newer.
     """
     found = _FIELD.findall(output)
     copies = [
@@ -165,9 +165,9 @@ def _refuse_format(cluster: Cluster, is_asked_for: bool, answering: Collection[i
 
 
 def refuse_others(replica: int, expected: str, found: Iterable[str]) -> None:
-    """A replica's directory holds no data file but its own: a new cluster is not made beside one.
+    """Refuse a directory that has another data file: most likely somebody changed the cluster id.
 
-    Raises Refusal: most likely the cluster id was changed under an existing cluster.
+    A new cluster is never made beside an existing one. Raises Refusal.
     """
     for name in found:
         if name != expected:

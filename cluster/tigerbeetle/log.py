@@ -1,4 +1,4 @@
-"""What a replica's log says: its role, view, release, and whether it panicked. Pure.
+"""What a replica's log tells: its role, view, release, and whether it panicked. Pure.
 
 The lines are TigerBeetle 0.17's (seen in 0.17.9); the emulator writes the same ones.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-#: A start begins a new life: what was said before it no longer holds.
+#: The first line of a start: what older lines say is no longer true.
 _START = re.compile(r'info\(io\): opening "')
 _RELEASE = re.compile(r"info\(main\): release=(\d+\.\d+\.\d+)")
 _BUNDLED = re.compile(r"info\(main\): releases_bundled=\{ (.*) \}")
@@ -19,22 +19,22 @@ _TRANSITION = re.compile(
     r"info\(replica\): \d+\w: transition_to_(normal|view_change|recovering_head|recovering)"
     r"(?:_from_\w+?)?(?:_status)?: view=(?:\d+\.\.)?(\d+)(?:.* (primary|backup))?"
 )
-#: Every line begins with the replica's status, in capitals where it is its view's primary
-#: (``LogPrefix`` in TigerBeetle's replica.zig): all there is when the transition has rotated away.
+#: Every line begins with the replica's status, in capitals if it is its view's primary
+#: (``LogPrefix`` in TigerBeetle's replica.zig). It is needed when older lines have rotated away.
 _PREFIX = re.compile(r"\(replica\): \d+([nvrh]): ", re.IGNORECASE)
 _STATUS_OF = {"n": "normal", "v": "view_change", "r": "recovering", "h": "recovering_head"}
 _HEARTBEAT_LOST = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): .*: heartbeat lost "
 )
-#: A replica that has missed operations says so at each further one that it cannot put behind them.
+#: A replica that has missed operations logs this at each newer operation that it cannot apply yet.
 _LAGGING = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): \d+n: on_prepare: lagging behind "
     r"the cluster prepare\.op=(\d+) \(commit_min=\d+ op=(\d+) "
 )
-#: As many operations are on their way in a cluster where nobody lags (0.17's pipeline).
+#: So many operations are in flight even when no replica lags (0.17's pipeline).
 _PIPELINE = 8
-#: State sync: the operations it is about, its tables, each one copied, and its end. The superblock
-#: is no use for the end: it is written at the next checkpoint, which an idle cluster never reaches.
+#: State sync: its operations, its tables, each table copied, and its end. The superblock does not
+#: show the end: it is written at the next checkpoint, which an idle cluster never reaches.
 _SYNC_BEGUN = re.compile(r": (?:sync: ops=|state_machine_open_callback: sync_ops=)\d+\.\.(\d+)")
 _SYNC_TABLES = re.compile(r": sync: (\d+) tables ")
 _SYNC_TABLE = re.compile(r": sync_reclaim_tables: table synced or canceled: ")
@@ -45,7 +45,7 @@ _MLOCK = re.compile(r"warning\(mlock\): ")
 
 @dataclass(frozen=True)
 class StateSync:
-    """A replica that is far behind copies the others' state: how far it has come, in tables."""
+    """How many tables a replica that was far behind has copied from the others."""
 
     is_under_way: bool = False
     tables: int = 0
@@ -54,7 +54,7 @@ class StateSync:
 
 @dataclass(frozen=True)
 class ReplicaLog:
-    """The facts of one replica's log since its last start; ``None`` or '' where it has not said."""
+    """The facts of one replica's log since its last start; ``None`` or '' where there is none."""
 
     release: str = ""
     status: str = ""  # normal, view_change, recovering, recovering_head
@@ -76,7 +76,7 @@ class ReplicaLog:
         return "primary" if self.is_primary else "backup"
 
     def after_death(self) -> ReplicaLog:
-        """What still holds once the process is gone: what happened, not what it was doing."""
+        """The facts that remain true after the process has ended."""
         return replace(
             self,
             status="",

@@ -19,7 +19,7 @@ CATALOGUE = Path(__file__).with_suffix(".toml")
 #: `2026-11-23 02:03:22.581Z ` before every line but a panic's.
 _TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?Z ")
 _LEVEL = re.compile(r"^(error|warning|info|debug)[(:]")
-#: What a line that nobody has described yet is taken for.
+#: The level of a line that is not in the catalogue.
 _KIND_OF_LEVEL: dict[str, Kind] = {"error": "act", "warning": "look"}
 
 
@@ -51,7 +51,7 @@ def entries() -> tuple[Entry, ...]:
 
 
 def read(line: str) -> Reading:
-    """What one line means. An unknown error is to act upon, an unknown warning to look at."""
+    """What one line means. An unknown error counts as ``act``, an unknown warning as ``look``."""
     text = _TIMESTAMP.sub("", line.rstrip("\n"))
     match = _LEVEL.match(text)
     level = match[1] if match else ""
@@ -62,5 +62,5 @@ def read(line: str) -> Reading:
 
 
 def to_act_upon(lines: Iterable[str]) -> Iterator[Reading]:
-    """The lines that a clean log does not have."""
+    """The lines at which a person must act; a healthy log has none."""
     return (reading for reading in map(read, lines) if reading.kind == "act")

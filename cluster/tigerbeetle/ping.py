@@ -1,7 +1,7 @@
-"""Ask one replica whether it works at all: a `ping_client` of the client protocol, and its pong.
+"""Ask one replica whether it works: a `ping_client` of the client protocol, and its pong.
 
-A port proves that the kernel listens. A pong proves that the replica's own loop turns: it tells the
-view and the release, needs no session (a cluster has 64), and changes nothing.
+An open port proves only that the kernel listens. A pong proves that the replica itself runs. It has
+the view and the release, needs no session (a cluster has 64), and changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cluster.config import Replica
 from tigerbeetle_emulator.protocol import wire
 from tigerbeetle_emulator.protocol.aegis import EMPTY, checksum
 
-#: Resent in between, for a replica that is starting or changing its view.
+#: The ping is sent again after this time, for a replica that starts or changes its view.
 TIMEOUT_S = 2.0
 _RESEND_S = 0.5
 _PING = struct.Struct("<32x16s32x16sIIIIHBB12x16sQQ96x")
@@ -24,7 +24,7 @@ _PING = struct.Struct("<32x16s32x16sIIIIHBB12x16sQQ96x")
 
 @dataclass(frozen=True)
 class Pong:
-    """What a replica says of itself, and after how long (milliseconds)."""
+    """A replica's view and release, and how long its answer took (milliseconds)."""
 
     replica: int
     view: int
@@ -33,7 +33,7 @@ class Pong:
 
 
 def request(cluster_id: int, client: bytes, monotonic: int) -> bytes:
-    """A ping_client message, of the oldest client release that 0.17 serves: none refuses it."""
+    """A ping_client message of the oldest client release that 0.17 serves: no server refuses it."""
     release = wire.release_number(wire.RELEASE_CLIENT_MIN)
     message = bytearray(
         _PING.pack(
@@ -65,7 +65,7 @@ def answer(header: bytes, cluster_id: int, ms: float) -> Pong | None:
 
 
 def ask(replica: Replica, cluster_id: int, timeout_s: float = TIMEOUT_S) -> Pong | None:
-    """The replica's pong; None when it refuses, is silent for ``timeout_s``, or talks nonsense."""
+    """The replica's pong; None if it refuses, sends nothing in ``timeout_s``, or something else."""
     begun = time.monotonic()
     client = os.urandom(16)
     try:

@@ -1,4 +1,4 @@
-"""What a ledger holds in all: per ledger its accounts, its sums, and its newest transfer.
+"""The totals of each ledger: its accounts, its sums, and its newest transfer.
 
 Read through the official client, which has no time-outs and aborts its process on a protocol
 error; so it runs in a process of its own:
@@ -19,7 +19,7 @@ from cluster.tigerbeetle import canary
 
 #: What the server takes in one query (0.17.9).
 _BATCH = 8189
-#: 122 queries read a million accounts: seconds. Ten minutes are for a ledger beyond all measure.
+#: 122 queries read a million accounts within seconds. Ten minutes are enough for any ledger.
 TIMEOUT_S = 600.0
 
 
@@ -73,12 +73,12 @@ def unbalanced(totals: Totals) -> list[str]:
 
 
 def outside(found: Totals, floor: Totals | None, ceiling: Totals | None) -> list[str]:
-    """What of ``found`` lies below an earlier reading, or above a later one. Pure.
+    """Where ``found`` lies below an earlier reading, or above a later one. Pure.
 
-    Only what never falls is compared. Two readings that are equal had no load between them: then
-    ``found`` must be equal too. Two that differ are no ceiling: what was in flight at the stop may
-    be in the stopped primary's log alone, from where a restore commits it, while the cluster that
-    went on has forgotten it in a view change, and its client has yet to send it again.
+    Only numbers that never fall are compared. If the two readings are equal, there was no load
+    between them, and ``found`` must be equal too. If they differ, the later one is no upper bound:
+    a transfer in flight at the stop may be only in the stopped primary's log. A restore commits it,
+    but the running cluster may drop it in a view change until its client sends it again.
     """
     if ceiling != floor:
         ceiling = None

@@ -1,8 +1,8 @@
 """Which upgrades are allowed: from the release that runs to the one that is wanted. Pure.
 
-A release carries the older ones that it can upgrade from inside its own program: a replica starts
-as the release of its data file, and becomes the new one together with all others. So the program
-itself is asked what it can do, and no table of releases is kept but that of the bad ones.
+The program of a release contains the older releases that it can upgrade from. A replica starts as
+the release of its data file, and all replicas change to the new one together. So the program itself
+is asked what it can do. The only list kept here is that of releases known to be bad.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BUNDLED = re.compile(r"^multiversioning\.releases_bundled=\{ (.*) \}$", re.MULT
 
 @dataclass(frozen=True)
 class Offer:
-    """What a server program says it can be: its release, those inside it, its oldest client."""
+    """The releases in a server program: its own, older ones, and its oldest client's."""
 
     release: str
     bundled: tuple[str, ...]
@@ -52,7 +52,7 @@ def parse_offer(output: str) -> Offer:
 
 
 def check_step(current: str, target: str) -> None:
-    """The target is a release, newer, and not a bad one. Raises Refusal."""
+    """Check that the target is a newer release, and not a bad one. Raises Refusal."""
     if not _FORM.fullmatch(target):
         raise Refusal(f"TO: expected a release such as {current}, found {target!r}. Fix: TO=x.y.z")
     if target == current:
@@ -73,7 +73,7 @@ def check_step(current: str, target: str) -> None:
 
 
 def check_running(running: Mapping[int, str], current: str, target: str) -> None:
-    """Every replica runs the configured release; or already the target, after an interruption.
+    """Check that every replica runs the configured release, or the target after an interruption.
 
     Raises Refusal.
     """
@@ -88,7 +88,7 @@ def check_running(running: Mapping[int, str], current: str, target: str) -> None
 
 
 def check_offer(offer: Offer, current: str, target: str) -> None:
-    """The new server is the target, and can be the current release too. Raises Refusal."""
+    """Check that the new program is the target and contains the current one. Raises Refusal."""
     if offer.release != target:
         raise Refusal(
             f"TO: expected the new server to be {target}, found {offer.release}. "
@@ -103,7 +103,7 @@ def check_offer(offer: Offer, current: str, target: str) -> None:
 
 
 def check_client(client: str, offer: Offer) -> None:
-    """The client of this installation goes on to be served. Raises Refusal."""
+    """Check that the target still serves this installation's client. Raises Refusal."""
     if triple(client) < triple(offer.client_min):
         raise Refusal(
             f"tigerbeetle client: expected {offer.client_min} or newer, which {offer.release} "

@@ -1,4 +1,4 @@
-"""Bounded waiting that tells what it last saw."""
+"""Wait with a bound, and report what was last seen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Expired(Exception):  # noqa: N818 - reads as what happened
-    """A wait ran into its bound. ``str()`` says what was awaited, how long, and the last sight."""
+    """A wait reached its bound. ``str()`` says for what, how long, and what was last seen."""
 
 
 def wait_until(
@@ -18,10 +18,10 @@ def wait_until(
     interval_s: float = 0.2,
     on_progress: Callable[[str], None] = lambda seen: None,
 ) -> str:
-    """Call ``observe`` until its first value is true; return the sight that came with it.
+    """Call ``observe`` until its first value is true; return its second value, what was seen.
 
-    ``on_progress`` is called with each sight that differs from the one before. Whatever
-    ``observe`` raises ends the wait at once. Raises Expired after ``timeout_s``.
+    ``on_progress`` is called whenever what was seen has changed. An exception of ``observe``
+    ends the wait at once. Raises Expired after ``timeout_s``.
     """
     deadline = time.monotonic() + timeout_s
     last = ""
