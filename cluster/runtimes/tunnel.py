@@ -95,8 +95,10 @@ def _open(server: Host, address: str) -> tuple[subprocess.Popen[bytes], int]:
     port = _free_port()
     forward = f"127.0.0.1:{port}:{address}"
     # `cat` ends with our end of its input: a tunnel never outlives the program that opened it.
+    # A connection of its own: through a shared one, the port would stay open until that one ends.
+    options = ("-oControlPath=none", "-oExitOnForwardFailure=yes", "-L", forward)
     process = subprocess.Popen(
-        [*ssh.command(server, "-o", "ExitOnForwardFailure=yes", "-L", forward), "cat"],
+        [*ssh.command(server, *options), "cat"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
