@@ -1,9 +1,10 @@
 """``make migrate FROM= TO=``: a whole ledger into a new, empty cluster, of any size.
 
 FROM and TO are inventories, or CLUSTER_ID@IP:PORT,IP:PORT. The services in front of the old cluster
-must be stopped first: what it acknowledges meanwhile is found, and fails the migration. May be
-repeated: it goes on after the newest transfer that the new cluster has. Ends with a proof by
-reading both. It holds 128 bytes per transfer in memory, four times over.
+must be stopped first: what it acknowledges meanwhile is found, and fails the migration. Holds that
+run out within a minute are waited for. May be repeated: it goes on after the newest transfer that
+the new cluster has. Ends with a proof by reading both. It holds 128 bytes per transfer in memory,
+four times over.
 
 Exit codes: 0 both ledgers are equal, 1 they are not, 2 refused (nothing was written).
 """
@@ -39,6 +40,8 @@ from loadtests.client.records import (
 #: A view change, or a new release taking over, is waited for; a cluster that is gone is not.
 DEADLINE_S = 60.0
 _CONNECT_TIMEOUT_S = 15.0
+#: How long holds that may still run out are waited for; those that take longer are refused.
+HOLDS_WAIT_S = 60.0
 _PROGRESS_S = 2.0
 _REVERSED = int(tb.QueryFilterFlags.REVERSED)
 
@@ -153,10 +156,28 @@ def fill(planned: Plan, target: Cluster) -> int:
     return done
 
 
+def read_settled(source: Cluster) -> tuple[Array, Array, Plan]:
+    """Accounts, transfers and their plan, once no hold can run out any more. Raises Refusal.
+
+    Holds that end within HOLDS_WAIT_S are waited for, and the ledger is read again: their end has
+    changed its balances. New ones do not prolong that.
+    """
+    deadline_ns = time.time_ns() + int(HOLDS_WAIT_S * 1e9)
+    while True:
+        accounts, transfers = source.accounts(), source.transfers()
+        holds = migration.alive(transfers, now_ns := time.time_ns())
+        ends_ns = now_ns + holds.left_ns
+        if not holds.count or ends_ns > deadline_ns:
+            return accounts, transfers, migration.plan(accounts, transfers, now_ns)
+        print(f"{source.name}: {holds.count:,} holds may still run out: waiting until none can")
+        while (left_s := (ends_ns - time.time_ns()) / 1e9) > 0:
+            print(f"  {source.name}: the last one ends in {left_s:.0f} s", flush=True)
+            time.sleep(min(left_s, _PROGRESS_S))
+
+
 def migrate(source: Cluster, target: Cluster) -> list[str]:
     """Move everything; how the two differ afterwards. Raises Refusal."""
-    accounts, transfers = source.accounts(), source.transfers()
-    planned = migration.plan(accounts, transfers, time.time_ns())
+    accounts, transfers, planned = read_settled(source)
     print(
         f"{source.label}: {len(accounts):,} accounts, {len(transfers):,} transfers; "
         f"{planned.left_out:,} holds that ran out are left out"

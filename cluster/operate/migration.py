@@ -7,7 +7,7 @@ balances. Two things cannot be imported as they were:
 
 - a time limit (``timeout``): imported holds have none. A hold that was posted or voided keeps its
   end, which is a transfer of its own. One that timed out moved nothing: it is left out and counted.
-  One that may still time out is refused: wait for it, post it, or void it.
+  One that may still time out is waited for if that takes seconds, else refused: post or void it.
 - ``closed``: an account is closed again by the transfer that closed it, if one did.
 """
 
@@ -43,11 +43,36 @@ class Plan:
     left_out: int
 
 
+@dataclass(frozen=True)
+class Alive:
+    """Holds that may still run out, and the nanoseconds until none can."""
+
+    count: int
+    left_ns: int
+
+    @property
+    def left_s(self) -> int:
+        """The seconds until none can, at least one while there are any."""
+        return -(-self.left_ns // _SECOND)
+
+
+def alive(transfers: Array, now_ns: int) -> Alive:
+    """The holds with a time limit that has not passed, neither posted nor voided."""
+    ends_ns = _ends_ns(transfers[_is_open(transfers)])
+    ends_ns = ends_ns[ends_ns > np.uint64(now_ns)]
+    return Alive(len(ends_ns), int(ends_ns.max(initial=now_ns)) - now_ns)
+
+
 def plan(accounts: Array, transfers: Array, now_ns: int) -> Plan:
     """The import of a whole ledger, both in order of timestamp. Raises Refusal."""
     _check_order("accounts", accounts)
     _check_order("transfers", transfers)
-    left_out = _ran_out(transfers, now_ns)
+    if (holds := alive(transfers, now_ns)).count:
+        raise Refusal(
+            "holds: expected none that may still run out, since imported ones have no time limit, "
+            f"found {holds.count:,}. Fix: post or void them, or try again in {holds.left_s:,} s"
+        )
+    left_out = _is_open(transfers)
     sent = transfers.copy()
     sent["timeout"] = 0
     sent["flags"] |= TRANSFER_IMPORTED
@@ -95,22 +120,19 @@ def keys(ids: Array) -> npt.NDArray[np.bytes_]:
     return np.ascontiguousarray(ids).view("S16").ravel()
 
 
-def _ran_out(transfers: Array, now_ns: int) -> npt.NDArray[np.bool_]:
-    """Which transfers are holds that timed out. Raises Refusal for one that still may."""
+def _is_open(transfers: Array) -> npt.NDArray[np.bool_]:
+    """Which transfers are holds with a time limit that were neither posted nor voided."""
     flags = transfers["flags"]
     ended = transfers["pending_id"][(flags & (POST | VOID)) != 0]
-    is_open = ((flags & PENDING) != 0) & (transfers["timeout"] != 0)
-    is_open &= ~np.isin(keys(transfers["id"]), keys(ended))
-    ends_ns = transfers["timestamp"] + transfers["timeout"].astype("<u8") * np.uint64(_SECOND)
-    alive = is_open & (ends_ns + np.uint64(CLOCK_MARGIN_NS) > np.uint64(now_ns))
-    if alive.any():
-        wait_s = (int(ends_ns[alive].max()) + CLOCK_MARGIN_NS - now_ns) / _SECOND
-        raise Refusal(
-            f"holds: expected none that may still run out, since imported ones have no time limit, "
-            f"found {int(alive.sum()):,}. Fix: post or void them, or try again in {wait_s:,.0f} s"
-        )
-    ran_out: npt.NDArray[np.bool_] = is_open
-    return ran_out
+    is_open: npt.NDArray[np.bool_] = ((flags & PENDING) != 0) & (transfers["timeout"] != 0)
+    return is_open & ~np.isin(keys(transfers["id"]), keys(ended))
+
+
+def _ends_ns(holds: Array) -> npt.NDArray[np.uint64]:
+    """When each has run out for certain."""
+    limits = holds["timeout"].astype("<u8") * np.uint64(_SECOND)
+    ends: npt.NDArray[np.uint64] = holds["timestamp"] + limits + np.uint64(CLOCK_MARGIN_NS)
+    return ends
 
 
 def _importable(accounts: Array, transfers: Array) -> Array:

@@ -1,14 +1,8 @@
-"""A ledger moved into a new cluster: the plan row by row, and the whole way between two."""
+"""A ledger moved into a new cluster: the plan row by row, and the wait for holds that run out."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pytest
@@ -16,14 +10,10 @@ import tigerbeetle as tb
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tigerbeetle_emulator
-from cluster import REPOSITORY
 from cluster.operate import migrate, migration
 from cluster.operate.migration import batches, differences, plan
 from cluster.refusal import Refusal
-from cluster.tigerbeetle import canary
 from loadtests.client.records import ACCOUNT, LINKED, PENDING, POST, TRANSFER, Array
-from tigerbeetle_emulator.embedded import Emulator
 
 SECOND = 10**9
 NOW = 10**6 * SECOND
@@ -85,6 +75,95 @@ def test_a_hold_that_may_still_run_out_is_refused(timeout: int) -> None:
         plan(accounts(), alive, 190 * SECOND)
 
 
+class Clock:
+    """The time that ``migrate`` sees; sleeping lets it pass, and the source's accounts change."""
+
+    def __init__(self, now_ns: int) -> None:
+        self.now_ns, self.slept = now_ns, 0.0
+
+    def time_ns(self) -> int:
+        return self.now_ns
+
+    def monotonic(self) -> float:
+        return self.now_ns / SECOND
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self.now_ns += int(seconds * SECOND)
+
+
+class Source:
+    """A cluster with holds, each with its time limit, all placed at ``NOW``; and ``later`` ones."""
+
+    name = "FROM"
+
+    def __init__(self, *timeouts: int, later: bool = False) -> None:
+        self.timeouts, self.later, self.reads = list(timeouts), later, 0
+
+    def accounts(self) -> Array:
+        self.reads += 1
+        return accounts(debits_pending=self.reads)
+
+    def transfers(self) -> Array:
+        if self.later and self.reads > 1:
+            self.timeouts.append(self.timeouts[-1] + 5)
+        at = NOW - 100
+        return transfers(
+            *(
+                {"flags": PENDING, "timeout": timeout, "timestamp": at + index}
+                for index, timeout in enumerate(self.timeouts)
+            )
+        )
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock(NOW)
+    monkeypatch.setattr(migrate, "time", made)
+    return made
+
+
+def settle(source: Source) -> tuple[Array, Array, migration.Plan]:
+    return migrate.read_settled(cast("migrate.Cluster", source))
+
+
+@pytest.mark.parametrize("timeouts", [(), (0, 0)], ids=["none", "without a time limit"])
+def test_where_no_hold_can_run_out_nothing_is_waited_for(
+    clock: Clock, timeouts: tuple[int, ...]
+) -> None:
+    source = Source(*timeouts)
+    _, found, planned = settle(source)
+    assert (source.reads, clock.slept) == (1, 0)
+    assert (len(found), planned.left_out) == (len(timeouts), 0)
+
+
+def test_holds_that_end_soon_are_waited_for_in_sight_and_the_ledger_is_read_again(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Source(1, 5, 0)
+    read, _, planned = settle(source)
+    assert clock.slept == pytest.approx(5 + migration.CLOCK_MARGIN_NS / SECOND)
+    assert (planned.left_out, len(planned.transfers)) == (2, 1)
+    assert set(read["debits_pending"][:, 0]) == {2}  # as it was after the wait
+    first, *progress = capsys.readouterr().out.splitlines()
+    assert first == "FROM: 2 holds may still run out: waiting until none can"
+    assert progress == [f"  FROM: the last one ends in {left} s" for left in (7, 5, 3, 1)]
+
+
+def test_a_hold_that_ends_later_than_the_bound_is_refused_at_once_with_the_time(
+    clock: Clock,
+) -> None:
+    with pytest.raises(Refusal, match=r"found 2\. .*, or try again in 62 s"):
+        settle(Source(1, 60))
+    assert clock.slept == 0
+
+
+def test_holds_that_never_end_to_come_are_refused_within_the_bound(clock: Clock) -> None:
+    with pytest.raises(Refusal, match="try again in"):
+        settle(Source(1, later=True))
+    assert 0 < clock.slept <= migrate.HOLDS_WAIT_S
+
+
 def test_a_chain_whose_end_ran_out_ends_before_it() -> None:
     linked, held = {"flags": LINKED}, {"flags": PENDING, "timeout": 1}
     planned = plan(accounts(), transfers(linked, linked, held, {}), NOW)
@@ -133,183 +212,3 @@ def test_a_difference_in_any_field_is_found(field: str) -> None:
 
 def test_a_missing_row_is_a_difference() -> None:
     assert differences(transfers({}, {}), transfers({}), "t") == ["t: expected 2, found 1"]
-
-
-# -- the whole way, between two emulators ---------------------------------------------------------
-
-
-@pytest.fixture
-def old() -> Iterator[Emulator]:
-    """A cluster of three with a ledger of every kind of transfer."""
-    with tigerbeetle_emulator.run(cluster=1, replicas=3) as made:
-        furnish(made.cluster_id, made.address)
-        yield made
-
-
-@pytest.fixture
-def new() -> Iterator[Emulator]:
-    """An empty cluster of six."""
-    with tigerbeetle_emulator.run(cluster=2, replicas=6) as made:
-        yield made
-
-
-def furnish(cluster_id: int, addresses: str) -> None:
-    """Accounts with limits and history; plain, linked, held, posted, voided, run-out, closing."""
-    flag, kind = tb.AccountFlags, tb.TransferFlags
-
-    def transfer(number: int, **fields: Any) -> Any:
-        ends = {"debit_account_id": 1, "credit_account_id": 2}
-        return tb.Transfer(**ends | {"id": number, "amount": 10, "ledger": 1, "code": 1} | fields)
-
-    with tb.ClientSync(cluster_id=cluster_id, replica_addresses=addresses) as client:
-        kinds = [0, flag.DEBITS_MUST_NOT_EXCEED_CREDITS, flag.HISTORY, 0]
-        made = [tb.Account(id=i + 1, ledger=1, code=1, flags=f) for i, f in enumerate(kinds)]
-        client.create_accounts(made)
-        done = client.create_transfers(
-            [
-                *[transfer(10 + i) for i in range(20)],
-                transfer(40, flags=kind.LINKED),
-                transfer(41, flags=kind.LINKED, debit_account_id=2, credit_account_id=3),
-                transfer(42, debit_account_id=3, credit_account_id=1),
-                transfer(50, flags=kind.PENDING),
-                transfer(51, flags=kind.PENDING, timeout=3600),
-                transfer(52, flags=kind.POST_PENDING_TRANSFER, pending_id=51, amount=4),
-                transfer(53, flags=kind.PENDING, timeout=3600),
-                transfer(54, flags=kind.VOID_PENDING_TRANSFER, pending_id=53, amount=0),
-                transfer(
-                    55,
-                    flags=kind.BALANCING_DEBIT,
-                    debit_account_id=2,
-                    credit_account_id=3,
-                    amount=10**9,
-                ),
-                transfer(56, flags=kind.PENDING, timeout=1),
-                transfer(57, flags=kind.PENDING | kind.CLOSING_CREDIT, credit_account_id=4),
-            ]
-        )
-        assert {result.status for result in done} == {tb.CreateTransferStatus.CREATED}
-        until = time.monotonic() + 20
-        while client.lookup_accounts([1])[0].debits_pending > 20:  # until the hold has run out
-            assert time.monotonic() < until
-            time.sleep(0.2)
-
-
-def place(made: Emulator) -> str:
-    return f"{made.cluster_id}@{made.address}"
-
-
-def move(source: str, target: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cluster", "migrate", "--from", source, "--to", target],
-        cwd=REPOSITORY,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-
-
-def balances(made: Emulator) -> list[tuple[int, ...]]:
-    """By the official client, object by object: another way than the code under test reads."""
-    with tb.ClientSync(cluster_id=made.cluster_id, replica_addresses=made.address) as client:
-        found = client.lookup_accounts([1, 2, 3, 4])
-    return [
-        (a.id, a.timestamp, a.debits_pending, a.debits_posted, a.credits_pending, a.credits_posted)
-        for a in found
-    ]
-
-
-def test_three_become_six_with_every_balance_equal(old: Emulator, new: Emulator) -> None:
-    done = move(place(old), place(new))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "migration passed" in done.stdout
-    assert "1 holds that ran out are left out" in done.stdout
-    assert balances(new) == balances(old)
-    with tb.ClientSync(cluster_id=2, replica_addresses=new.address) as client:
-        (closed,) = client.lookup_accounts([4])
-        (linked, voided) = client.lookup_transfers([40, 54])
-    assert closed.flags & tb.AccountFlags.CLOSED
-    assert linked.flags & tb.TransferFlags.LINKED
-    assert voided.pending_id == 53
-
-
-def test_a_migration_may_be_repeated_and_imports_nothing_twice(
-    old: Emulator, new: Emulator
-) -> None:
-    assert move(place(old), place(new)).returncode == 0
-    before = balances(new)
-    again = move(place(old), place(new))
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "0 transfers imported" in again.stdout
-    assert balances(new) == before
-
-
-def test_an_interrupted_migration_goes_on_where_it_was(old: Emulator, new: Emulator) -> None:
-    source, target = (migrate.Cluster("x", e.cluster_id, e.address) for e in (old, new))
-    planned = plan(source.accounts(), source.transfers(), time.time_ns() + 60 * SECOND)
-    half = replace(planned, transfers=planned.transfers[:11])
-    assert migrate.fill(half, target) == 11
-    source.close()
-    target.close()
-    done = move(place(old), place(new))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert balances(new) == balances(old)
-
-
-def test_a_cluster_that_has_accounts_of_its_own_is_refused(old: Emulator, new: Emulator) -> None:
-    with tb.ClientSync(cluster_id=2, replica_addresses=new.address) as client:
-        client.create_accounts([tb.Account(id=99, ledger=1, code=1)])
-    done = move(place(old), place(new))
-    assert done.returncode == 1
-    assert (
-        "expected a cluster that never had an account, found 1 accounts of its own" in done.stderr
-    )
-    assert balances(new) == []
-
-
-def test_a_cluster_that_moves_on_meanwhile_fails_the_migration(
-    old: Emulator, new: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, target = (migrate.Cluster("x", e.cluster_id, e.address) for e in (old, new))
-    fill = migrate.fill
-
-    def fill_while_a_client_pays(planned: migration.Plan, to: migrate.Cluster) -> int:
-        with tb.ClientSync(cluster_id=1, replica_addresses=old.address) as client:
-            late = tb.Transfer(
-                id=999, debit_account_id=1, credit_account_id=2, amount=1, ledger=1, code=1
-            )
-            client.create_transfers([late])
-        return fill(planned, to)
-
-    monkeypatch.setattr(migrate, "fill", fill_while_a_client_pays)
-    monkeypatch.setattr(migration, "CLOCK_MARGIN_NS", 0)
-    problems = migrate.migrate(source, target)
-    source.close()
-    target.close()
-    assert any("accounts: debits_posted differs in 1 rows" in problem for problem in problems)
-    assert "stop the services in front of it" in problems[-1]
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "message"),
-    [
-        ("", "2@127.0.0.1:1", "FROM: expected an inventory"),
-        ("x@127.0.0.1:1", "2@127.0.0.1:1", "FROM: expected an inventory"),
-        ("1@127.0.0.1:1", "inventories/none.py", "INVENTORY: expected"),
-        ("1@127.0.0.1:1", "1@127.0.0.1:1", "expected another cluster than FROM"),
-    ],
-)
-def test_what_names_no_two_clusters_is_refused(source: str, target: str, message: str) -> None:
-    done = move(source, target)
-    assert done.returncode == 2
-    assert message in done.stderr
-
-
-def test_a_read_only_canary_leaves_a_new_cluster_empty(
-    new: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CANARY", "read")
-    asked = canary.probe(new.address, 2, 20)
-    assert asked.commits, asked.detail
-    with tb.ClientSync(cluster_id=2, replica_addresses=new.address) as client:
-        assert client.lookup_accounts([canary.ACCOUNT_DEBIT]) == []
