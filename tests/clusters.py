@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 import psutil
 
 from cluster import REPOSITORY, config
+from cluster.__main__ import main as cluster_command
 from cluster.config import PREFIX
 from cluster.config.inventory import Deployment
 from tests.leases import addresses, free_ports, memory
@@ -76,6 +80,40 @@ class Sandbox:
             timeout=timeout_s,
             check=False,
         )
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """``python -m cluster WORDS`` within this process: to start one is most of what it costs.
+
+        What its own children print is not in the output.
+        """
+        output, errors = io.StringIO(), io.StringIO()
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        with self.entered(), redirect_stdout(output), redirect_stderr(errors):
+            try:
+                code = cluster_command(list(words))
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else 1
+            finally:
+                signal.signal(signal.SIGTERM, on_sigterm)
+        said = output.getvalue(), errors.getvalue()
+        return subprocess.CompletedProcess(["cluster", *words], code, *said)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """This process has the sandbox's environment, for what is called in it."""
+        with mock.patch.dict(os.environ, self.environ, clear=True):
+            yield
+
+    @contextmanager
+    def having(self, **environ: str) -> Iterator[None]:
+        """Commands run with these variables, for a while."""
+        before = dict(self.overrides)
+        self.overrides.update(environ)
+        try:
+            yield
+        finally:
+            self.overrides.clear()
+            self.overrides.update(before)
 
     def up(self) -> subprocess.CompletedProcess[str]:
         """Deploy, as ``make up`` does."""

@@ -1,4 +1,4 @@
-"""One deployed cluster per inventory, shared by the tests that do not break it."""
+"""One deployed cluster per inventory, shared by the tests that leave it up."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ import pytest
 
 from tests.clusters import Sandbox, sandbox
 
-INVENTORIES = [
-    pytest.param("inventories/emulator.py", id="emulator"),
-    pytest.param("inventories/process.py", id="process", marks=pytest.mark.genuine),
-]
 
-
-@pytest.fixture(scope="module", params=INVENTORIES)
+@pytest.fixture(scope="module")
 def deployed(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    """A cluster that is up, by the command a user types."""
+    """A cluster that is up, by the command a user types; tests/deploy/engines.py says of what."""
     with sandbox(request.param) as made:
         done = made.up()
         assert done.returncode == 0, done.stderr[-4000:]

@@ -1,4 +1,4 @@
-"""What a deploy makes, on each engine; and that a second one changes and restarts nothing."""
+"""What a deploy makes, on each engine; that a second one changes and restarts nothing; restarts."""
 
 from __future__ import annotations
 
@@ -11,33 +11,60 @@ import psutil
 
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
+from tests.deploy.decisions import refusal
+from tests.deploy.engines import on_each_engine, on_each_engine_in_the_long_tests
+
+#: Ten times what a busy machine has taken to start a genuine replica.
+BACK_WITHIN_S = 600
 
 
+def starts(made: Sandbox) -> list[tuple[int, float]]:
+    """(pid, start time) of each replica: equal before and after means untouched."""
+    return [(pid, psutil.Process(pid).create_time()) for pid in made.pids()]
+
+
+def await_health(made: Sandbox) -> None:
+    def is_healthy() -> tuple[bool, str]:
+        done = made.call("status")
+        return done.returncode == 0, done.stdout
+
+    wait_until(is_healthy, what="the cluster to be healthy", timeout_s=BACK_WITHIN_S)
+
+
+# --- What a deploy makes ------------------------------------------------------------------------
+
+
+@on_each_engine
 def test_every_infra_check_passes(deployed: Sandbox) -> None:
     verified = deployed.run("pytest", "tests/infra", "--inventory", deployed.inventory)
     assert verified.returncode == 0, verified.stdout[-4000:]
     assert " skipped" not in verified.stdout
 
 
-def test_a_second_deploy_restarts_nothing(deployed: Sandbox) -> None:
-    before = [(pid, psutil.Process(pid).create_time()) for pid in deployed.pids()]
-    done = deployed.up()
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert [(pid, psutil.Process(pid).create_time()) for pid in deployed.pids()] == before
-
-
-def test_a_second_deploy_reports_no_change_but_the_wait(deployed: Sandbox) -> None:
+@on_each_engine
+def test_a_second_deploy_restarts_nothing_and_reports_no_change_but_the_wait(
+    deployed: Sandbox,
+) -> None:
+    before = starts(deployed)
     done = deployed.pyinfra("deploy.py", "--json")
     assert done.returncode == 0, done.stderr[-4000:]
+    assert starts(deployed) == before
     operations = json.loads(done.stdout)["results"]["operations"]
     assert len(operations) > 1
     changed = [operation["name"] for operation in operations if operation["success"]]
     assert changed == ["Wait until the cluster commits | Wait until the cluster commits"]
 
 
-def test_a_changed_setting_restarts_every_replica_and_nothing_else_does(deployed: Sandbox) -> None:
+@on_each_engine
+def test_a_changed_setting_restarts_every_replica_and_a_dry_run_of_it_none(
+    deployed: Sandbox,
+) -> None:
     before = deployed.pids()
-    deployed.overrides["LU_CFG_TIGERBEETLE_CACHE_GRID"] = "80MiB"
+    size = deployed.environ["LU_CFG_TIGERBEETLE_CACHE_GRID"]
+    deployed.overrides["LU_CFG_TIGERBEETLE_CACHE_GRID"] = "80MiB" if size == "64MiB" else "64MiB"
+    dry = deployed.run("pyinfra", deployed.inventory, "deploy.py", "--dry")
+    assert dry.returncode == 0, dry.stderr[-4000:]
+    assert deployed.pids() == before
     done = deployed.up()
     assert done.returncode == 0, done.stderr[-4000:]
     assert set(deployed.pids()).isdisjoint(before)
@@ -54,13 +81,7 @@ def test_a_dry_run_of_a_new_cluster_makes_nothing(emulator: Sandbox) -> None:
     assert not emulator.state_dir.exists()
 
 
-def test_a_dry_run_of_a_running_cluster_touches_nothing(deployed: Sandbox) -> None:
-    before = deployed.pids()
-    done = deployed.run("pyinfra", deployed.inventory, "deploy.py", "--dry")
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert deployed.pids() == before
-
-
+@on_each_engine
 def test_status_is_healthy_and_says_the_engine(deployed: Sandbox) -> None:
     done = deployed.run("python", "-m", "cluster", "status", "--json")
     assert done.returncode == 0
@@ -70,6 +91,7 @@ def test_status_is_healthy_and_says_the_engine(deployed: Sandbox) -> None:
     assert [r["role"] for r in status["replicas"]].count("primary") == 1
 
 
+@on_each_engine
 def test_logs_print_every_replica_behind_its_name(deployed: Sandbox) -> None:
     done = deployed.run("python", "-m", "cluster", "logs")
     assert done.returncode == 0
@@ -77,26 +99,100 @@ def test_logs_print_every_replica_behind_its_name(deployed: Sandbox) -> None:
         assert f"replica-{index} | " in done.stdout
 
 
+# --- What ends, and comes back ------------------------------------------------------------------
+
+
+@on_each_engine
 def test_a_killed_replica_comes_back_and_the_cluster_is_healthy_again(deployed: Sandbox) -> None:
     victim = deployed.pids()[1]
     os.kill(victim, signal.SIGKILL)
+    wait_until(
+        lambda: (victim not in deployed.pids(), "not yet"),
+        what="replica 1 to be started again",
+        timeout_s=BACK_WITHIN_S,
+    )
+    await_health(deployed)
+    assert len(deployed.pids()) == 3
 
-    def is_back() -> tuple[bool, str]:
-        done = deployed.run("python", "-m", "cluster", "status")
-        return done.returncode == 0 and deployed.pids()[1] != victim, done.stdout
 
-    wait_until(is_back, what="replica 1 to be back", timeout_s=120)
-    assert victim not in deployed.pids()
-
-
+@on_each_engine_in_the_long_tests
 def test_a_stopped_cluster_is_down_and_starts_again_with_its_data(deployed: Sandbox) -> None:
+    """Stopped though its supervisor is dead, which a deploy refuses to take over."""
     pids = deployed.pids()
+    supervisor = psutil.Process(int((deployed.state_dir / "supervisord.pid").read_text()))
+    supervisor.kill()
+    psutil.wait_procs([supervisor], timeout=BACK_WITHIN_S)
+    error = refusal(deployed)
+    assert "expected it under its supervisor, found it as pid" in error
+    assert f"make down INVENTORY={deployed.inventory}" in error
+
     assert deployed.down().returncode == 0
     assert deployed.down().returncode == 0  # stopping what is stopped is no error
     assert not any(psutil.pid_exists(pid) for pid in pids)
-    status = deployed.run("python", "-m", "cluster", "status", "--json")
+    status = deployed.call("status", "--json")
     assert status.returncode == 3
     assert json.loads(status.stdout)["verdict"] == "down"
     written = [deployed.data_file(i).stat().st_ino for i in range(3)]
     assert deployed.up().returncode == 0
     assert [deployed.data_file(i).stat().st_ino for i in range(3)] == written
+
+
+# --- `make restart`: every replica in turn, the primary last, and never one too many at once -----
+
+
+def order(said: str) -> list[int]:
+    """The replicas in the order in which their turns came, as the command told it."""
+    return [int(index) for index in re.findall(r"restart: replica (\d) \(", said)]
+
+
+def primary_of(made: Sandbox) -> int:
+    replicas = json.loads(made.call("status", "--json", "--no-canary").stdout)
+    (index,) = [r["index"] for r in replicas["replicas"] if r["role"] == "primary"]
+    return int(index)
+
+
+@on_each_engine_in_the_long_tests
+def test_each_replica_is_restarted_once_and_the_primary_last(deployed: Sandbox) -> None:
+    before, primary = deployed.pids(), primary_of(deployed)
+    done = deployed.run("make", "restart")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert set(deployed.pids()).isdisjoint(before)
+    took_turns = order(done.stderr)
+    assert sorted(took_turns) == [0, 1, 2]
+    assert took_turns[-1] == primary
+    assert done.stderr.count("canary committed") == 3
+
+
+@on_each_engine_in_the_long_tests
+def test_a_replica_that_is_stopped_is_started_before_any_other_is_touched(
+    deployed: Sandbox,
+) -> None:
+    deployed.supervise("stop", "replica-1")
+    done = deployed.pyinfra("tasks.replica.restart")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert order(done.stderr)[0] == 1
+    assert len(order(done.stderr)) == 3
+
+
+@on_each_engine_in_the_long_tests
+def test_no_restart_touches_anything_while_two_replicas_are_away(deployed: Sandbox) -> None:
+    serving = deployed.pids()[0]
+    deployed.supervise("stop", "replica-1", "replica-2")
+    try:
+        done = deployed.pyinfra("tasks.replica.restart")
+        assert done.returncode == 1
+        assert "restart: expected a cluster that can spare one replica" in done.stderr
+        assert "found: waited 20 s" in done.stderr
+        assert "replica 2 stopped" in done.stderr
+        assert order(done.stderr) == []
+        assert deployed.pids()[0] == serving
+    finally:
+        deployed.supervise("start", "replica-1", "replica-2")
+        await_health(deployed)
+
+
+def test_a_restart_is_refused_where_nothing_runs(emulator: Sandbox) -> None:
+    done = emulator.pyinfra("tasks.replica.restart")
+    assert done.returncode == 1
+    assert "expected every replica under its supervisor, found 0 of 3" in done.stderr
+    assert not emulator.state_dir.exists()

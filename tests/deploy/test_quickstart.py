@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,10 @@ import psutil
 
 from cluster import REPOSITORY
 from cluster.tigerbeetle.waiting import wait_until
-from tests.clusters import Sandbox
+from tests.clusters import TIMEOUT_S, Sandbox
+
+#: Ten times what a busy machine has taken to deploy the emulator, and to stop it.
+WITHIN_S = 300
 
 
 def quickstart(made: Sandbox, runs: Path) -> tuple[list[str], dict[str, str]]:
@@ -26,11 +28,11 @@ def quickstart(made: Sandbox, runs: Path) -> tuple[list[str], dict[str, str]]:
 def run(made: Sandbox, runs: Path) -> subprocess.CompletedProcess[str]:
     command, environ = quickstart(made, runs)
     return subprocess.run(
-        command, env=environ, cwd=REPOSITORY, capture_output=True, text=True, timeout=280
+        command, env=environ, cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT_S
     )
 
 
-def test_it_ends_with_a_passed_audit_and_leaves_the_cluster_running(
+def test_it_ends_with_a_passed_audit_and_leaves_the_cluster_running_and_so_does_a_failing_one(
     emulator: Sandbox, tmp_path: Path
 ) -> None:
     done = run(emulator, tmp_path)
@@ -41,17 +43,16 @@ def test_it_ends_with_a_passed_audit_and_leaves_the_cluster_running(
     assert json.loads((directory / "audit.json").read_text())["verdict"] == "passed"
     assert json.loads((directory / "result.json").read_text())["transfers_acknowledged"] > 0
     assert "EMULATOR" in (directory / "report.html").read_text()
-    assert all(psutil.pid_exists(pid) for pid in emulator.pids())
+    pids = emulator.pids()
+    assert all(psutil.pid_exists(pid) for pid in pids)
 
-
-def test_a_failing_step_is_named_with_what_to_do(emulator: Sandbox, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", emulator.ports[0])):
-        done = run(emulator, tmp_path)
-    assert done.returncode == 1
+    emulator.overrides["LU_CFG_TIGERBEETLE_RELEASE"] = "0.17.8"  # fails the deploy's checks
+    done = run(emulator, tmp_path)
+    assert done.returncode == 1, done.stdout
     assert "step deploy failed: exit code 1" in done.stdout
-    assert "to be free, found pid" in done.stdout
+    assert "expected the server to be 0.17.8" in done.stdout
     assert "what to do: " in done.stdout
-    assert not emulator.state_dir.exists()
+    assert all(psutil.pid_exists(pid) for pid in pids)
 
 
 def test_ctrl_c_leaves_nothing_half_started(emulator: Sandbox, tmp_path: Path) -> None:
@@ -69,25 +70,16 @@ def test_ctrl_c_leaves_nothing_half_started(emulator: Sandbox, tmp_path: Path) -
         wait_until(
             lambda: (len(emulator.pids()) == 3, f"{len(emulator.pids())} pid files"),
             what="the replicas to be started",
-            timeout_s=60,
+            timeout_s=WITHIN_S,
         )
         pids = emulator.pids()
         os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=WITHIN_S)
     finally:
         process.kill()
     assert process.returncode == 130, output
-    _, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], 10)
+    _, alive = psutil.wait_procs(
+        [psutil.Process(p) for p in pids if psutil.pid_exists(p)], WITHIN_S
+    )
     assert alive == []
     assert not (emulator.state_dir / "supervisord.pid").exists()
-
-
-def test_a_cluster_that_ran_before_is_not_stopped_by_a_failure(
-    emulator: Sandbox, tmp_path: Path
-) -> None:
-    assert emulator.up().returncode == 0
-    pids = emulator.pids()
-    emulator.overrides["LU_CFG_TIGERBEETLE_RELEASE"] = "0.17.8"  # fails the deploy's checks
-    done = run(emulator, tmp_path)
-    assert done.returncode == 1, done.stdout
-    assert all(psutil.pid_exists(pid) for pid in pids)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,9 @@ def test_a_restart_under_load_loses_nothing_and_fails_nothing(tmp_path: Path) ->
     with sandbox("inventories/process.py") as made:
         assert made.up().returncode == 0
         with workload(made, tmp_path) as seen:
-            begun = time.monotonic()
-            done = made.run("make", "restart", timeout_s=300)
+            done = made.run("make", "restart")
             assert done.returncode == 0, done.stderr[-4000:]
-            took_s = time.monotonic() - begun
-    print(
-        f"restart under load: {took_s:.0f} s, longest gap {seen.longest_gap_s:.1f} s, "
-        f"{len(seen.operations)} operations"
-    )
+    print(f"longest gap {seen.longest_gap_s:.1f} s, {len(seen.operations)} operations")
     assert seen.verdict == 0, seen.checked
     assert seen.unanswered == []
-    assert len(re.findall(r"restart: replica \d \(", done.stderr)) == 3
+    assert sorted(re.findall(r"restart: replica (\d) \(", done.stderr)) == ["0", "1", "2"]

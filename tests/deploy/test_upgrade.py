@@ -42,13 +42,8 @@ def old_cluster(pair: tuple[str, str], old_client: Path) -> Iterator[Sandbox]:
 
 
 def upgrade(made: Sandbox, to: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    before = dict(made.overrides)
-    made.overrides.update(environ)
-    try:
-        return made.run("make", "upgrade", f"TO={to}", timeout_s=600)
-    finally:
-        made.overrides.clear()
-        made.overrides.update(before)
+    with made.having(**environ):
+        return made.run("make", "upgrade", f"TO={to}")
 
 
 def releases(made: Sandbox) -> list[str]:
@@ -119,7 +114,8 @@ def test_the_cluster_moves_to_the_new_release_and_loses_nothing_under_load(
 
 
 def test_the_emulator_is_not_upgraded(emulator: Sandbox) -> None:
-    done = upgrade(emulator, "99.0.0", CONFIRM="yes")
+    with emulator.having(CONFIRM="yes"):
+        done = emulator.call("upgrade", "99.0.0")
     assert done.returncode == 2
     assert "found the EMULATOR, which is one release" in done.stderr
     assert not emulator.state_dir.exists()

@@ -107,17 +107,6 @@ class DockerSandbox(Sandbox):
         with self.having(**environ):
             return self.run("make", *arguments)
 
-    @contextmanager
-    def having(self, **environ: str) -> Iterator[None]:
-        """Commands run with these variables, for a while."""
-        before = dict(self.overrides)
-        self.overrides.update(environ)
-        try:
-            yield
-        finally:
-            self.overrides.clear()
-            self.overrides.update(before)
-
     def compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """As users type it: ``docker compose -f ... --env-file ... ARGUMENTS``."""
         return self.run(
