@@ -48,6 +48,7 @@ WHEELS = {
 DEFAULT_INDEX = "https://pypi.org/simple"
 REPOSITORY = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 60
+SYNC_TIMEOUT_S = 3600  # 200 MB over the slowest line
 
 
 class BootstrapError(Exception):
@@ -131,7 +132,12 @@ def main() -> int:
         return 2
     # Compiled now: otherwise each program's start does it, where Python may write no bytecode.
     sync = [str(uv), "sync", "--locked", "--all-extras", "--compile-bytecode"]
-    return subprocess.run([*sync, "--directory", str(REPOSITORY)], check=False).returncode
+    try:
+        done = subprocess.run([*sync, "--directory", str(REPOSITORY)], timeout=SYNC_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        print(f"error: uv: expected its end within {SYNC_TIMEOUT_S} s, found none", file=sys.stderr)
+        return 1
+    return done.returncode
 
 
 if __name__ == "__main__":

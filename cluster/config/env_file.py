@@ -24,6 +24,7 @@ from cluster.refusal import Refusal
 
 DEFAULT = "env/production.env"
 PORT = 3000
+_GIT_TIMEOUT_S = 30
 
 #: A replica's variables, with the comment above them.
 _REPLICA = re.compile(rf"(?:# Replica \d+ Configuration\n)?(?:{PREFIX}\d+_\w+=.*\n)+\n?")
@@ -150,8 +151,18 @@ def _refuse_tracked(path: Path) -> None:
         return
     try:
         asked = subprocess.run(
-            ["git", "check-ignore", "--quiet", str(path)], cwd=REPOSITORY, capture_output=True
+            ["git", "check-ignore", "--quiet", str(path)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT_S,
         )
+    except subprocess.TimeoutExpired:
+        raise Refusal(
+            str(path),
+            expected=f"git to say within {_GIT_TIMEOUT_S} s whether it ignores that path",
+            found="no answer",
+            fix="look at what holds git up, or name a path outside the repository",
+        ) from None
     except OSError:
         return  # without git nothing can be committed here
     if asked.returncode == 1:  # 128: no git repository

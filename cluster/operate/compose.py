@@ -6,8 +6,11 @@ does nothing where its work is done, and shows what Docker says while it works.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
+from typing import IO
 
 from cluster import REPOSITORY
 from cluster.config import Cluster, inventory
@@ -20,6 +23,11 @@ from cluster.runtimes.containers import Container
 from cluster.runtimes.volumes import Volume
 
 NAME = "local"
+
+#: A build pulls its base over the slowest line; everything else takes seconds.
+_SHOWN_TIMEOUT_S = 3600.0
+#: Between a command's end and the last line of it.
+_LAST_WORDS_S = 5.0
 
 
 def deployment(cluster: Cluster) -> Deployment:
@@ -162,7 +170,7 @@ def _is_as_configured(
 
 def _show(command: list[str], **variables: str) -> None:
     """Run with the output on the terminal as it comes. Raises Refusal with a known cause."""
-    process = subprocess.Popen(
+    process: subprocess.Popen[str] = subprocess.Popen(
         command,
         cwd=REPOSITORY,
         env=docker_engine.environ(**variables),
@@ -172,12 +180,25 @@ def _show(command: list[str], **variables: str) -> None:
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
     )
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    said = []
-    with process:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            said.append(line)
+    said: list[str] = []
+    reader = threading.Thread(target=_tell, args=(process.stdout, said), daemon=True)
+    reader.start()
+    try:
+        process.wait(_SHOWN_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise Refusal(
+            f"`{shlex.join(command)}`: expected its end within {_SHOWN_TIMEOUT_S:g} s, found: "
+            f"{(said or ['no output'])[-1].strip()}. Fix: look at the engine's own log"
+        ) from None
+    reader.join(_LAST_WORDS_S)
     if process.returncode != 0:
         known = diagnoses.of_text("".join(said))
         raise Refusal(str(known) if known else docker_engine.refusal(command, "".join(said)))
+
+
+def _tell(output: IO[str], said: list[str]) -> None:
+    with output:
+        for line in output:
+            print(line, end="", flush=True)
+            said.append(line)

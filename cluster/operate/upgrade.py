@@ -19,14 +19,14 @@ from importlib import metadata
 
 import click
 
-from cluster import REPOSITORY, config
+from cluster import config
 from cluster.command import by_inventory, confirm
 from cluster.config import PREFIX, env_file, inventory
 from cluster.config.inventory import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth, Unhealthy
-from cluster.operate import backup_set, rollout
-from cluster.refusal import Refusal, begun
+from cluster.operate import backup_set, phase, rollout
+from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import docker_engine, image, program
 from cluster.tigerbeetle import binary, upgrade_path, waiting
 from cluster.tigerbeetle.upgrade_path import Offer
@@ -164,13 +164,14 @@ def record(deployment: Deployment, target: str) -> str:
 
 
 def _deploy(inventory_file: str, what: str, target: str) -> None:
-    pyinfra = [sys.executable, "-m", "pyinfra", "--yes", inventory_file, what]
-    if subprocess.run(pyinfra, cwd=REPOSITORY, env=environ_at(target)).returncode != 0:
-        raise Refusal(
-            f"upgrade: expected `{what}` to succeed with {target}, found that it failed (above). "
+    try:
+        phase.run(inventory_file, what, environ=environ_at(target))
+    except Failed as failed:
+        raise Failed(
+            f"upgrade: expected `{what}` to succeed with {target}, found {failed}. "
             "The replicas go on as the old release until all have the new server; repeat when "
             "the cause is gone"
-        )
+        ) from None
 
 
 def _runs(replica: ReplicaHealth) -> str:

@@ -147,7 +147,8 @@ def follow(deployment: Deployment, indexes: Sequence[int], lines: int) -> int:
     """Print the last lines and go on until interrupted; the exit code."""
     services = [f"tigerbeetle-{index}" for index in indexes]
     command = docker_engine.compose("logs", "--follow", f"--tail={lines}", *services)
-    return subprocess.run(command, cwd=REPOSITORY, env=docker_engine.environ()).returncode
+    environ = docker_engine.environ()
+    return subprocess.run(command, cwd=REPOSITORY, env=environ, timeout=None).returncode  # endless
 
 
 def locked_kib(pid: int) -> int | None:

@@ -203,7 +203,8 @@ def log_tail(deployment: Deployment, index: int, lines: int = 15) -> list[str]:
 def follow(deployment: Deployment, indexes: Sequence[int], lines: int) -> int:
     """Print the last lines and go on until interrupted; the exit code."""
     paths = [log_source(deployment, index) for index in indexes]
-    return subprocess.run([_TAIL, f"--lines={lines}", "-F", *paths]).returncode
+    command = [_TAIL, f"--lines={lines}", "-F", *paths]
+    return subprocess.run(command, timeout=None).returncode  # endless
 
 
 def tail(path: Path, lines: int = 15) -> list[str]:

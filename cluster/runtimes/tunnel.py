@@ -20,6 +20,7 @@ from cluster.runtimes import ssh
 from cluster.tigerbeetle.waiting import Expired, wait_until
 
 OPEN_TIMEOUT_S = 15.0
+_CLOSE_TIMEOUT_S = 5
 
 _opened: dict[tuple[Host, str], tuple[subprocess.Popen[bytes], int]] = {}
 
@@ -123,7 +124,10 @@ def _open(server: Host, address: str) -> tuple[subprocess.Popen[bytes], int]:
 
 def _close(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    process.wait()
+    try:
+        process.wait(_CLOSE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _last(said: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -20,6 +21,7 @@ CONFIGURATION = (REPOSITORY / "docs/configuration.md").read_text()
 PROJECT = (REPOSITORY / "pyproject.toml").read_text()
 TARGETS = re.findall(r"^([a-z][a-z0-9-]*):", MAKEFILE, re.MULTILINE)
 SIZE_MAX_BYTES = 1024**2
+BOUNDED = re.compile(r"subprocess\.(run|call|check_call|check_output)")
 CONTEXT = click.Context(cli.commands)
 
 
@@ -104,3 +106,39 @@ def test_nothing_large_and_no_private_file_is_tracked() -> None:
 def test_the_env_file_keeps_to_what_compose_and_python_read_alike() -> None:
     for line in config.ENV_FILE.read_text().splitlines():
         assert line == "" or line.startswith("#") or re.fullmatch(r"[A-Z0-9_]+=[^\s'\"$#]*", line)
+
+
+def unbounded(source: str) -> list[int]:
+    """The lines that run a program without a bound; ``timeout=None`` must say why."""
+    found, lines = [], source.splitlines()
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or not BOUNDED.fullmatch(ast.unparse(call.func)):
+            continue
+        given = [k.value for k in call.keywords if k.arg == "timeout"]
+        is_none = given and isinstance(given[0], ast.Constant) and given[0].value is None
+        if not given or (is_none and "# endless" not in lines[given[0].lineno - 1]):
+            found.append(call.lineno)
+    return found
+
+
+def test_every_program_that_is_run_has_a_bound() -> None:
+    ours = [
+        f for f in tracked() if f.suffix == ".py" and not f.is_relative_to(REPOSITORY / "tests")
+    ]
+    found = {str(f): lines for f in ours if (lines := unbounded(f.read_text()))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        ("subprocess.run(['ls'])", True),
+        ("subprocess.check_output(['ls'], text=True)", True),
+        ("subprocess.run(['ls'], timeout=None)", True),
+        ("subprocess.run(['ls'], timeout=None)  # endless", False),
+        ("subprocess.run(['ls'], timeout=5)", False),
+        ("subprocess.Popen(['ls'])", False),
+    ],
+)
+def test_a_program_without_a_bound_is_found(line: str, is_found: bool) -> None:
+    assert unbounded(line) == ([1] if is_found else [])
