@@ -67,9 +67,12 @@ def unknown_names(text: str, page: Path) -> list[str]:
 
 def _is_program(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(module)
+        if spec and spec.submodule_search_locations:  # a package is run by its __main__
+            spec = importlib.util.find_spec(f"{module}.__main__")
     except ModuleNotFoundError:
         return False
+    return spec is not None
 
 
 def _is_defined(name: str) -> bool:

@@ -40,7 +40,8 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "benchmarks": ("loadtests", "tigerbeetle_emulator"),
     "tests": ("benchmarks", "deploy", "cluster.__main__"),
 }
-#: Two libraries stand alone, and one room of each is of use to the cluster: (importer, imported).
+#: Two libraries know nothing of a deployment, and the cluster uses a room of each:
+#: (importer, imported).
 ALLOWED = {
     # A ping is a message of TigerBeetle's protocol; the emulator has the only description of it.
     ("cluster.tigerbeetle.ping", "tigerbeetle_emulator.protocol"),

@@ -52,7 +52,7 @@ def test_every_program_that_make_runs_exists(module: str) -> None:
     assert importlib.util.find_spec(module) is not None
 
 
-NAMED = re.compile(r'-m cluster ([a-z-]+)|"-m", "cluster", "([a-z-]+)"')
+NAMED = re.compile(r'-m cluster ([a-z][a-z-]*)|"-m", "cluster", "([a-z-]+)"')
 
 
 def test_every_command_that_is_named_anywhere_exists() -> None:
