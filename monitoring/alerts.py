@@ -1,6 +1,4 @@
-"""``make monitor-status``: Prometheus' targets, and the alerts that fire. Exit code 1 if one fires,
-4 if Prometheus does not answer.
-"""
+"""``make monitor-status``: Prometheus' targets, and the alerts that fire."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from unittest import mock
 import psutil
 
 from cluster import REPOSITORY, config
-from cluster.__main__ import main as cluster_command
+from cluster.cli import main as cluster_command
 from cluster.config import PREFIX
 from cluster.config.inventory import Deployment
 from tests.leases import addresses, free_ports, memory

@@ -1,7 +1,6 @@
 """``make doctor``: what is wrong with the cluster in Docker, why, and what to do about it.
 
-Looks only, changes nothing. Exit codes: 0 nothing found and it commits, 1 something was found,
-2 bad configuration.
+Looks only, changes nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """``make status``: each replica and the cluster, for a person or (``--json``) for a program.
 
-Exit codes, for cron and load balancers: 0 healthy, 1 degraded (commits, but a replica is missing),
-2 bad configuration, 3 down (does not commit), 4 unknown (could not be read).
-
 The canary takes one of the cluster's 64 client sessions for each run, and the oldest one is evicted
 to make room: whoever asks more often than once a minute should add ``--no-canary``. The verdict
 then rests on what the replicas answer. ``--watch`` does that by itself.
@@ -236,7 +233,8 @@ def main(
 ) -> int:
     """Show each replica and the cluster.
 
-    The exit code is the verdict: 0 healthy, 1 degraded, 2 bad configuration, 3 down, 4 unknown.
+    The exit code is the verdict, for cron and load balancers: 0 healthy, 1 degraded (commits, but a
+    replica is missing), 2 bad configuration, 3 down (does not commit), 4 unknown (not readable).
     """
     if as_schema:
         SCHEMA_FILE.write_text(schema(), encoding="utf-8")

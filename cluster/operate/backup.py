@@ -2,8 +2,6 @@
 
 All replicas are stopped together: a copy of a running one is inconsistent, and copies of different
 moments lose transfers when they are restored. The downtime is that of reading the files once.
-
-Exit codes: 0 taken, 1 failed (the cluster runs again, nothing is left behind), 2 refused.
 """
 
 from __future__ import annotations

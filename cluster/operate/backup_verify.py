@@ -2,8 +2,6 @@
 
 Sums, then each file's own checks, then a cluster of all of them that must commit, then its ledger
 against what was read when the backup was taken. The original is not touched, and may run.
-
-Exit codes: 0 passed, 1 failed, 2 refused (not a backup, or nothing to verify it with).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""``make compose-tb-*``: one replica set in Docker on this machine, step by step or all at once.
-
-Exit codes: 0 done, 1 the cluster does not commit, 2 refused (nothing was touched), 130 Ctrl-C.
-"""
+"""``make compose-tb-*``: one replica set in Docker on this machine, step by step or all at once."""
 
 from __future__ import annotations
 

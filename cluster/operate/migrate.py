@@ -5,8 +5,6 @@ must be stopped first: what it acknowledges meanwhile is found, and fails the mi
 run out within a minute are waited for. May be repeated: it goes on after the newest transfer that
 the new cluster has. Ends with a proof by reading both. It holds 128 bytes per transfer in memory,
 four times over.
-
-Exit codes: 0 both ledgers are equal, 1 they are not, 2 refused (nothing was written).
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 A replica without its file has forgotten what it has acknowledged; formatting it anew would let the
 cluster lose it. ``tigerbeetle recover`` makes a file that takes part only once it has learned from
 the others. Until then the cluster has one replica less: it is done only when all others are well.
-
-Exit codes: 0 caught up, 1 failed (the others were not touched), 2 refused (nothing was touched).
 """
 
 from __future__ import annotations

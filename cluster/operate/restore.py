@@ -3,8 +3,6 @@
 A restore is a rollback: what was acknowledged after the backup is gone, for every replica alike.
 The files that are there are kept until the restored cluster commits; if it does not, they are put
 back, and everything is as it was before.
-
-Exit codes: 0 restored, 1 failed (all as before), 2 refused (nothing was touched).
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ With the new program a replica goes on as the old release. Once all have it, the
 the new one by itself, all replicas at the same operation: they start again within seconds of one
 another, and the clients wait. So it is every replica's own word that ends this command, not what
 was installed. There is no way back but a backup.
-
-Exit codes: 0 done, 1 not (the cluster's state is told), 2 refused (nothing was touched).
 """
 
 from __future__ import annotations

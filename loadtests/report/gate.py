@@ -1,8 +1,6 @@
 """The gate: thresholds in a file, and whether a run met them. For CI jobs.
 
 ``[gate]`` holds the thresholds of the whole run, ``[gate.actions.NAME]`` those of one action.
-Exit codes of `load` and `gate`: 0 passed, 1 audit failed,
-2 wrong usage, 3 a threshold was missed, 4 unknown: something could not be read or measured.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import tigerbeetle as tb
 
 import tigerbeetle_emulator
 from cluster import REPOSITORY
-from cluster import __main__ as commands
+from cluster import cli as commands
 from cluster.operate import migrate, migration
 from cluster.operate.migration import plan
 from cluster.tigerbeetle import canary

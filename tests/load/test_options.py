@@ -7,7 +7,7 @@ import argparse
 import click
 import pytest
 
-from cluster import __main__ as commands
+from cluster import cli
 from cluster.refusal import Refusal
 from loadtests import load, options
 from loadtests.run import target
@@ -109,7 +109,7 @@ def test_a_duration_that_is_none_is_refused(text: str) -> None:
 def test_a_wrong_argument_ends_with_usage(
     capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert commands.main(["load", *arguments]) == 2
+    assert cli.main(["load", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 

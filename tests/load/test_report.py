@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import __main__ as commands
+from cluster import cli
 from loadtests.report import gate, plots, report
 from loadtests.report.gate import Gate
 from loadtests.report.plots import Chart, Line
@@ -191,6 +191,6 @@ def test_a_report_is_written_beside_the_run(
     run = tmp_path / "one"
     run.mkdir()
     runs.write_json(run / "run.json", manifest().model_dump_json())
-    assert commands.main(["report", "--run", "one"]) == 0
+    assert cli.main(["report", "--run", "one"]) == 0
     assert "cut off" in (run / "report.html").read_text(encoding="utf-8")
-    assert commands.main(["report", "--run", "two"]) == 2
+    assert cli.main(["report", "--run", "two"]) == 2

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
-from cluster import __main__ as cli
-from cluster import command
+from cluster import REPOSITORY, cli, command
 from cluster.refusal import Failed, Refusal, begun
 
 HEAVY = ("locust", "gevent", "numpy", "pyinfra", "tigerbeetle", "supervisor")
@@ -57,6 +58,19 @@ def test_an_interrupt_ends_with_130_and_one_line(
 ) -> None:
     assert ended(KeyboardInterrupt(), monkeypatch) == 130
     assert capsys.readouterr().err.strip() == "interrupted"
+
+
+def test_an_interrupt_while_it_starts_ends_likewise(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", "status"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=REPOSITORY,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 @pytest.mark.parametrize("arguments", [["nothing"], ["status", "--nothing"], ["restore"]])

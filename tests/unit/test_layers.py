@@ -22,7 +22,8 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "cluster.health": ("cluster.checks",),
     "cluster.operate": ("cluster.health",),
     "cluster.servers": ("cluster.config",),  # the face for users' own inventories
-    "cluster.__main__": ("cluster.operate",),  # names the commands above it, and imports none
+    "cluster.cli": ("cluster.operate",),  # names the commands above it, and imports none
+    "cluster.__main__": ("cluster.cli",),
     "monitoring": ("cluster.operate",),
     "tasks": ("monitoring",),
     "loadtests.client": ("cluster",),
@@ -38,7 +39,7 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "inventories": ("cluster.servers", "cluster.runtimes"),
     "deploy": ("tasks",),
     "benchmarks": ("loadtests", "tigerbeetle_emulator"),
-    "tests": ("benchmarks", "deploy", "cluster.__main__"),
+    "tests": ("benchmarks", "deploy", "cluster.cli"),
 }
 #: Two libraries know nothing of a deployment, and the cluster uses a room of each:
 #: (importer, imported).
@@ -120,7 +121,7 @@ def test_no_import_goes_up() -> None:
             "if TYPE_CHECKING: import loadtests.run.runs",
             "loadtests.run",
         ),
-        ("cluster/__main__.py", "from monitoring import stack", "monitoring"),
+        ("cluster/cli.py", "from monitoring import stack", "monitoring"),
         ("monitoring/stack.py", "from loadtests import search", "loadtests"),
         ("loadtests/client/ledger.py", "from loadtests.wallet import bank", "loadtests.wallet"),
         ("loadtests/run/runs.py", "from loadtests.options import add", "loadtests"),

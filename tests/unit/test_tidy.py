@@ -12,8 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cluster import REPOSITORY, config
-from cluster import __main__ as cli
+from cluster import REPOSITORY, cli, config
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 README = (REPOSITORY / "README.md").read_text()
