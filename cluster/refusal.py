@@ -7,6 +7,7 @@ something else.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,3 +41,16 @@ def begun(so: str = "") -> Iterator[None]:
         yield
     except Refusal as error:
         raise Failed(f"{error}{so}") from None
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """End the program in one line and with an exit code, whatever runs it: pyinfra, or a command.
+
+    An inventory file has no other way: pyinfra would print a traceback.
+    """
+    try:
+        yield
+    except Refusal as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -26,9 +26,9 @@ import prometheus_client
 from cluster import REPOSITORY
 from cluster.checks.firewall import EXPORTER_PORT
 from cluster.checks.fitness import PYTHON_MIN, SYSTEMD_MIN
-from cluster.config import fail, inventory, servers
+from cluster.config import inventory, servers
 from cluster.config.inventory import Deployment
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, told
 from cluster.runtimes import pyz, script
 from cluster.runtimes.description import SETTINGS_VARIABLE, fingerprint
 from cluster.runtimes.layout import ETC, PROGRAMS
@@ -67,15 +67,13 @@ def of_inventory(inventory_file: str | None = None) -> list[tuple[str, dict[str,
 
     An inventory of servers that names none ends the program with exit code 2.
     """
-    deployment = inventory.read_or_exit(inventory_file)
-    if deployment.settings is None:
+    with told():
+        deployment = inventory.read(inventory_file)
+        reached = None if deployment.settings is None else address(deployment)
+    if reached is None:
         described = {"deployment": deployment.name, "engine": deployment.engine}
         of = {"runtime": deployment.runtime, "inventory_file": str(deployment.inventory)}
         return [("@local", described | of)]
-    try:
-        reached = address(deployment)
-    except Refusal as error:
-        fail(error)
     data = {k: v for k, v in reached.model_dump(by_alias=True).items() if v != ""}
     return [(NAME, {**data, "monitors": str(deployment.inventory)})]
 

@@ -3,16 +3,7 @@
 This is the room's face: ``config.load()``, ``config.Cluster``.
 """
 
-from cluster.config.loading import (
-    ENV_FILE,
-    REPLICA_KEY,
-    fail,
-    load,
-    load_or_exit,
-    parse,
-    read,
-    shown,
-)
+from cluster.config.loading import ENV_FILE, REPLICA_KEY, load, load_or_exit, parse, read, shown
 from cluster.config.model import (
     EMULATOR_IMAGE,
     PREFIX,
@@ -31,7 +22,6 @@ __all__ = [
     "Cluster",
     "Replica",
     "addresses",
-    "fail",
     "load",
     "load_or_exit",
     "memory_bytes",

@@ -26,7 +26,6 @@ __all__ = [
     "of_hosts",
     "on_this_machine",
     "read",
-    "read_or_exit",
 ]
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
@@ -126,14 +125,6 @@ def _not_loading(file: Path, found: str) -> Refusal:
         found=found,
         fix="correct what it names",
     )
-
-
-def read_or_exit(path: str | Path | None = None) -> Deployment:
-    """For programs: the Deployment, or the one-line error on stderr and exit code 2."""
-    try:
-        return read(path)
-    except Refusal as error:
-        config.fail(error)
 
 
 def _inventories() -> list[Path]:

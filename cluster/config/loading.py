@@ -11,10 +11,9 @@ import difflib
 import io
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
@@ -22,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from cluster import REPOSITORY
 from cluster.config import rules
 from cluster.config.model import PREFIX, Cluster, Replica
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, told
 
 ENV_FILE = REPOSITORY / "env" / "tigerbittle.env"
 REPLICA_KEY = re.compile(rf"{PREFIX}(\d+)_(CONTAINER_NAME|IP|PORT)")
@@ -86,23 +85,15 @@ def load(
 
 
 def load_or_exit() -> Cluster:
-    """For programs: the Cluster, or the one-line error on stderr and exit code 2."""
-    try:
+    """The Cluster, for what is no command, such as an inventory file: or the end of the program."""
+    with told():
         return load()
-    except Refusal as error:
-        fail(error)
 
 
 def shown(env_file: Path) -> str:
     """An env file as a person names it: relative to the repository where it is inside."""
     is_inside = env_file.is_relative_to(REPOSITORY)
     return str(env_file.relative_to(REPOSITORY) if is_inside else env_file)
-
-
-def fail(error: Refusal) -> NoReturn:
-    """End the program as every command here does when it refuses: one line, and an exit code."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(error.exit_code)
 
 
 def _known_settings() -> Iterator[str]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster import REPOSITORY, config
 from cluster.config import Cluster, pyinfra_hosts, rules
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, told
 
 ServerRuntime = Literal["systemd", "docker"]
 Reach = Literal["auto", "direct", "tunnel"]
@@ -100,14 +100,12 @@ def on_servers(
     ``ssh_hosts`` are their SSH names; without them, the replicas' own addresses. Validates
     everything first: bad input ends the program with exit code 2.
     """
-    try:
+    with told():
         valid = _settings(settings)
         cluster = load(valid)
         hosts = tuple(ssh_hosts) or tuple(str(r.ip) for r in cluster.replicas)
         check_hosts(hosts, cluster, is_development=valid.development)
         check_monitoring(hosts, cluster, valid)
-    except Refusal as error:
-        config.fail(error)
     common = {
         "deployment": name,
         "inventory_file": pyinfra_hosts.calling_file(),
