@@ -149,8 +149,8 @@ compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's co
 	@$(COMPOSE) repl
 
 .PHONY: doctor
-doctor: $(INSTALLED) ## Say what is wrong with the cluster in Docker, why, and what to do
-	@$(PYTHON) -m cluster doctor
+doctor: $(INSTALLED) ## Say what is wrong, why, and what to do: with the cluster of INVENTORY=, else with the one in Docker
+	@$(PYTHON) -m cluster doctor $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
 
 ### Backup and repair
 

@@ -31,10 +31,11 @@ def _base(file: str) -> str:
     """
     listen = stack.ports()
     deployment = inventory.read(file)
-    if not deployment.servers:
+    reached = host.place(deployment)
+    if reached is None:
         return f"http://127.0.0.1:{listen.prometheus}"
     there = host.prometheus_address(deployment, listen)
-    return f"http://127.0.0.1:{tunnel.port_to(host.address(deployment), there)}"
+    return f"http://127.0.0.1:{tunnel.port_to(reached, there)}"
 
 
 @click.command()

@@ -20,7 +20,7 @@ _COLLECTORS = ("filesystem", "timex", "cpu", "diskstats", "loadavg", "meminfo", 
 
 def is_wanted(deployment: Deployment) -> bool:
     """Whether the inventory asks for it."""
-    return deployment.settings is not None and deployment.settings.node_exporter
+    return deployment.has_node_exporters
 
 
 def check(deployment: Deployment, index: int, seen: Observation) -> None:

@@ -24,14 +24,15 @@ import jinja2
 import prometheus_client
 
 from cluster import REPOSITORY
+from cluster.checks import script
 from cluster.checks.firewall import EXPORTER_PORT
-from cluster.checks.fitness import PYTHON_MIN, SYSTEMD_MIN
+from cluster.checks.rules import PYTHON_MIN, SYSTEMD_MIN
 from cluster.config import inventory, servers
 from cluster.config.inventory import Deployment
 from cluster.refusal import Refusal, told
-from cluster.runtimes import pyz, script
-from cluster.runtimes.description import SETTINGS_VARIABLE, fingerprint
+from cluster.runtimes import pyz
 from cluster.runtimes.layout import ETC, PROGRAMS
+from cluster.runtimes.servers import SETTINGS_VARIABLE, fingerprint
 from monitoring import stack
 from monitoring.stack import FILES, Ports
 
@@ -69,7 +70,7 @@ def of_inventory(inventory_file: str | None = None) -> list[tuple[str, dict[str,
     """
     with told():
         deployment = inventory.read(inventory_file)
-        reached = None if deployment.settings is None else address(deployment)
+        reached = place(deployment)
     if reached is None:
         described = {"deployment": deployment.name, "engine": deployment.engine}
         of = {"runtime": deployment.runtime, "inventory_file": str(deployment.inventory)}
@@ -78,9 +79,9 @@ def of_inventory(inventory_file: str | None = None) -> list[tuple[str, dict[str,
     return [(NAME, {**data, "monitors": str(deployment.inventory)})]
 
 
-def address(deployment: Deployment) -> servers.Host:
-    """The monitoring host's address for SSH. Raises Refusal without one."""
-    if deployment.monitoring is None:
+def place(deployment: Deployment) -> servers.Host | None:
+    """The monitoring host; None for this machine. Raises Refusal where servers have none."""
+    if deployment.monitoring is None and deployment.settings:
         raise Refusal(
             "monitoring_host",
             expected="the SSH name of a host for the monitoring",
@@ -169,7 +170,7 @@ def configuration(deployment: Deployment, listen: Ports) -> dict[str, str]:
         "collector": f"{_LOOPBACK}:{listen.collector}",
         "blackbox": f"{_LOOPBACK}:{listen.blackbox}",
     }
-    if deployment.settings and deployment.settings.node_exporter:
+    if deployment.has_node_exporters:
         servers_ = sorted({r.ip for r in deployment.cluster.replicas})
         addresses["host"] = ",".join(f"{ip}:{EXPORTER_PORT}" for ip in servers_)
     ips = {r.index: str(r.ip) for r in deployment.cluster.replicas}
@@ -266,9 +267,7 @@ _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 
 
 def _bind(deployment: Deployment) -> IPv4Address:
-    if deployment.settings is None:
-        raise TypeError(f"{deployment.name} has no servers")
-    return deployment.settings.monitoring_bind
+    return deployment.of_servers.monitoring_bind
 
 
 def unit_file(

@@ -21,6 +21,7 @@ from cluster import REPOSITORY
 from cluster.config import PREFIX, Cluster
 from cluster.config.inventory import Deployment
 from cluster.refusal import Refusal
+from cluster.runtimes import of
 
 FILES = REPOSITORY / "files" / "monitoring"
 PORTS_VARIABLE = "WALLET_SERVICE_MONITORING_PORTS"
@@ -74,13 +75,14 @@ def directory(deployment: Deployment) -> Path:
 def check_statsd(deployment: Deployment) -> tuple[str, int]:
     """The StatsD address that replicas send to. Raises Refusal when they could not reach it."""
     statsd = deployment.cluster.statsd
-    example = "172.20.0.20:8125" if deployment.runtime == "compose" else "127.0.0.1:8125"
+    has_own_network = of(deployment).HAS_OWN_NETWORK
+    example = "172.20.0.20:8125" if has_own_network else "127.0.0.1:8125"
     host, _, port = statsd.rpartition(":")
     is_loopback = host.startswith("127.")
-    if not statsd or (deployment.runtime == "compose") == is_loopback:
+    if not statsd or has_own_network == is_loopback:
         where = (
             f"a free address of {PREFIX}SUBNET (loopback is the container's own)"
-            if deployment.runtime == "compose"
+            if has_own_network
             else "an address on loopback"
         )
         raise Refusal(
@@ -128,7 +130,7 @@ def prometheus_values(
         "rules": {"process": str(FILES / "rules"), "compose": "/etc/prometheus"}.get(
             deployment.runtime, "rules"
         ),
-        "alertmanagers": deployment.settings.alertmanagers if deployment.settings else (),
+        "alertmanagers": deployment.alertmanagers,
         "replicas": [
             {"index": r.index, "address": f"{replica_ips[r.index]}:{r.port}"}
             for r in deployment.cluster.replicas

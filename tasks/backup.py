@@ -20,8 +20,8 @@ from pyinfra.operations import python, server
 from cluster.config.inventory import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import backup_set, packing
-from cluster.runtimes import control
-from tasks.support.here import deployment_here, guarded
+from cluster.runtimes import of
+from tasks.support.here import deployment_here, guarded, indexes_here
 
 #: pyinfra's own bound for one operation: packing takes as long as the disk does.
 _LONG_S = 6 * 3600
@@ -31,14 +31,13 @@ _LONG_S = 6 * 3600
 def take() -> None:
     """Stop all, pack each data file, start all: the time between is the backup's downtime."""
     deployment = deployment_here()
-    directory, controls = _on_host(deployment), _controls(deployment)
-    for index, each in controls.items():
-        _shell(f"Check the room for replica {index}'s file", packing.require_room(each, directory))
+    runtime, directory = of(deployment), _on_host(deployment)
+    for index in indexes_here():
+        room = packing.require_room(runtime, index, directory)
+        _shell(f"Check the room for replica {index}'s file", room)
     _call("Note when they stop", _note_stop)
-    _shell("Stop the replicas", packing.together([each.stop for each in controls.values()]))
-    with guarded():
-        packed = [packing.pack(each, directory / f"replica-{i}") for i, each in controls.items()]
-    _shell("Pack the data files", packing.together(packed))
+    _shell("Stop the replicas", packing.together(list(map(runtime.stop, indexes_here()))))
+    _shell("Pack the data files", _packed(deployment))
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
     _bring(deployment)
@@ -48,12 +47,11 @@ def take() -> None:
 def pack() -> None:
     """The same for a cluster that is down, and stays down."""
     deployment = deployment_here()
-    directory, controls = _on_host(deployment), _controls(deployment)
-    for index, each in controls.items():
-        _shell(f"Check the room for replica {index}'s file", packing.require_room(each, directory))
-    with guarded():
-        packed = [packing.pack(each, directory / f"replica-{i}") for i, each in controls.items()]
-    _shell("Pack the data files", packing.together(packed))
+    runtime, directory = of(deployment), _on_host(deployment)
+    for index in indexes_here():
+        room = packing.require_room(runtime, index, directory)
+        _shell(f"Check the room for replica {index}'s file", room)
+    _shell("Pack the data files", _packed(deployment))
     _bring(deployment)
 
 
@@ -69,64 +67,71 @@ def unpack() -> None:
     """Beside the data files, which stay as they are."""
     deployment = deployment_here()
     files = {file.replica: file for file in backup_set.read(_set_directory()).files}
-    directory, controls = _on_host(deployment), _controls(deployment)
-    for index, each in controls.items():
-        _shell(f"Make the place of replica {index}'s data file", each.prepare)
-        _shell(f"Look for an earlier restore of replica {index}", packing.refuse_leftover(each))
-    for index in controls if deployment.servers else ():
+    runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
+    for index in indexes:
+        _shell(f"Make the place of replica {index}'s data file", runtime.prepare(index))
+        look = packing.refuse_leftover(runtime, index)
+        _shell(f"Look for an earlier restore of replica {index}", look)
+    for index in indexes if _is_elsewhere(deployment) else ():
         python.call(name="Send the packed file", function=_send, name_=files[index].name)
     unpacked = [
-        packing.unpack(each, directory / files[index].name, files[index].data_size)
-        for index, each in controls.items()
+        packing.unpack(runtime, index, directory / files[index].name, files[index].data_size)
+        for index in indexes
     ]
     _shell("Unpack the data files", packing.together(unpacked))
-    if deployment.servers:
+    if _is_elsewhere(deployment):
         _shell("Remove the packed file", f"rm -rf {shlex.quote(str(directory))}")
 
 
 @deploy("Replace the data files")
 def swap() -> None:
     """Rename all; the old ones are kept."""
-    for index, each in _controls(deployment_here()).items():
-        _shell(f"Replace replica {index}'s data file", packing.swap(each))
+    runtime = of(deployment_here())
+    for index in indexes_here():
+        _shell(f"Replace replica {index}'s data file", packing.swap(runtime, index))
 
 
 @deploy("Put the old data files back")
 def undo() -> None:
     """As it was before the restore."""
-    for index, each in _controls(deployment_here()).items():
-        _shell(f"Put replica {index}'s data file back", packing.undo(each))
+    runtime = of(deployment_here())
+    for index in indexes_here():
+        _shell(f"Put replica {index}'s data file back", packing.undo(runtime, index))
 
 
 @deploy("Drop the replaced data files")
 def accept() -> None:
     """The cluster commits with the restored ones."""
-    for index, each in _controls(deployment_here()).items():
-        _shell(f"Drop replica {index}'s replaced data file", packing.accept(each))
+    runtime = of(deployment_here())
+    for index in indexes_here():
+        _shell(f"Drop replica {index}'s replaced data file", packing.accept(runtime, index))
+
+
+def _packed(deployment: Deployment) -> str:
+    runtime, directory = of(deployment), _on_host(deployment)
+    with guarded():
+        each = [packing.pack(runtime, i, directory / f"replica-{i}") for i in indexes_here()]
+    return packing.together(each)
 
 
 def _start(deployment: Deployment) -> None:
-    controls = _controls(deployment)
-    _shell("Start the replicas", packing.together([each.start for each in controls.values()]))
+    start = map(of(deployment).start, indexes_here())
+    _shell("Start the replicas", packing.together(list(start)))
 
 
-def _controls(deployment: Deployment) -> dict[int, control.Control]:
-    """Of the replicas that this host holds."""
-    here = host.data.get("replica")
-    indexes = [r.index for r in deployment.cluster.replicas] if here is None else [int(here)]
-    return {index: control.of(deployment, index) for index in indexes}
+def _is_elsewhere(deployment: Deployment) -> bool:
+    """On servers: what is packed travels between there and here."""
+    return _on_host(deployment) != _set_directory()
 
 
 def _on_host(deployment: Deployment) -> Path:
     """Where this host packs into, or unpacks from: on this machine, the set itself."""
-    if deployment.settings is None:
-        return _set_directory()
-    return Path(deployment.settings.data_dir) / "backup"
+    return of(deployment).backup_directory(_set_directory())
 
 
 def _bring(deployment: Deployment) -> None:
     """From a server to this machine, once the cluster runs again."""
-    if deployment.servers:
+    if _is_elsewhere(deployment):
         directory = _on_host(deployment)
         python.call(name="Bring the packed file", function=_fetch, there=directory)
         _shell("Remove what was brought", f"rm -rf {shlex.quote(str(directory))}")

@@ -1,4 +1,4 @@
-"""The Docker engine: checked always, installed only when asked (`install_docker`)."""
+"""The Docker engine: installed only when asked (`install_docker`)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.facts.server import LinuxDistribution, LinuxDistributionDict, Which
 from pyinfra.operations import apt, files
 
-from cluster.checks import readiness
-from cluster.runtimes import docker_engine
-from tasks.support.here import guarded, is_yes
+from tasks.support.here import is_yes
 
 #: Debian and Ubuntu release → the packages that bring engine, client, Compose v2 and buildx.
 PACKAGES = {
@@ -33,13 +31,6 @@ Package: docker-compose docker-buildx
 Pin: release n=trixie
 Pin-Priority: 500
 """
-
-
-@deploy("Check the Docker engine")
-def check_engine() -> None:
-    """It answers, is new enough, and its kernel has io_uring."""
-    with guarded():
-        readiness.check_kernel(docker_engine.check_versions())
 
 
 @deploy("Install Docker when asked to")

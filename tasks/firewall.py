@@ -114,12 +114,8 @@ def _wanted() -> str:
 def _described() -> tuple[Cluster, Settings]:
     """The cluster, and what the inventory says of its servers."""
     deployment = deployment_here()
-    if deployment.settings is None:
-        raise DeployError(
-            "firewall: expected an inventory of servers, found one of this machine, whose replicas "
-            "are reached from here alone. Fix: name another with INVENTORY="
-        )
-    return deployment.cluster, deployment.settings
+    with guarded():
+        return deployment.cluster, deployment.of_servers
 
 
 def _in_force() -> str:

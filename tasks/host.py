@@ -1,4 +1,4 @@
-"""A server of its own, made ready for a replica: user, directories, kernel setting, journal."""
+"""A server of its own, made ready for a replica: user, directories, kernel setting."""
 
 from __future__ import annotations
 
@@ -15,18 +15,11 @@ _SYSCTL = """\
 # TigerBeetle does all of its disk and network through io_uring. Written by pyinfra.
 kernel.io_uring_disabled = 0
 """
-_JOURNAL = """\
-# The replica's log: kept across restarts of the server, and never larger than this. Written by
-# pyinfra.
-[Journal]
-Storage=persistent
-SystemMaxUse=256M
-"""
 
 
 @deploy("Prepare the server")
 def prepare() -> None:
-    """User, directories, kernel setting, and, for a unit, a journal of its own with a limit."""
+    """User, directories, kernel setting."""
     deployment = deployment_here()
     server.group(name=f"Have the group {layout.USER}", group=layout.USER, gid=layout.UID)
     server.user(  # noqa: S604 - `shell` is who may log in: nobody
@@ -48,10 +41,6 @@ def prepare() -> None:
     )
     files.directory(name="Have the configuration directory", path=layout.ETC, mode="755")
     # The check has seen that it is 0 now; this keeps it so.
-    _written("Keep io_uring enabled", _SYSCTL, layout.SYSCTL_CONFIG)
-    if deployment.runtime == "systemd":
-        _written("Limit the replica's journal", _JOURNAL, layout.JOURNAL_CONFIG)
-
-
-def _written(name: str, text: str, path: str) -> None:
-    files.put(name=name, src=StringIO(text), dest=path, mode="644")
+    files.put(
+        name="Keep io_uring enabled", src=StringIO(_SYSCTL), dest=layout.SYSCTL_CONFIG, mode="644"
+    )

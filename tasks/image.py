@@ -10,10 +10,9 @@ from pyinfra import host
 from pyinfra.api import FactBase, deploy
 from pyinfra.operations import files, python, server
 
-from cluster import config
+from cluster import REPOSITORY, config
 from cluster.config.inventory import Deployment
-from cluster.operate import compose
-from cluster.runtimes import image, layout
+from cluster.runtimes import compose, image, layout
 from tasks.support.here import deployment_here, guarded
 
 _archives: list[Path] = []
@@ -31,20 +30,18 @@ def build() -> None:
     python.call(name=f"Build {image.name(cluster)}", function=_build, cluster=cluster)
 
 
-@deploy("Check the image")
-def check_on_servers() -> None:
-    """To be shipped, it is here, and built from what is configured."""
-    deployment = deployment_here()
-    if deployment.settings and deployment.settings.image_from == "ship":
-        with guarded():
-            image.check_shippable(deployment.cluster)
-
-
 @deploy("Bring the image")
 def bring() -> None:
     """Have our image on the server: shipped from here, or built there from the same inputs."""
     deployment = deployment_here()
     cluster = deployment.cluster
+    if cluster.seccomp != "unconfined":
+        files.put(
+            name="Write the seccomp profile",
+            src=str(REPOSITORY / cluster.seccomp),
+            dest=layout.seccomp_file(),
+            mode="644",
+        )
     with guarded():
         wanted = image.identity(deployment)
     label = image.INPUTS_LABEL
@@ -54,7 +51,7 @@ def bring() -> None:
         return
     directory = f"{layout.ETC}/image"
     files.directory(name="Have a directory for the image", path=directory, mode="700")
-    if deployment.settings and deployment.settings.image_from == "ship":
+    if image.is_shipped(deployment):
         archive = f"{directory}/image.tar.gz"
         packed = _packed(deployment)
         files.put(name=f"Ship {image.name(cluster)}", src=str(packed), dest=archive, mode="600")

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, server
 
-from cluster import REPOSITORY, config
+from cluster import REPOSITORY
 from cluster.config.inventory import Deployment
 from cluster.runtimes import docker_engine
 from monitoring import stack
@@ -35,12 +37,17 @@ def check() -> None:
     with guarded():
         stack.check_statsd(deployment)
         stack.ports()
-    if deployment.runtime == "compose":
-        with guarded():
-            docker_engine.check_versions()
-            stack.check_inside(config.load())
-            docker_engine.check_network()
-        return
+    _way(deployment).check(deployment)
+
+
+def _check_containers(deployment: Deployment) -> None:
+    with guarded():
+        docker_engine.check_versions()
+        stack.check_inside(deployment.cluster)
+        docker_engine.check_network()
+
+
+def _check_programs(deployment: Deployment) -> None:
     if stack.find("prometheus") is None:
         raise DeployError(
             "prometheus: expected the program on PATH, found none. "
@@ -54,30 +61,20 @@ def check() -> None:
 @deploy("Start the monitoring")
 def start() -> None:
     """Write the configuration; start what does not run; reload Prometheus when it has changed."""
-    deployment = deployment_here()
-    if deployment.servers:
-        monitoring_host.start()
-        return
-    check()
-    base = stack.directory(deployment)
-    for path in (deployment.state_dir, base, base / "rules"):
-        files.directory(name=f"Keep {path.name}/ private", path=str(path), mode="700")
-    if deployment.runtime == "compose":
-        _start_containers(deployment)
-    else:
-        _start_programs(deployment)
+    _way(deployment_here()).start(deployment_here())
 
 
 @deploy("Stop the monitoring")
 def stop() -> None:
     """Stop the programs; what Prometheus has stored stays."""
-    deployment = deployment_here()
-    if deployment.servers:
-        monitoring_host.stop()
-        return
-    if deployment.runtime == "compose":
-        _shell("Stop the containers", _compose(deployment, "down"))
-        return
+    _way(deployment_here()).stop(deployment_here())
+
+
+def _stop_containers(deployment: Deployment) -> None:
+    _shell("Stop the containers", _compose(deployment, "down"))
+
+
+def _stop_programs(deployment: Deployment) -> None:
     if not _control(deployment).exists():
         host.noop("no monitoring runs")
         return
@@ -91,7 +88,15 @@ def stop() -> None:
     )
 
 
+def _prepare(deployment: Deployment) -> None:
+    check()
+    base = stack.directory(deployment)
+    for path in (deployment.state_dir, base, base / "rules"):
+        files.directory(name=f"Keep {path.name}/ private", path=str(path), mode="700")
+
+
 def _start_programs(deployment: Deployment) -> None:
+    _prepare(deployment)
     base, listen = stack.directory(deployment), stack.ports()
     ips = {r.index: str(r.ip) for r in deployment.cluster.replicas}
     changed = _write_prometheus(deployment, stack.local_addresses(listen), ips)
@@ -118,6 +123,7 @@ def _start_programs(deployment: Deployment) -> None:
 
 def _start_containers(deployment: Deployment) -> None:
     """Containers are reached by their names; replicas at their addresses in the subnet."""
+    _prepare(deployment)
     addresses = {
         "collector": "statsd-exporter:9102",
         "blackbox": "blackbox-exporter:9115",
@@ -190,3 +196,28 @@ def _compose(deployment: Deployment, *action: str) -> str:
 
 def _shell(name: str, command: str) -> None:
     server.shell(name=name, commands=[command])
+
+
+class _Way(NamedTuple):
+    """How a deployment is monitored."""
+
+    check: Callable[[Deployment], object]
+    start: Callable[[Deployment], object]
+    stop: Callable[[Deployment], object]
+
+
+_ON_A_HOST = _Way(
+    check=lambda deployment: monitoring_host.check(),
+    start=lambda deployment: monitoring_host.start(),
+    stop=lambda deployment: monitoring_host.stop(),
+)
+_WAYS = {
+    "process": _Way(_check_programs, _start_programs, _stop_programs),
+    "compose": _Way(_check_containers, _start_containers, _stop_containers),
+    "systemd": _ON_A_HOST,
+    "docker": _ON_A_HOST,
+}
+
+
+def _way(deployment: Deployment) -> _Way:
+    return _WAYS[deployment.runtime]

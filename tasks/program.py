@@ -1,30 +1,23 @@
-"""The server program on servers: shipped from this machine, under a name of its content."""
+"""The server program, brought to where it runs: a file, or our image."""
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
 
 from pyinfra.api import deploy
-from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files
 
 from cluster.runtimes import layout, program
+from tasks import image
 from tasks.support.here import deployment_here, guarded
-from tasks.support.observed import observed, replica_index
 
 
-@deploy("Check the server program")
-def check() -> None:
-    """This machine has it, in the configured release, for the server's kind of processor."""
-    deployment = deployment_here()
-    with guarded():
-        found = program.to_ship(deployment)
-    machine = observed(deployment)[replica_index()].machine
-    if found.machine not in ("", machine):
-        raise DeployError(
-            f"replica {replica_index()}'s server: expected {found.machine}, which {found.path} is "
-            f"for, found {machine}. Fix: name the program for {machine} in TIGERBEETLE_BIN"
-        )
+@deploy("Bring the server program")
+def bring() -> None:
+    """Have it where the replicas run, in the configured release; nothing to do for a process."""
+    ways = {"compose": image.build, "docker": image.bring, "systemd": ship}
+    if way := ways.get(deployment_here().runtime):
+        way()
 
 
 @deploy("Ship the server program")

@@ -18,17 +18,17 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
-from cluster.checks import fitness
+from cluster.checks import rules
 from cluster.config.inventory import Deployment
 from cluster.health import health
 from cluster.refusal import Refusal
-from cluster.runtimes import control
-from cluster.runtimes.control import Control
+from cluster.runtimes import of
 from cluster.tigerbeetle import waiting
-from cluster.tigerbeetle.data_file import Superblock, parse_progress
-from tasks import exporter, firewall, image, program, servers
+from cluster.tigerbeetle.data_file import parse_superblock
+from tasks import exporter, firewall, program
 from tasks import host as machine
-from tasks.support.here import deployment_here, guarded
+from tasks import replica as replicas
+from tasks.support.here import deployment_here, guarded, indexes_here, is_server
 from tasks.support.observed import observed
 
 #: 1.5 to 1.7 s were measured; without a view change it would wait for ever.
@@ -44,10 +44,9 @@ _SETTLED_S = 3.0
 def start_others() -> None:
     """Of a cluster that is down as a whole: they are what the lost file is made from."""
     deployment = deployment_here()
-    here = host.data.get("replica")
     others = [r.index for r in deployment.cluster.replicas if r.index != _index()]
-    for index in others if here is None else {int(here)} & {*others}:
-        _shell(f"Start replica {index}", control.of(deployment, index).start)
+    for index in {*indexes_here()} & {*others}:
+        _shell(f"Start replica {index}", of(deployment).start(index))
     python.call(
         name="Wait until the others are normal",
         function=_await_others,
@@ -64,48 +63,51 @@ def check() -> None:
     And a server that is not fit for a replica: it may be a new one, in place of one that is gone.
     """
     deployment = deployment_here()
-    if deployment.servers:
+    if is_server():
         with guarded():
-            seen = observed(deployment)
-            fitness.check_server(deployment, _index(), seen[_index()])
+            rules.check(deployment, {_index(): observed(deployment)[_index()]})
         exporter.check()
-    if _is_here():
-        python.call(name="Look at the data file", function=_check, replica=_control())
+    if _index() in indexes_here():
+        python.call(name="Look at the data file", function=_check, deployment=deployment)
 
 
 @deploy("Recover the data file")
 def recover() -> None:
     """Make it from the others as ``.partial``, rename it, start the replica, watch it catch up."""
-    if not _is_here():
+    deployment, index = deployment_here(), _index()
+    if index not in indexes_here():
         host.noop("another host's replica")
         return
-    deployment, replica, index = deployment_here(), _control(), _index()
-    if deployment.servers:
-        _make_ready(deployment)
-    data, partial = replica.data_file, f"{replica.data_file}.partial"
+    if is_server():
+        _make_ready()
+    runtime = of(deployment)
+    data, partial = runtime.data_file(index), f"{runtime.data_file(index)}.partial"
     aside = f"{data}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     with guarded():
-        recovering = replica.tigerbeetle(
+        recovering = runtime.tigerbeetle(
+            index,
             "recover",
             f"--cluster={deployment.cluster.id}",
-            f"--addresses={replica.addresses}",
+            f"--addresses={deployment.peers}",
             f"--replica={index}",
             f"--replica-count={len(deployment.cluster.replicas)}",
             partial,
             network=True,
         )
-    _shell(f"Stop replica {index}, if it keeps starting", replica.stop)
-    _shell("Make the place of the data file", replica.prepare)
-    _shell("Remove what an interrupted recovery has left", replica.sh(f"rm -f {_q(partial)}"))
+    _shell(f"Stop replica {index}, if it keeps starting", runtime.stop(index))
+    _shell("Make the place of the data file", runtime.prepare(index))
+    left = runtime.sh(index, f"rm -f {_q(partial)}")
+    _shell("Remove what an interrupted recovery has left", left)
     _shell("Recover the data file from the others", f"timeout {_RECOVER_TIMEOUT_S} {recovering}")
     _shell(
         "Put it in its place; a damaged one is kept",
-        replica.sh(
+        runtime.sh(
+            index,
             f"set -eu; if test -e {_q(data)}; then mv {_q(data)} {_q(aside)}; fi\n"
-            f"mv {_q(partial)} {_q(data)}; sync"
+            f"mv {_q(partial)} {_q(data)}; sync",
         ),
     )
-    _shell(f"Start replica {index}", replica.start)
+    _shell(f"Start replica {index}", runtime.start(index))
     python.call(
         name=f"Wait until replica {index} has caught up",
         function=_catch_up,
@@ -114,18 +116,13 @@ def recover() -> None:
     )
 
 
-def _make_ready(deployment: Deployment) -> None:
+def _make_ready() -> None:
     """Have all that a deploy brings but the data file: the server may be a new, bare one."""
     machine.prepare()
     firewall.apply()
     exporter.run()
-    if deployment.runtime == "docker":
-        servers.describe()
-        image.bring()
-    else:
-        program.ship()
-        servers.describe()
-        _shell("Let systemd know its unit", "systemctl daemon-reload")
+    program.bring()
+    replicas.describe()
 
 
 def _await_others(deployment: Deployment, others: list[int]) -> None:
@@ -147,12 +144,13 @@ def _wait(observe: Callable[[], tuple[bool, str]], what: str, timeout_s: float) 
         raise health.Unhealthy(str(expired)) from None
 
 
-def _check(replica: Control) -> None:
-    data = replica.data_file
-    if not _ask(replica.sh(f"test -e {_q(data)}"))[0]:
+def _check(deployment: Deployment) -> None:
+    runtime, index = of(deployment), _index()
+    data = runtime.data_file(index)
+    if not _ask(runtime.sh(index, f"test -e {_q(data)}"))[0]:
         return
     try:
-        found = _superblock(replica)
+        found = parse_superblock(_ask(runtime.inspect(index))[1])
     except Refusal as error:
         if os.environ.get("CONFIRM") == "yes":
             logger.info(f"    damaged, and will be kept beside the new one: {data}")
@@ -162,7 +160,7 @@ def _check(replica: Control) -> None:
             "beside it, found nothing"
         ) from None
     raise DeployError(
-        f"{data}: expected no data file, or a damaged one, found that of {found.identity}. "
+        f"{data}: expected no data file, or a damaged one, found that of {found}. "
         "Fix: start the replica with it: it repairs itself from the others (make up). If it "
         "cannot run with it, move the file away, and recover then"
     )
@@ -196,10 +194,6 @@ def _tell(said: str) -> None:
     logger.info(f"    {said}")
 
 
-def _superblock(replica: Control) -> Superblock:
-    return parse_progress(_ask(replica.tigerbeetle("inspect", "superblock", replica.data_file))[1])
-
-
 def _ask(command: str) -> tuple[bool, str]:
     """Whether a command succeeds on this host, and all that it says."""
     sudo = bool(host.data.get("_sudo"))
@@ -209,15 +203,6 @@ def _ask(command: str) -> tuple[bool, str]:
 
 def _index() -> int:
     return int(host.data.recover_replica)
-
-
-def _is_here() -> bool:
-    here = host.data.get("replica")
-    return here is None or int(here) == _index()
-
-
-def _control() -> Control:
-    return control.of(deployment_here(), _index())
 
 
 def _shell(name: str, command: str) -> None:

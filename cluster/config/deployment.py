@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster import REPOSITORY, config
 from cluster.config import Cluster, Replica
 from cluster.config.servers import Host, Server, Settings
+from cluster.refusal import Refusal
 
 Engine = Literal["tigerbeetle", "emulator"]
 Runtime = Literal["process", "compose", "systemd", "docker"]
@@ -59,6 +60,44 @@ class Deployment(BaseModel):
     def file(self) -> str:
         """The inventory as a person types it behind ``INVENTORY=``."""
         return config.shown(self.inventory)
+
+    @property
+    def of_servers(self) -> Settings:
+        """What the inventory says of its servers. Raises Refusal for one of this machine."""
+        if self.settings is None:
+            raise Refusal(
+                f"{self.name}: expected an inventory of servers, found one of this machine, whose "
+                "replicas are reached from here alone. Fix: name another with INVENTORY="
+            )
+        return self.settings
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """On servers that one machine may stand in for."""
+        return self.settings is not None and self.settings.development
+
+    @property
+    def checks_clocks(self) -> bool:
+        """Servers have clocks of their own, which a time service keeps right."""
+        return self.settings is not None and self.settings.check_clock
+
+    @property
+    def has_node_exporters(self) -> bool:
+        """The servers' disks and clocks are watched, too."""
+        return self.settings is not None and self.settings.node_exporter
+
+    @property
+    def alertmanagers(self) -> tuple[str, ...]:
+        """Who is told of an alert."""
+        return self.settings.alertmanagers if self.settings else ()
+
+    def require_replication(self, what: str, fix: str) -> None:
+        """Raises Refusal for the emulator, where ``what`` needs replicas."""
+        if self.engine == "emulator":
+            raise Refusal(
+                f"{what}: expected a TigerBeetle cluster, found the EMULATOR: it is one node "
+                f"without replication. Fix: {fix}"
+            )
 
     @property
     def peers(self) -> str:

@@ -1,4 +1,4 @@
-"""``make doctor``: what is wrong with the cluster in Docker, why, and what to do about it.
+"""``make doctor``: what is wrong with the cluster, why, and what to do about it.
 
 Looks only, changes nothing.
 """
@@ -6,99 +6,87 @@ Looks only, changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import click
 
-from cluster import config
-from cluster.checks import readiness
-from cluster.config import Cluster
+from cluster.checks import facts, rules
+from cluster.checks.observe import observe
+from cluster.checks.rules import Finding
+from cluster.config import inventory
+from cluster.config.inventory import Deployment
 from cluster.health import health
-from cluster.operate import compose
 from cluster.refusal import Refusal
-from cluster.runtimes import containers, diagnoses, docker_engine, image, volumes
+from cluster.runtimes import of, tunnel
+from cluster.runtimes.ssh import SshError
 from cluster.tigerbeetle import log_lines
 from cluster.tigerbeetle.canary import Canary
 
+#: Of the cluster in Docker on this machine, where no inventory is named.
+DEFAULT = "inventories/local.py"
 _LOG_LINES = 200
 #: A commit takes milliseconds: whoever asks a doctor does not want to wait for a dead cluster.
 _CANARY_TIMEOUT_S = 5
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong: its stable key, where, and cause, fix and evidence in a line."""
-
-    key: str
-    where: str
-    text: str
-
-
-def examine(cluster: Cluster) -> Iterator[Finding]:
-    """All that can be seen to be wrong, the machine first, then each replica."""
+def examine(deployment: Deployment) -> Iterator[Finding]:
+    """All that can be seen to be wrong, the machines first, then each replica."""
+    runtime = of(deployment)
     try:
-        info = docker_engine.check_versions()
+        seen = observe(deployment)
+    except SshError as error:
+        yield Finding("ssh", "servers", str(error))
+        return
     except Refusal as error:
         yield Finding("engine", "this machine", str(error))
         return
-    checks: dict[str, Callable[[], None]] = {
-        "kernel": lambda: readiness.check_kernel(info),
-        "model": lambda: readiness.check_model(cluster, docker_engine.model()),
-        "names": lambda: readiness.check_names(cluster),
-        "ports": lambda: readiness.check_ports(cluster),
-        "subnet": lambda: readiness.check_subnet(cluster),
-        "memory": lambda: readiness.check_memory(cluster, info),
-        "disk": lambda: readiness.check_disk(cluster, info),
-        "memlock": lambda: readiness.check_memlock(cluster),
-    }
-    for key, check in checks.items():
-        try:
-            check()
-        except Refusal as error:
-            yield Finding(key, "this machine", str(error))
-    if image.id_of(image.name(cluster)) is None:
-        yield Finding("no-image", "this machine", "no image. Fix: make compose-tb-build")
-        return
-    yield from _data_files(cluster)
-    yield from _replicas(cluster)
-
-
-def _data_files(cluster: Cluster) -> Iterator[Finding]:
+    yield from rules.examine(deployment, seen)
     try:
-        if volumes.plan(cluster) == "format":
-            text = "the volumes are not formatted. Fix: make compose-tb-format, for a new cluster"
-            yield Finding("unformatted", "volumes", text)
+        plan = facts.plan(deployment, seen)
+        if plan is None:
+            text = "no image. Fix: make compose-tb-build"
+            yield Finding("no-image", "this machine", text)
+            return
+        if plan == "format":
+            text = f"there are no data files. Fix: {runtime.new}, for a new cluster"
+            yield Finding("unformatted", "data files", text)
     except Refusal as error:
-        yield Finding("data-files", "volumes", str(error))
+        yield Finding("data-files", "data files", str(error))
+    marks = {i: f.settings for i, f in seen.items() if f.running.get(deployment.runtime)}
+    yield from _replicas(deployment, marks)
 
 
-def _replicas(cluster: Cluster) -> Iterator[Finding]:
-    found = containers.of_replicas(cluster)
-    deployment = compose.deployment(cluster)
-    for replica in cluster.replicas:
-        said = "\n".join(containers.log_tail(deployment, replica.index, _LOG_LINES))
-        told = diagnoses.of_container(found.get(replica.index), replica, said)
+def _replicas(deployment: Deployment, marks: dict[int, str]) -> Iterator[Finding]:
+    runtime, replicas = of(deployment), deployment.cluster.replicas
+    states = runtime.states() or {}
+    for replica in replicas:
+        said = "\n".join(runtime.log_tail(replica.index, _LOG_LINES))
+        told = runtime.diagnose(replica.index, states.get(replica.index), said)
         for diagnosis in told:
             yield Finding(diagnosis.key, replica.name, str(diagnosis))
         if not told:
             yield from _in_log(replica.name, said)
-    running = {index for index, container in found.items() if container.state == "running"}
-    for index in sorted(compose.stale_replicas(cluster) & running):
-        text = "it does not run as configured now. Fix: make compose-tb-up"
-        yield Finding("stale", cluster.replicas[index].name, text)
+    try:
+        todo = runtime.todo(marks)
+    except Refusal as error:
+        yield Finding("program", "this machine", str(error))
+        todo = None
+    running = {index for index, process in states.items() if process.is_running}
+    for index in sorted(running & {*(todo.stale if todo else ())}):
+        text = f"it does not run as configured now. Fix: {runtime.up}"
+        yield Finding("stale", replicas[index].name, text)
     for one in health.of_replicas(deployment):
         if one.is_wedged:
             text = (
                 "its port is open, and it does not answer or is in an old view: a port check calls "
-                f"it healthy. Fix: docker restart {one.replica.name}, then look at its log"
+                "it healthy. Fix: stop this replica alone and start it again, then look at its log"
             )
             yield Finding("wedged", one.replica.name, text)
-    quorum = len(cluster.replicas) // 2 + 1
+    quorum = len(replicas) // 2 + 1
     if 0 < len(running) < quorum:
         text = (
-            f"{len(running)} of {len(cluster.replicas)} replicas run, and {quorum} are needed to "
-            "commit: clients wait without an error. Fix: make compose-tb-up"
+            f"{len(running)} of {len(replicas)} replicas run, and {quorum} are needed to commit: "
+            f"clients wait without an error. Fix: {runtime.up}"
         )
         yield Finding("no-quorum", "cluster", text)
 
@@ -111,24 +99,25 @@ def _in_log(name: str, said: str) -> Iterator[Finding]:
         yield Finding("log", name, f"{meaning} (seen: {reading.text})")
 
 
-def commits(cluster: Cluster) -> Canary:
+def commits(deployment: Deployment) -> Canary:
     """Whether it serves anybody, whatever was found."""
-    deployment = compose.deployment(cluster)
+    deployment = tunnel.reached(deployment)
     if not any(health.port_answers(replica) for replica in deployment.clients):
         return Canary(False, "no port answers")
     return health.probe(deployment, _CANARY_TIMEOUT_S)
 
 
 @click.command()
+@click.option("--inventory", "file", default=DEFAULT, show_default=True, help="Whose cluster.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(*, as_json: bool) -> int:
-    """Say what is wrong with the cluster in Docker, why, and what to do about it.
+def main(file: str, *, as_json: bool) -> int:
+    """Say what is wrong with the cluster, why, and what to do about it.
 
     Exit codes: 0 nothing found and it commits, 1 something was found, 2 bad configuration.
     """
-    cluster = config.load()
-    findings = list(examine(cluster))
-    canary = commits(cluster) if not any(f.key == "engine" for f in findings) else None
+    deployment = inventory.read(file)
+    findings = list(examine(deployment))
+    canary = commits(deployment) if not any(f.key in ("engine", "ssh") for f in findings) else None
     healthy = canary is not None and canary.commits
     if as_json:
         print(json.dumps({"findings": [vars(f) for f in findings], "commits": healthy}, indent=2))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from cluster.config import Replica
 from cluster.config.inventory import Deployment
 from cluster.refusal import Failed
-from cluster.runtimes import base, tunnel
+from cluster.runtimes import of, tunnel
 from cluster.runtimes.base import ReplicaProcess
 from cluster.tigerbeetle import canary, log, ping, waiting
 from cluster.tigerbeetle.canary import Canary
@@ -90,7 +90,7 @@ class ReplicaHealth:
 
 def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
     """Levels 1 and 2 of each replica, in order."""
-    states = base.of(deployment).states(deployment) or {}
+    states = of(deployment).states() or {}
     ways = tunnel.reached(deployment).clients
 
     def look(replica: Replica) -> ReplicaHealth:
@@ -110,7 +110,7 @@ def _of_replica(
     process = states.get(replica.index, ReplicaProcess("DOWN", 0))
     port_open = port_answers(way)
     pong = ping.ask(way, deployment.cluster.id) if port_open else None
-    said = log.parse(base.of(deployment).log_lines(deployment, replica.index))
+    said = log.parse(of(deployment).log_lines(replica.index))
     return ReplicaHealth(
         replica=replica,
         process=process.state,
@@ -153,7 +153,7 @@ def wait(
 
     def observe() -> tuple[bool, str]:
         replicas = of_replicas(deployment)
-        given_up = [r for r in replicas if r.process in base.of(deployment).GIVEN_UP]
+        given_up = [r for r in replicas if r.process in of(deployment).GIVEN_UP]
         if given_up:
             raise Unhealthy(_with_log_tails(deployment, str(given_up[0]), given_up))
         return all(r.is_normal for r in replicas), ", ".join(map(str, replicas))
@@ -182,7 +182,9 @@ def wait(
 def _with_log_tails(deployment: Deployment, reason: str, replicas: list[ReplicaHealth]) -> str:
     lines = [reason]
     for health in replicas:
-        source = base.of(deployment).log_source(deployment, health.replica.index)
-        last = base.of(deployment).log_tail(deployment, health.replica.index)
+        source = of(deployment).log_source(health.replica.index)
+        last = of(deployment).log_tail(health.replica.index)
         lines += [f"  last lines of {source}:", *(f"    {line}" for line in last)]
-    return "\n".join(lines)
+    said = "\n".join(lines)
+    known = of(deployment).explain(said)
+    return f"{known}\n{said}" if known else said

@@ -8,7 +8,7 @@ import click
 
 from cluster.command import by_inventory, chosen
 from cluster.config import inventory
-from cluster.runtimes import base
+from cluster.runtimes import of
 
 LINES = 40
 
@@ -21,16 +21,16 @@ def main(file: str, replica: str | None, *, follow: bool) -> int:
     """Print the last log lines of all replicas, each behind its replica's name."""
     deployment = inventory.read(file)
     indexes = chosen(replica, [r.index for r in deployment.cluster.replicas])
-    logs = base.of(deployment)
+    logs = of(deployment)
     if follow:
         try:
-            return logs.follow(deployment, indexes, LINES)
+            return logs.follow(indexes, LINES)
         except KeyboardInterrupt:
             return 0
     for index in indexes:
-        lines = logs.log_tail(deployment, index, LINES)
+        lines = logs.log_tail(index, LINES)
         if not lines:
-            source = logs.log_source(deployment, index)
+            source = logs.log_source(index)
             print(f"no log yet: {source}. Start the cluster with `make up`.", file=sys.stderr)
             return 1
         for line in lines:

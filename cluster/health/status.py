@@ -26,7 +26,7 @@ from cluster.config.inventory import Deployment, Engine
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
 from cluster.refusal import Refusal
-from cluster.runtimes import docker_engine
+from cluster.runtimes import of
 from cluster.tigerbeetle.canary import Canary
 
 Verdict = Literal["healthy", "degraded", "down", "unknown"]
@@ -118,8 +118,7 @@ def read(deployment: Deployment, *, with_canary: bool = True) -> Status:
     )
     canary = None
     try:
-        if deployment.runtime == "compose":
-            docker_engine.info()  # without an answer nothing is known: not even that they are down
+        of(deployment).check_readable()
         replicas = health.of_replicas(deployment)
         if with_canary:
             is_open = any(r.port_open for r in replicas)

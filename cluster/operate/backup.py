@@ -23,7 +23,7 @@ from cluster.health import health
 from cluster.operate import backup_set, phase
 from cluster.operate.backup_set import Manifest, PackedFile
 from cluster.refusal import Refusal, begun
-from cluster.runtimes import base, tunnel
+from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals
 
 KEEP = 7
@@ -66,7 +66,7 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
 
 def is_running(deployment: Deployment) -> bool:
     """True when any replica has a process, or its port answers."""
-    processes = base.of(deployment).states(deployment) or {}
+    processes = of(deployment).states() or {}
     with_process = any(process.pid for process in processes.values())
     return with_process or any(map(health.port_answers, deployment.clients))
 

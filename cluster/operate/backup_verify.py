@@ -19,11 +19,9 @@ from cluster.operate import backup_set
 from cluster.operate.backup_set import Damaged, Manifest, PackedFile
 from cluster.operate.scratch import Scratch, unpacked
 from cluster.refusal import Failed, Refusal
-from cluster.runtimes import control
+from cluster.runtimes import of
 from cluster.tigerbeetle import binary, data_file, totals
 
-#: `inspect superblock` reads 96 KiB.
-_SUPERBLOCK_TIMEOUT_S = 30
 #: `inspect integrity` reads the whole file, and hangs for ever on some damage (seen on 0.17.9):
 #: a minute, and what the slowest disk needs.
 _INTEGRITY_TIMEOUT_S = 60.0
@@ -110,7 +108,8 @@ def _integrity(scratch: Scratch, file: PackedFile) -> str:
     options = [] if file.op_checkpoint else ["--skip-grid"]
     timeout_s = _INTEGRITY_TIMEOUT_S + file.data_size / _INTEGRITY_BYTES_PER_S
     try:
-        done = _inspect(scratch, file, "integrity", *options, timeout_s=timeout_s)
+        server, path = _server_and_path(scratch, file)
+        done = binary.inspect(server, path, "integrity", *options, timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         return f"`inspect integrity` found no end within {timeout_s:.0f} s, as it does on damage"
     if done.returncode == 0:
@@ -120,25 +119,15 @@ def _integrity(scratch: Scratch, file: PackedFile) -> str:
 
 
 def _superblock(scratch: Scratch, file: PackedFile) -> data_file.Superblock:
-    done = _inspect(scratch, file, "superblock", timeout_s=_SUPERBLOCK_TIMEOUT_S)
     try:
-        return data_file.parse_progress(done.stdout or done.stderr)
+        return binary.superblock(*_server_and_path(scratch, file))
     except Refusal as error:
         raise Damaged(str(error)) from None
 
 
-def _inspect(
-    scratch: Scratch, file: PackedFile, what: str, *options: str, timeout_s: float
-) -> subprocess.CompletedProcess[str]:
-    command = binary.command(scratch.deployment, scratch.environ)
-    path = control.of(scratch.deployment, file.replica).data_file
-    return subprocess.run(
-        [*command, "inspect", what, *options, path],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout_s,
-    )
+def _server_and_path(scratch: Scratch, file: PackedFile) -> tuple[list[str], str]:
+    server = binary.command(scratch.deployment, scratch.environ)
+    return server, of(scratch.deployment).data_file(file.replica)
 
 
 def _say(what: str) -> None:

@@ -9,13 +9,16 @@ import time
 import click
 
 from cluster import REPOSITORY, config
-from cluster.checks import readiness
+from cluster.checks import engine, rules
+from cluster.checks.observe import observe
 from cluster.command import confirm
-from cluster.config import Cluster
-from cluster.health import status
-from cluster.operate import compose
+from cluster.config import Cluster, inventory
+from cluster.config.inventory import Deployment
+from cluster.health import health, planned_stop, status
+from cluster.operate import rollout
 from cluster.refusal import Refusal
-from cluster.runtimes import containers, docker_engine, image, volumes
+from cluster.runtimes import compose, container, docker_engine, image, volumes
+from cluster.runtimes.compose import Compose
 
 
 @click.group()
@@ -34,8 +37,8 @@ def init(cluster: Cluster) -> None:
     docker_engine.check_versions()
     _confirm_loss(cluster)
     build(cluster)
-    readiness.check_memlock(cluster)
-    compose.stop(cluster, with_volumes=True)
+    engine.check_memlock(cluster)
+    _stop(cluster, "--volumes")
     format_files(cluster)
     up(cluster)
     print(f"init to first commit: {time.monotonic() - begun:.1f} s")
@@ -63,45 +66,54 @@ def format_files(cluster: Cluster) -> None:
     """Format the data files of a new cluster; never over an existing one."""
     _require_image(cluster)
     compose.refuse_while_in_use(cluster)
-    readiness.check_disk(cluster, docker_engine.info())
-    found = volumes.read(cluster)
-    if volumes.decide(found, cluster) == "keep":
+    deployment = _deployment(cluster)
+    rules.check(deployment, observe(deployment), only=("disk",))
+    if volumes.plan(cluster) == "keep":
         raise Refusal(
             "format: expected volumes without data files, found those of "
             f"cluster {cluster.id}: they are kept. Fix: make compose-tb-up to start them; "
             "make compose-tb-down-volumes first, to lose them"
         )
     print("Formatting TigerBeetle data files...", flush=True)
-    compose.format_volumes(cluster, found)
+    Compose(deployment).format_all()
     print("TigerBeetle data files formatted successfully.")
 
 
 def up(cluster: Cluster) -> None:
     """Start the cluster; return when it commits."""
     _require_image(cluster)
-    if readiness.check_all(cluster) == "format":
+    deployment = _deployment(cluster)
+    runtime = Compose(deployment)
+    if rules.check_all(deployment, observe(deployment)) == "format":
         raise Refusal("up: expected formatted data files, found none. Fix: make compose-tb-format")
-    compose.start(cluster)
-    compose.await_commit(cluster)
+    todo = runtime.stale()
+    act = rollout.of_deployment(deployment, lambda i: compose.show_line(runtime.renew(i)))
+    rollout.renew("new settings", todo.stopped, todo.stale, act)
+    health.wait(deployment, on_progress=lambda seen: print(f"  {seen}"))
+    planned_stop.announce_of(deployment, is_planned=False)
 
 
 def down(cluster: Cluster) -> None:
     """Stop and remove the containers; the data stays."""
     docker_engine.info()
-    compose.stop(cluster)
+    _stop(cluster)
 
 
 def down_volumes(cluster: Cluster) -> None:
     """Stop the cluster and remove its data."""
     docker_engine.info()
     _confirm_loss(cluster)
-    compose.stop(cluster, with_volumes=True)
+    _stop(cluster, "--volumes")
 
 
 def restart(cluster: Cluster) -> None:
     """Restart one replica at a time; the cluster goes on committing."""
-    compose.refuse_incomplete(cluster)
-    compose.restart(cluster)
+    runtime = Compose(_deployment(cluster))
+    runtime.check_whole()
+    step = rollout.of_deployment(
+        runtime.deployment, lambda i: compose.show_line(runtime.restart(i))
+    )
+    rollout.roll("restart", {replica.index for replica in cluster.replicas}, step)
 
 
 def show_status(cluster: Cluster) -> int:
@@ -112,17 +124,17 @@ def show_status(cluster: Cluster) -> int:
     print("=== TigerBeetle Cluster Status ===")
     print(docker_engine.stdout(["docker", "ps", "--all", "--format", columns, *names]))
     print("=== Detailed Health Information ===")
-    found = containers.of_replicas(cluster)
+    found = container.of_replicas(cluster)
     for replica in cluster.replicas:
         print(f"--- {replica.name} ---")
-        container = found.get(replica.index)
-        if container is None:
+        each = found.get(replica.index)
+        if each is None:
             print("Status: no container\n")
             continue
-        print(f"Status: {container.health if container.pid else container.state}")
-        print(f"Last Check: {container.last_check or '-'}")
-        print(f"Locked Memory: {_locked(container.pid)}\n")
-    return status.show(compose.deployment(cluster), as_json=False)
+        print(f"Status: {each.health if each.pid else each.state}")
+        print(f"Last Check: {each.last_check or '-'}")
+        print(f"Locked Memory: {_locked(each.pid)}\n")
+    return status.show(_deployment(cluster), as_json=False)
 
 
 @main.command()
@@ -140,7 +152,7 @@ def logs(cluster: Cluster, container: str | None, *, follow: bool) -> int:
 def repl(cluster: Cluster) -> int:
     """TigerBeetle's prompt, in a replica's container: it takes one of the 64 client sessions."""
     docker_engine.info()
-    running = [c for c in containers.of_replicas(cluster).values() if c.state == "running"]
+    running = [c for c in container.of_replicas(cluster).values() if c.state == "running"]
     if not running:
         raise Refusal("repl: expected a running replica, found none. Fix: make compose-tb-up")
     terminal = ["--tty"] if sys.stdin.isatty() else []
@@ -157,6 +169,19 @@ def repl(cluster: Cluster) -> int:
             f"--addresses={cluster.addresses}",
         ]
     )
+
+
+def _deployment(cluster: Cluster) -> Deployment:
+    """What inventories/local.py describes."""
+    described = {"deployment": "local", "engine": image.engine_of(cluster), "runtime": "compose"}
+    return inventory.of_hosts([described])
+
+
+def _stop(cluster: Cluster, *options: str) -> None:
+    """Stop and remove the containers and their network; the alerts are told first."""
+    if container.of_replicas(cluster):  # else there is no network either to tell them through
+        planned_stop.announce_of(_deployment(cluster), is_planned=True)
+    compose.show(docker_engine.compose("down", "--remove-orphans", *options))
 
 
 def _require_image(cluster: Cluster) -> None:
@@ -201,7 +226,7 @@ def _index_of(cluster: Cluster, name: str) -> int:
 
 
 def _locked(pid: int) -> str:
-    kib = containers.locked_kib(pid)
+    kib = container.locked_kib(pid)
     return "-" if kib is None else f"{kib / 1024:,.0f} MiB"
 
 

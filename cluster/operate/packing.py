@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 
 from cluster.operate.backup_set import UNPACK
-from cluster.runtimes.control import Control, unlocked
+from cluster.runtimes.base import Runtime
 
 RESTORING = ".restoring"
 REPLACED = ".replaced"
@@ -29,10 +29,10 @@ def together(scripts: list[str]) -> str:
     return f"pids=\n{begun}code=0\nfor pid in $pids; do wait $pid || code=1; done\nexit $code"
 
 
-def require_room(control: Control, directory: Path) -> str:
+def require_room(runtime: Runtime, index: int, directory: Path) -> str:
     """Fail if ``directory`` has no space for the whole file: how well it packs is unknown."""
     return (
-        f"size=$({_size(control)}) || exit 1\n"
+        f"size=$({_size(runtime, index)}) || exit 1\n"
         f"mkdir -p -m 700 {_q(directory)}\n"
         f"free=$(df -Pk {_q(directory)} | awk 'NR == 2 {{ print $4 }}')\n"
         'test $((size / 1024)) -le "$free" || {\n'
@@ -41,27 +41,26 @@ def require_room(control: Control, directory: Path) -> str:
     )
 
 
-def pack(control: Control, target: Path) -> str:
+def pack(runtime: Runtime, index: int, target: Path) -> str:
     """Pack a stopped replica's file into ``target`` with a suffix; its size and superblock beside.
 
     A pipe has the exit code of its last program only, so the first one's goes through a file.
     """
-    copy = unlocked(control, f"cat {_q(control.data_file)}")
+    copy = runtime.unlocked(index, f"cat {_q(runtime.data_file(index))}")
     status = f"{target}.status"
     return (
         f"set -eu; umask 077; {_CHOOSE_PACKER}\n"
         f"{{ {copy}; echo $? >{_q(status)}; }} | $pack >{_q(target)}.$as\n"
         f'test "$(cat {_q(status)})" = 0\n'
         f"rm {_q(status)}\n"
-        f"{_size(control)} >{_q(target)}.size\n"
-        f"{control.tigerbeetle('inspect', 'superblock', control.data_file)} "
-        f">{_q(target)}.superblock 2>&1"
+        f"{_size(runtime, index)} >{_q(target)}.size\n"
+        f"{runtime.inspect(index)} >{_q(target)}.superblock 2>&1"
     )
 
 
-def unpack(control: Control, packed: Path, size: int) -> str:
+def unpack(runtime: Runtime, index: int, packed: Path, size: int) -> str:
     """Unpack beside the data file, as ``.restoring``: of ``size`` bytes, and on the disk."""
-    restoring = _q(control.data_file + RESTORING)
+    restoring = _q(runtime.data_file(index) + RESTORING)
     write = (
         f"set -eu; umask 077; rm -f {restoring}\n"
         # Only GNU's dd can leave out the zeros; they are allocated afterwards, as `format` does.
@@ -71,51 +70,54 @@ def unpack(control: Control, packed: Path, size: int) -> str:
         f"fallocate -l {size} {restoring}\n"
         "sync"
     )
-    return f"{UNPACK[packed.suffix[1:]]} {_q(packed)} | {control.sh(write)}"
+    return f"{UNPACK[packed.suffix[1:]]} {_q(packed)} | {runtime.sh(index, write)}"
 
 
-def swap(control: Control) -> str:
+def swap(runtime: Runtime, index: int) -> str:
     """Put the unpacked file in the place of the old one, which is kept; an empty one for none."""
-    data, restoring, replaced = _names(control)
-    return control.sh(
+    data, restoring, replaced = _names(runtime, index)
+    return runtime.sh(
+        index,
         f"set -eu; umask 077; test ! -e {replaced}; test -e {restoring}\n"
         f"if test -e {data}; then flock -n {data} mv {data} {replaced}; else : >{replaced}; fi\n"
-        f"mv {restoring} {data}; sync"
+        f"mv {restoring} {data}; sync",
     )
 
 
-def undo(control: Control) -> str:
+def undo(runtime: Runtime, index: int) -> str:
     """Undo ``swap``, however far it came; do nothing where it never began."""
-    data, restoring, replaced = _names(control)
-    return control.sh(
+    data, restoring, replaced = _names(runtime, index)
+    return runtime.sh(
+        index,
         f"rm -f {restoring}\n"
         f"if test -s {replaced}; then mv -f {replaced} {data}; "
-        f"elif test -e {replaced}; then rm -f {data} {replaced}; fi"
+        f"elif test -e {replaced}; then rm -f {data} {replaced}; fi",
     )
 
 
-def accept(control: Control) -> str:
+def accept(runtime: Runtime, index: int) -> str:
     """Remove the replaced files: the cluster commits with the restored ones."""
-    return control.sh(f"rm -f {_names(control)[2]}")
+    return runtime.sh(index, f"rm -f {_names(runtime, index)[2]}")
 
 
-def refuse_leftover(control: Control) -> str:
+def refuse_leftover(runtime: Runtime, index: int) -> str:
     """Fail if an earlier restore was interrupted: only a person knows which file is right."""
-    replaced = _names(control)[2]
-    return control.sh(
+    replaced = _names(runtime, index)[2]
+    return runtime.sh(
+        index,
         f"test ! -e {replaced} || {{ echo {replaced}: expected none, found what an interrupted "
         "restore has replaced. Fix: remove it, if the cluster was used since, or put it back "
-        ">&2; exit 1; }"
+        ">&2; exit 1; }",
     )
 
 
-def _names(control: Control) -> tuple[str, str, str]:
-    data = control.data_file
+def _names(runtime: Runtime, index: int) -> tuple[str, str, str]:
+    data = runtime.data_file(index)
     return _q(data), _q(data + RESTORING), _q(data + REPLACED)
 
 
-def _size(control: Control) -> str:
-    return control.sh(f"stat -c %s {_q(control.data_file)}")
+def _size(runtime: Runtime, index: int) -> str:
+    return runtime.sh(index, f"stat -c %s {_q(runtime.data_file(index))}")
 
 
 def _q(path: str | Path) -> str:

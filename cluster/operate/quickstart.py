@@ -23,10 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster import REPOSITORY, config
-from cluster.checks import readiness
+from cluster.checks import rules
+from cluster.checks.observe import observe
 from cluster.config import Cluster, inventory
 from cluster.config.inventory import Deployment
-from cluster.runtimes import base, image, processes
+from cluster.refusal import Refusal
+from cluster.runtimes import image, of
 from cluster.tigerbeetle import binary
 
 USERS = 50
@@ -62,19 +64,34 @@ class StepFailed(Exception):  # noqa: N818 - reads as what happened
         super().__init__(f"{step.name}: {reason}")
 
 
+def docker_refusal(cluster: Cluster) -> str | None:
+    """Why the replicas cannot run in Docker here and now; None when they can.
+
+    The image, or its base, must be here or in a registry that answers. A setting that only needs
+    to be corrected is a refusal too: nothing is guessed.
+    """
+    try:
+        deployment = inventory.read("inventories/local.py")
+        rules.check_all(deployment, observe(deployment))
+        if not image.is_obtainable(cluster):
+            return f"no image {image.base(cluster)}, here or in its registry"
+    except Refusal as error:
+        return str(error)
+    return None
+
+
 def choose(
-    cluster: Cluster, server: Path | None, memory_available: int, docker_refusal: str | None
+    cluster: Cluster, server: Path | None, memory_available: int, refused: str | None
 ) -> Choice:
     """Docker where it can run the replicas, else genuine processes where a server and the memory
-    for it are there, else the emulator. ``docker_refusal`` is None when Docker can.
+    for it are there, else the emulator. ``refused`` is None when Docker can.
     """
-    if docker_refusal is None:
+    if refused is None:
         return Choice("inventories/local.py", f"Docker is ready, and has {image.base(cluster)}")
     if server is None:
         return Choice(
             "inventories/emulator.py",
-            "no tigerbeetle server in TIGERBEETLE_BIN or on PATH, and not in Docker: "
-            f"{docker_refusal}",
+            f"no tigerbeetle server in TIGERBEETLE_BIN or on PATH, and not in Docker: {refused}",
         )
     needed = len(cluster.replicas) * config.memory_bytes(cluster)
     if memory_available < needed:
@@ -223,12 +240,12 @@ def main(named: str | None, duration_s: int) -> int:
             cluster,
             binary.find_tigerbeetle(cluster),
             psutil.virtual_memory().available,
-            readiness.refusal(cluster),
+            docker_refusal(cluster),
         )
     )
     deployment = inventory.read(choice.inventory)
     console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}", soft_wrap=True)
-    was_running = base.of(deployment).states(deployment) is not None
+    was_running = of(deployment).states() is not None
     run_id = time.strftime("quickstart-%Y%m%d-%H%M%S")
     logs = deployment.state_dir.parent / "quickstart" / run_id
     logs.mkdir(parents=True)
@@ -258,7 +275,7 @@ def _run(
             console.print(f"[green]ok[/] ({seconds:.0f} s)")
     except StepFailed as failed:
         console.print("[red]failed")
-        for line in processes.tail(failed.log, _TAIL_LINES):
+        for line in failed.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]:
             console.print(f"    {line}", markup=False, soft_wrap=True)
         console.print(f"step [bold]{failed.step.name}[/] failed: {failed.reason}")
         console.print(f"what to do: {failed.step.advice}", markup=False, soft_wrap=True)

@@ -70,11 +70,7 @@ def _settled(deployment: Deployment, index: int) -> list[ReplicaHealth]:
 
 def refuse_engine(deployment: Deployment) -> None:
     """Only replicas can recover from one another. Pure. Raises Refusal."""
-    if deployment.engine == "emulator":
-        raise Refusal(
-            "recover: expected a TigerBeetle cluster, found the EMULATOR: it is one node without "
-            "replication. Fix: make restore FROM= a backup"
-        )
+    deployment.require_replication("recover", "make restore FROM= a backup")
     if len(deployment.cluster.replicas) == 1:
         raise Refusal(
             "recover: expected other replicas to recover from, found a cluster of one. "

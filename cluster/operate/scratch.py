@@ -23,7 +23,7 @@ from cluster.config.inventory import Deployment, Engine, Runtime
 from cluster.operate import packing, phase
 from cluster.operate.backup_set import Damaged, Manifest
 from cluster.refusal import Refusal
-from cluster.runtimes import control, image, processes
+from cluster.runtimes import image, of
 from cluster.tigerbeetle import binary
 
 #: The smallest that is useful: the original's replicas need their memory, too.
@@ -68,11 +68,12 @@ def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> I
         scratch = _scratch(original, Path(directory), manifest)
         scripts = []
         for file in manifest.files:
-            here = control.of(scratch.deployment, file.replica)
-            Path(here.data_file).parent.mkdir(parents=True, mode=0o700)
-            unpack = packing.unpack(here, set_directory / file.name, file.data_size)
-            restoring = shlex.quote(here.data_file + packing.RESTORING)
-            scripts.append(f"{unpack} && mv {restoring} {shlex.quote(here.data_file)}")
+            here = of(scratch.deployment)
+            data = here.data_file(file.replica)
+            Path(data).parent.mkdir(parents=True, mode=0o700)
+            unpack = packing.unpack(here, file.replica, set_directory / file.name, file.data_size)
+            restoring = shlex.quote(data + packing.RESTORING)
+            scripts.append(f"{unpack} && mv {restoring} {shlex.quote(data)}")
         done = subprocess.run(
             ["sh", "-c", packing.together(scripts)],
             capture_output=True,
@@ -87,7 +88,7 @@ def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> I
         try:
             yield scratch
         finally:
-            if processes.states(scratch.deployment) is not None:
+            if of(scratch.deployment).states() is not None:
                 scratch.stop()
 
 

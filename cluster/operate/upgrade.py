@@ -9,7 +9,6 @@ was installed. There is no way back but a backup.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -25,14 +24,13 @@ from cluster.health import health
 from cluster.health.health import ReplicaHealth, Unhealthy
 from cluster.operate import backup_set, phase, rollout
 from cluster.refusal import Failed, Refusal, begun
-from cluster.runtimes import docker_engine, image, program
-from cluster.tigerbeetle import binary, upgrade_path, waiting
+from cluster.runtimes import of
+from cluster.tigerbeetle import upgrade_path, waiting
 from cluster.tigerbeetle.upgrade_path import Offer
 
 #: All replicas start again at once, and take all their memory: 12 s on two busy cores.
 SWITCH_TIMEOUT_S = 180.0
 BACKUP_AGE_MAX = timedelta(hours=24)
-_VERSION_TIMEOUT_S = 60
 #: What was recorded for one release holds for no other.
 _OF_RELEASE = ("IMAGE_DIGEST", "SHA256_X86_64", "SHA256_AARCH64")
 
@@ -43,15 +41,11 @@ def check(deployment: Deployment, target: str) -> Offer:
     Raises Refusal.
     """
     current = deployment.cluster.release
-    if deployment.engine == "emulator":
-        raise Refusal(
-            "upgrade: expected genuine replicas, found the EMULATOR, which is one release and "
-            "has no replicas to upgrade. Fix: INVENTORY=inventories/process.py or another"
-        )
+    deployment.require_replication("upgrade", "INVENTORY=inventories/process.py or another")
     upgrade_path.check_step(current, target)
     replicas = _normal(deployment)
     upgrade_path.check_running({r.replica.index: _runs(r) for r in replicas}, current, target)
-    offer = upgrade_path.parse_offer(_version(at(deployment, target)))
+    offer = upgrade_path.parse_offer(of(at(deployment, target)).offer())
     upgrade_path.check_offer(offer, current, target)
     upgrade_path.check_client(metadata.version("tigerbeetle"), offer)
     return offer
@@ -175,45 +169,6 @@ def _deploy(inventory_file: str, what: str, target: str) -> None:
 def _runs(replica: ReplicaHealth) -> str:
     """The release that it runs, by its own word: to a ping, else in its log."""
     return replica.pong.release if replica.pong else replica.log.release
-
-
-def _version(deployment: Deployment) -> str:
-    """What the new server says of itself; an image is asked in a container without network."""
-    if deployment.runtime in ("compose", "docker"):
-        image.pull_base(deployment.cluster)
-        return docker_engine.stdout(
-            [
-                "docker",
-                "run",
-                "--rm",
-                "--network=none",
-                # The server reads itself by io_uring.
-                f"--security-opt=seccomp={deployment.cluster.seccomp}",
-                "--entrypoint=/tigerbeetle",
-                image.base(deployment.cluster),
-                "version",
-                "--verbose",
-            ],
-            _VERSION_TIMEOUT_S,
-        )
-    if deployment.servers:
-        server = [str(program.to_ship(deployment).path)]
-    else:
-        server = binary.command(deployment)
-    found = binary.release_of(server, deployment.engine)
-    if found != deployment.cluster.release:
-        raise Refusal(
-            f"TO: expected {server[0]} to be {deployment.cluster.release}, found {found}. "
-            "Fix: name the new server in TIGERBEETLE_BIN"
-        )
-    done = subprocess.run(
-        [*server, "version", "--verbose"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_VERSION_TIMEOUT_S,
-    )
-    return done.stdout
 
 
 def _confirm(deployment: Deployment, target: str) -> None:

@@ -1,16 +1,25 @@
-"""What every way to run replicas answers: ``of(deployment)`` is the module that knows.
+"""What every runtime answers, and what is the same for all of them.
 
-A runtime is a module: ``processes`` (supervised processes on this machine), ``containers``
-(Compose on this machine), and ``units`` (over SSH).
+A runtime keeps the data files in a place of its own, and starts and stops replicas with its own
+tool. What is done with them (deploy, restart in turn, back up, recover) is the same everywhere, and
+goes through the shell lines (POSIX sh) that a runtime gives for one replica, locally or over SSH.
+None of them asks anything. On this machine none needs root; on a server all run as root.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from cluster.tigerbeetle import data_file
+from cluster.tigerbeetle.data_file import Plan
 
 if TYPE_CHECKING:
+    from cluster.config import Cluster
     from cluster.config.inventory import Deployment
 
 
@@ -27,40 +36,234 @@ class ReplicaProcess:
         return self.state == "RUNNING"
 
 
-class Runtime(Protocol):
-    """The questions."""
+@dataclass(frozen=True)
+class Diagnosis:
+    """A trouble that was recognised. ``key`` is its stable name."""
 
-    GIVEN_UP: frozenset[str]
-    """States that end only when somebody does something: waiting on is no use."""
+    key: str
+    evidence: str
+    cause: str
+    fix: str
 
-    def states(self, deployment: Deployment) -> dict[int, ReplicaProcess] | None:
+    def __str__(self) -> str:
+        return f"{self.cause}. Fix: {self.fix} (seen: {self.evidence})"
+
+
+@dataclass(frozen=True)
+class Todo:
+    """Replicas that do not run, and ones that run, but not as they are configured now."""
+
+    stopped: Collection[int]
+    stale: Collection[int] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.stopped or self.stale)
+
+
+def format_arguments(cluster: Cluster, index: int, path: str) -> list[str]:
+    """What the server is called with to make replica ``index``'s data file."""
+    return [
+        "format",
+        f"--cluster={cluster.id}",
+        f"--replica={index}",
+        f"--replica-count={len(cluster.replicas)}",
+        path,
+    ]
+
+
+def start_arguments(cluster: Cluster, path: str) -> list[str]:
+    """What the server is called with to serve ``path``."""
+    options = [f"--addresses={cluster.addresses}", f"--cache-grid={cluster.cache_grid}"]
+    if cluster.statsd:
+        options += ["--experimental", f"--statsd={cluster.statsd}"]
+    return ["start", *options, path]
+
+
+class Runtime(ABC):
+    """How one deployment's replicas are run."""
+
+    #: States that end only when somebody does something: waiting on is no use.
+    GIVEN_UP: ClassVar[frozenset[str]]
+    #: Of the files in ``description``.
+    DESCRIPTION_MODE: ClassVar[str] = "644"
+    #: Data files are where only the runtime itself can look, and are formatted all together.
+    HIDES_FILES: ClassVar[bool] = False
+    #: Addresses of its own, where loopback is each replica's own.
+    HAS_OWN_NETWORK: ClassVar[bool] = False
+    NEEDS_DOCKER: ClassVar[bool] = False
+    #: For the emulator, which is a Python program.
+    NEEDS_PYTHON: ClassVar[bool] = False
+    #: What says on which disk the data files are.
+    DISK_SETTING: ClassVar[str]
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.cluster = deployment.cluster
+
+    # --- How they are ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def states(self) -> dict[int, ReplicaProcess] | None:
         """Replica index → process; None when nothing of the deployment runs."""
 
-    def log_source(self, deployment: Deployment, index: int) -> str:
+    def check_readable(self) -> None:  # noqa: B027 - most have nothing to say
+        """Raises where the states cannot be known at all, so that nobody takes it for "down"."""
+
+    @abstractmethod
+    def log_source(self, index: int) -> str:
         """Where a person reads the replica's log."""
 
-    def log_lines(self, deployment: Deployment, index: int) -> Iterable[str]:
+    @abstractmethod
+    def log_lines(self, index: int) -> Iterable[str]:
         """The whole log that is kept, oldest line first; empty when there is none."""
 
-    def log_tail(self, deployment: Deployment, index: int, lines: int = 15) -> list[str]:
+    @abstractmethod
+    def log_tail(self, index: int, lines: int = 15) -> list[str]:
         """The last lines of it."""
 
-    def follow(self, deployment: Deployment, indexes: Sequence[int], lines: int) -> int:
+    @abstractmethod
+    def follow(self, indexes: Sequence[int], lines: int) -> int:
         """Print the last lines of these replicas and go on until interrupted; the exit code."""
 
+    def diagnose(self, index: int, process: ReplicaProcess | None, said: str) -> list[Diagnosis]:
+        """What is wrong with one replica; ``said`` is the end of its log."""
+        if process is not None and process.is_running:
+            return []
+        state = process.state if process else "none"
+        return [Diagnosis("stopped", state, "the replica does not run", self.up)]
 
-def of(deployment: Deployment) -> Runtime:
-    """The runtime of a deployment."""
-    from cluster.runtimes import (  # here: they import this module's words
-        containers,
-        processes,
-        units,
-    )
+    @property
+    def up(self) -> str:
+        """The command that starts the replicas, as a person types it."""
+        return f"make up INVENTORY={self.deployment.file}"
 
-    modules: dict[str, Runtime] = {
-        "process": processes,
-        "compose": containers,
-        "systemd": units,
-        "docker": units,
-    }
-    return modules[deployment.runtime]
+    @property
+    def new(self) -> str:
+        """The one that makes the data files of a new cluster."""
+        return self.up
+
+    def explain(self, said: str) -> str:
+        """Cause and fix of a trouble of this runtime, known by what a log says; else nothing."""
+        return ""
+
+    # --- Where things are -----------------------------------------------------------------------
+
+    @abstractmethod
+    def data_file(self, index: int) -> str:
+        """The data file's path, as the programs in ``tigerbeetle`` and ``sh`` see it."""
+
+    def data_file_name(self, index: int) -> str:
+        """The last part of that path."""
+        return data_file.file_name(self.cluster.id, index)
+
+    def backup_directory(self, wanted: Path) -> Path:
+        """Where a host packs its data files into, and unpacks them from: ``wanted`` if it can."""
+        return wanted
+
+    @abstractmethod
+    def bootstrap_marker(self, index: int) -> str:
+        """Exists from before the first format until all are done: an interrupted one can go on."""
+
+    def check_place(self) -> None:  # noqa: B027 - most have nothing to say
+        """Raises where the replicas' things cannot be put."""
+
+    def check_program(self, index: int, machine: str) -> None:  # noqa: B027 - most have nothing to say
+        """Raises where there is no server program of the release, for this kind of processor."""
+
+    @abstractmethod
+    def offer(self) -> str:
+        """What the server program of the deployment's release says of itself, all of it.
+
+        Raises Refusal where there is none, or another one.
+        """
+
+    # --- Shell lines for one replica ------------------------------------------------------------
+
+    @abstractmethod
+    def stop(self, index: int) -> str:
+        """Stop the replica, return when its process has ended; success when none runs."""
+
+    @abstractmethod
+    def start(self, index: int) -> str:
+        """Start the replica; it listens only later: ``health.wait`` waits for that."""
+
+    @abstractmethod
+    def renew(self, index: int) -> str:
+        """Let it run as it is described now, whether it ran before or not."""
+
+    def restart(self, index: int) -> str:
+        """Stop it and start it, with the settings that it has."""
+        return f"{self.stop(index)} && {self.start(index)}"
+
+    @abstractmethod
+    def prepare(self, index: int) -> str:
+        """Make the place where the data file belongs; nothing to do when it is there."""
+
+    @abstractmethod
+    def tigerbeetle(self, index: int, *arguments: str, network: bool = False) -> str:
+        """Run the server's program on files beside the data file; ``network`` to reach its peers.
+
+        Raises Refusal where there is none.
+        """
+
+    @abstractmethod
+    def sh(self, index: int, script: str) -> str:
+        """Run ``script`` where the data file is, as its owner; stdin and stdout go through."""
+
+    def unlocked(self, index: int, script: str) -> str:
+        """``script`` while it holds the data file's lock, which a server holds as long as it runs.
+
+        So it fails at once when the replica runs, and no replica can start before it ends. What is
+        copied this way is consistent, whoever else believes to be in charge.
+        """
+        path = shlex.quote(self.data_file(index))
+        return self.sh(
+            index,
+            f"test -f {path} || {{ echo {path}: no such data file >&2; exit 1; }}\n"
+            f"flock -n {path} true || {{ echo {path}: its replica runs >&2; exit 1; }}\n"
+            f"exec flock -n {path} sh -c {shlex.quote(script)}",
+        )
+
+    def inspect(self, index: int) -> str:
+        """Print the superblock of its data file."""
+        return self.tigerbeetle(index, "inspect", "superblock", self.data_file(index))
+
+    def format(self, index: int) -> list[str]:
+        """Make its data file, to ``.partial``, then renamed, as the file's owner."""
+        partial = f"{self.data_file(index)}.partial"
+        path = shlex.quote(self.data_file(index))
+        return [
+            self.sh(index, f"rm -f {path}.partial"),  # left by a format that was interrupted
+            self.tigerbeetle(index, *format_arguments(self.cluster, index, partial)),
+            self.sh(index, f"test ! -e {path} && mv -T {path}.partial {path} && sync {path}"),
+        ]
+
+    # --- All together ---------------------------------------------------------------------------
+
+    def plan(self) -> Plan | None:
+        """What the data files allow, where they are hidden; None where that is only known later."""
+        raise NotImplementedError
+
+    def format_all(self) -> None:
+        """Format a new cluster's files, or finish an interrupted format, where they are hidden."""
+        raise NotImplementedError
+
+    def description(self, index: int) -> dict[str, str]:
+        """Path → content of the files by which its tool runs the replica."""
+        return {}
+
+    @abstractmethod
+    def todo(self, marks: Mapping[int, str]) -> Todo | None:
+        """What a start has to do; None where that is only known later.
+
+        ``marks`` are what servers said of their replicas: index → fingerprint of the settings
+        with which each runs, for those that run. Empty on this machine, which is asked.
+        """
+
+    def stop_all(self, running: Collection[int]) -> list[str]:
+        """Lines that stop these for good, as the tool would start some of them again by itself."""
+        return [self.stop(index) for index in sorted(running)]
+
+    def check_whole(self) -> None:  # noqa: B027 - most have nothing to say
+        """Raises where a replica was never started: there is nothing to restart."""

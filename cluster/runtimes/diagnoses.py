@@ -9,20 +9,8 @@ import re
 from dataclasses import dataclass, replace
 
 from cluster.config import PREFIX, Replica
-from cluster.runtimes.containers import Container
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """A trouble that was recognised. ``key`` is its stable name."""
-
-    key: str
-    evidence: str
-    cause: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.cause}. Fix: {self.fix} (seen: {self.evidence})"
+from cluster.runtimes.base import Diagnosis
+from cluster.runtimes.container import Container
 
 
 @dataclass(frozen=True)

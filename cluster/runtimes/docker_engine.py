@@ -51,6 +51,17 @@ def compose(*arguments: str) -> list[str]:
     ]
 
 
+def service(index: int) -> str:
+    """Replica ``index`` in the Compose file."""
+    return f"tigerbeetle-{index}"
+
+
+def in_service(index: int, script: str) -> list[str]:
+    """The argument list that runs a script as the replica's service: its user and confinement."""
+    run = ("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint=sh")
+    return compose(*run, service(index), "-c", script)
+
+
 def shell(command: list[str], **variables: str) -> str:
     """A command as a shell line, for pyinfra: with variables of its own, without the token."""
     assignments = [f"{name}={value}" for name, value in variables.items()]

@@ -149,13 +149,18 @@ def _build_line(cluster: Cluster) -> str:
     )
 
 
+def is_shipped(deployment: Deployment) -> bool:
+    """From here to the servers, whose engines build it otherwise."""
+    return deployment.settings is not None and deployment.settings.image_from == "ship"
+
+
 def identity(deployment: Deployment) -> str:
     """What the image on a server is known by: the id of the one here, or what it is built from.
 
     Raises Refusal when it is to be shipped and is not here.
     """
     cluster = deployment.cluster
-    if deployment.settings and deployment.settings.image_from == "build":
+    if not is_shipped(deployment):
         # The base's own id is known there alone; its name has the digest, once recorded.
         return inputs(cluster, base_id="")
     found = id_of(name(cluster))

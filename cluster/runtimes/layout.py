@@ -29,9 +29,7 @@ SYSCTL_CONFIG = "/etc/sysctl.d/90-tigerbeetle.conf"
 
 def data_dir(deployment: Deployment) -> str:
     """The directory, or mount point, that holds the replica's own."""
-    if deployment.settings is None:
-        raise TypeError(f"{deployment.name} has no servers")
-    return deployment.settings.data_dir
+    return deployment.of_servers.data_dir
 
 
 def directory(deployment: Deployment, index: int) -> str:

@@ -9,12 +9,14 @@ while its ``.partial`` is there was never started: it may be finished. One that 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cluster.config import Cluster
 from cluster.refusal import Refusal
-from cluster.runtimes import containers, docker_engine, image
+from cluster.runtimes import container, docker_engine, image
+from cluster.runtimes.base import format_arguments
 from cluster.tigerbeetle import data_file
 from cluster.tigerbeetle.data_file import Identity, Plan
 
@@ -55,7 +57,7 @@ def read(cluster: Cluster) -> dict[int, Volume | None]:
     Needs our image for volumes to look into. Raises Refusal.
     """
     indexes = existing(cluster)
-    in_use = {i for i, c in containers.of_replicas(cluster).items() if c.pid}
+    in_use = {i for i, c in container.of_replicas(cluster).items() if c.pid}
     found: dict[int, Volume | None] = {r.index: None for r in cluster.replicas}
     if indexes:
         done = docker_engine.run(
@@ -158,26 +160,9 @@ def _path(cluster: Cluster, index: int) -> str:
 
 
 def _format(cluster: Cluster, index: int, partial: str) -> list[str]:
-    formatting = (
-        f"/tigerbeetle format --cluster={cluster.id} --replica={index} "
-        f"--replica-count={len(cluster.replicas)} {partial}"
-    )
-    return _in_service(index, f"rm -f {partial} && {formatting}")
+    formatting = shlex.join(["/tigerbeetle", *format_arguments(cluster, index, partial)])
+    return docker_engine.in_service(index, f"rm -f {partial} && {formatting}")
 
 
 def _rename(index: int, path: str) -> list[str]:
-    return _in_service(index, f"test ! -e {path} && mv {path}.partial {path}")
-
-
-def _in_service(index: int, script: str) -> list[str]:
-    """As the replica's own service: its user, volume, and confinement."""
-    return docker_engine.compose(
-        "run",
-        "--rm",
-        "--no-deps",
-        "--no-TTY",
-        "--entrypoint=sh",
-        f"tigerbeetle-{index}",
-        "-c",
-        script,
-    )
+    return docker_engine.in_service(index, f"test ! -e {path} && mv {path}.partial {path}")

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -15,9 +15,12 @@ from cluster import REPOSITORY
 from cluster.config import Cluster
 from cluster.config.inventory import Deployment, Engine
 from cluster.refusal import Refusal
+from cluster.tigerbeetle.data_file import Superblock, parse_progress
 
 _VERSION = re.compile(r"version (\d+\.\d+\.\d+)")
 _TIMEOUT_S = 20
+#: `inspect superblock` reads 96 KiB; it may hang on a damaged file, so it always has a bound.
+INSPECT_TIMEOUT_S = 30.0
 
 
 def download_path(cluster: Cluster) -> Path:
@@ -84,6 +87,53 @@ def release_of(server: list[str], engine: Engine = "tigerbeetle") -> str:
             "Fix: name the tigerbeetle server in TIGERBEETLE_BIN"
         )
     return match[1]
+
+
+def inspect(
+    server: Sequence[str], path: str | Path, *what: str, timeout_s: float = INSPECT_TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
+    """What ``<server> inspect`` says of a data file. Raises TimeoutExpired."""
+    return subprocess.run(
+        [*server, "inspect", *what, str(path)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def superblock(server: Sequence[str], path: str | Path, name: str = "") -> Superblock:
+    """Whose file this is, by the server's own reading; errors call it ``name``. Raises Refusal."""
+    try:
+        done = inspect(server, path, "superblock")
+    except subprocess.TimeoutExpired:
+        raise Refusal(
+            f"{name or path}: expected its superblock within {INSPECT_TIMEOUT_S:g} s, found no "
+            "answer. Fix: check the disk; `make recover` its replica, if the others commit"
+        ) from None
+    try:
+        return parse_progress(done.stdout or done.stderr)
+    except Refusal as error:
+        raise Refusal(f"{name or path}: {error}") from None
+
+
+def offer(server: Sequence[str], deployment: Deployment) -> str:
+    """What ``<server> version --verbose`` prints, of the deployment's release. Raises Refusal."""
+    found = release_of([*server], deployment.engine)
+    if found != deployment.cluster.release:
+        raise Refusal(
+            f"TO: expected {server[0]} to be {deployment.cluster.release}, found {found}. "
+            "Fix: name the new server in TIGERBEETLE_BIN"
+        )
+    said = subprocess.run(
+        [*server, "version", "--verbose"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT_S,
+    )
+    return said.stdout
 
 
 def check_release(server_release: str, cluster: Cluster, client_release: str | None = None) -> None:

@@ -18,9 +18,16 @@ def deployment_here() -> Deployment:
     if monitored := host.data.get("monitors"):
         with guarded():
             return _read(monitored)
-    members = list(inventory) if host.data.get("replica") is not None else [host]
+    members = list(inventory) if is_server() else [host]
     with guarded():
         return of_hosts([{key: h.data.get(key) for key in HOST_DATA} for h in members])
+
+
+def indexes_here() -> list[int]:
+    """The replicas that the current task's host holds: all of them, or a server's one."""
+    if is_server():
+        return [int(host.data.replica)]
+    return [replica.index for replica in deployment_here().cluster.replicas]
 
 
 @cache
@@ -40,3 +47,13 @@ def guarded() -> Iterator[None]:
 def is_yes(key: str) -> bool:
     """A piece of host data that the command line may set: ``--data KEY=yes``."""
     return str(host.data.get(key, "")).lower() in ("yes", "true", "1")
+
+
+def is_server() -> bool:
+    """The current task's host is one of several, with one replica each."""
+    return host.data.get("replica") is not None
+
+
+def is_bootstrap() -> bool:
+    """A new cluster is meant: on servers only where the command line says so, ``bootstrap=yes``."""
+    return not is_server() or is_yes("bootstrap")

@@ -1,4 +1,4 @@
-"""What every task on servers needs: what all of them are like, and a way to act on one of them."""
+"""What every task needs to know of the machines, and a way to act on one of them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
-from cluster.checks import observation
-from cluster.checks.observation import Observation
-from cluster.config import Replica
+from cluster.checks import facts, observe
+from cluster.checks.facts import Facts
 from cluster.config.inventory import Deployment
-from cluster.runtimes import layout, program
-from cluster.tigerbeetle.data_file import Identity, Plan, decide, refuse_others
+from cluster.runtimes import layout
+from tasks.support.here import guarded
 
-_observed: dict[int, Observation] = {}
+_observed: dict[int, Facts] = {}
 _observing = BoundedSemaphore()
 
 
-class ServerObservation(FactBase[Observation]):
+class ServerFacts(FactBase[Facts]):
     """``files/tigerbeetle/observe.sh`` on the host, read."""
 
-    def command(self, unit: str, directory: str, port: int, peers: list[str]) -> str:
+    def command(self, line: str, directory: str) -> str:
         """What pyinfra runs on the host."""
-        return observation.command(unit, directory, port, peers)
+        self.directory = directory
+        return line
 
-    def process(self, output: list[str]) -> Observation:
+    def process(self, output: list[str]) -> Facts:
         """What the host printed, read."""
-        return observation.parse(output, time.time())
+        return facts.parse(output, time.time(), self.directory)
 
 
 def replica_index() -> int:
@@ -43,72 +43,68 @@ def replica_index() -> int:
 
 def host_of(index: int) -> Host:
     """The pyinfra host of replica ``index``."""
-    return next(h for h in inventory if h.data.get("replica") == index)
+    return next(h for h in inventory if h.data.get("replica") in (index, None))
 
 
 def is_first_host() -> bool:
     """True on one host of all: for what concerns the whole cluster, and is said once."""
-    return replica_index() == 0
+    return host.data.get("replica") in (0, None)
 
 
-def observed(deployment: Deployment) -> Mapping[int, Observation]:
-    """Replica index → its server as it was before any change; asked once, of all together.
+def observed(deployment: Deployment) -> Mapping[int, Facts]:
+    """Replica index → its machine as it was before any change; asked once, of all together.
 
     Raises DeployError when one is left out (``--limit``): a cluster is judged whole.
     """
     with _observing:  # every host's tasks come here at the same time
         if not _observed:
-            _require_all(deployment)
-            indexes = [server.replica for server in deployment.servers]
-            asking = [gevent.spawn(_observe, deployment, index) for index in indexes]
-            gevent.joinall(asking, raise_error=True)
-            _observed.update(zip(indexes, (g.get() for g in asking), strict=True))
+            _observed.update(_of_servers(deployment) or _here(deployment))
     return _observed
 
 
-def plan_of_all(deployment: Deployment, *, is_asked_for: bool) -> Plan:
-    """What the data files of all servers allow. Raises Refusal."""
-    seen = observed(deployment)
-    return decide(
-        {index: _identity(deployment, index, found) for index, found in seen.items()},
-        deployment.cluster,
-        is_bootstrapping=_is_bootstrapping(seen),
-        is_asked_for=is_asked_for,
-        answering=[r.index for r in deployment.cluster.replicas if _answers(seen, r)],
-    )
+def marks(deployment: Deployment) -> Mapping[int, str]:
+    """Of the replicas that run on servers: index → the settings with which it runs."""
+    seen = observed(deployment).items()
+    return {i: found.settings for i, found in seen if found.running.get(deployment.runtime)}
 
 
-def run(index: int, command: str) -> str:
-    """Run a shell line as root on replica ``index``'s server, now; its output.
+def act(index: int, command: str) -> None:
+    """Run a shell line for replica ``index``, as root where it is on a server, now.
 
-    Raises DeployError when it fails.
+    Raises DeployError when it fails, with a cause that is known first.
     """
     member = host_of(index)
-    done, output = member.run_shell_command(command, _sudo=bool(member.data.get("_sudo")))
+    done, output = member.run_shell_command(
+        command, _sudo=bool(member.data.get("_sudo")), print_output=True
+    )
     if not done:
         raise DeployError(f"replica {index}: `{command}` failed: {output.output}")
-    return str(output.stdout)
 
 
-def _require_all(deployment: Deployment) -> None:
-    absent = [h.name for h in inventory if not h.connected]
-    if absent:
+def _here(deployment: Deployment) -> Mapping[int, Facts]:
+    with guarded():
+        return observe.observe(deployment)
+
+
+def _of_servers(deployment: Deployment) -> Mapping[int, Facts]:
+    indexes = [server.replica for server in deployment.servers]
+    if absent := [h.name for h in inventory if indexes and not h.connected]:
         raise DeployError(
             f"{deployment.name}: expected to reach every server, found {', '.join(absent)} left "
             "out. Fix: repeat without --limit, when all can be reached"
         )
+    asking = [gevent.spawn(_of_server, deployment, index) for index in indexes]
+    gevent.joinall(asking, raise_error=True)
+    return dict(zip(indexes, (g.get() for g in asking), strict=True))
 
 
-def _observe(deployment: Deployment, index: int) -> Observation:
+def _of_server(deployment: Deployment, index: int) -> Facts:
     member = host_of(index)
-    replicas = deployment.cluster.replicas
     with ctx_host.use(member):
-        seen: Observation | None = member.get_fact(
-            ServerObservation,
-            unit=replicas[index].name,
-            directory=layout.directory(deployment, index),
-            port=replicas[index].port,
-            peers=[r.address for r in replicas if r.index != index],
+        seen: Facts | None = member.get_fact(
+            ServerFacts,
+            line=observe.command(deployment, index),
+            directory=layout.data_dir(deployment),
         )
     if seen is None:
         raise DeployError(
@@ -116,23 +112,3 @@ def _observe(deployment: Deployment, index: int) -> Observation:
             "Fix: see what it said above; root, or sudo without a password, is needed"
         )
     return seen
-
-
-def _identity(deployment: Deployment, index: int, seen: Observation) -> Identity | None:
-    expected = layout.data_path(deployment, index).rpartition("/")[2]
-    refuse_others(index, expected, [found.name for found in seen.data_files])
-    if not seen.data_files:
-        return None
-    server = program.reader(deployment)
-    return observation.identify(server, seen.data_files[0], deployment.state_dir)
-
-
-def _is_bootstrapping(seen: Mapping[int, Observation]) -> bool:
-    """An earlier first format was interrupted: whatever has a file has never been started."""
-    having = [s for s in seen.values() if s.data_files]
-    return bool(having) and all(s.is_bootstrapping for s in having)
-
-
-def _answers(seen: Mapping[int, Observation], replica: Replica) -> bool:
-    is_listening = bool(seen[replica.index].listening & {str(replica.ip), "0.0.0.0", "::"})  # noqa: S104
-    return is_listening or any(s.peers.get(replica.address) == "open" for s in seen.values())

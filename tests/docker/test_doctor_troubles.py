@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cluster import REPOSITORY, config
-from cluster.checks import readiness
+from cluster.checks import observe
 from cluster.config import PREFIX
 from cluster.runtimes import docker_engine
 from tests.docker.patient import findings, until_found
@@ -94,10 +94,10 @@ def test_a_machine_without_the_memory_that_is_configured(genuine: DockerSandbox)
 
 
 def test_io_uring_that_is_switched_off(sandbox: DockerSandbox, tmp_path: Path) -> None:
-    if not readiness.IO_URING_SYSCTL.exists():
+    if not observe.IO_URING_SYSCTL.exists():
         pytest.skip("this kernel cannot switch io_uring off")
     (tmp_path / "off").write_text("2\n")
-    mount = f"mount --bind {tmp_path}/off {readiness.IO_URING_SYSCTL}"
+    mount = f"mount --bind {tmp_path}/off {observe.IO_URING_SYSCTL}"
     text = found_with_mount(sandbox, mount)["kernel"]
     assert "kernel.io_uring_disabled: expected 0, found 2. Fix: sysctl -w" in text
 
@@ -226,7 +226,7 @@ def test_a_disk_too_small_for_the_data_files_that_are_missing(genuine: DockerSan
     assert docker("volume", "rm", volume).returncode == 0
     root = docker_engine.info()["DockerRootDir"]
     text = found_with_mount(genuine, f"mount -t tmpfs -o size=64m none {root}")["disk"]
-    assert f"expected 1.2 GiB free in {root} for 1 data files, found 0.1 GiB" in text
+    assert f"expected 1.25 GiB free in {root} for 1 data files, found 0.1 GiB" in text
     assert "disk" not in findings(genuine)  # the file system itself has room
 
 

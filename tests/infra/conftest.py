@@ -10,7 +10,7 @@ import pytest
 from cluster.config import inventory
 from cluster.config.inventory import Deployment, Engine, Runtime
 from cluster.refusal import Refusal
-from cluster.runtimes import base
+from cluster.runtimes import of
 from tests.infra.world import WORLDS, World
 
 _DEPLOYMENT = pytest.StashKey[Deployment]()
@@ -44,7 +44,7 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
     """What the inventory says should be there."""
     found = request.config.stash[_DEPLOYMENT]
     asked_for = request.config.getoption("--inventory")
-    if not asked_for and base.of(found).states(found) is None:
+    if not asked_for and of(found).states() is None:
         pytest.skip(f"no {found.name} cluster runs: `make up`, then `make verify`")
     return found
 

@@ -26,13 +26,14 @@ from tests.monitoring.test_rules import promtool, run_promtool
 
 
 def test_it_is_reached_as_the_servers_are_under_its_own_name() -> None:
-    reached = host.address(OF)
+    reached = host.place(OF)
+    assert reached
     assert (reached.hostname, reached.user, reached.sudo) == ("watch.example.com", "admin", True)
 
 
 def test_servers_without_a_monitoring_host_are_refused() -> None:
     with pytest.raises(Refusal, match=r"monitoring_host: expected the SSH name .* Fix: name"):
-        host.address(deployment(monitoring_host=""))
+        host.place(deployment(monitoring_host=""))
 
 
 def test_a_bare_debian_is_fit() -> None:

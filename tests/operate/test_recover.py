@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.health import health
-from cluster.runtimes import control
+from cluster.runtimes import of
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox, sandbox
 from tests.operate.ledger import Ledger, acknowledged
@@ -29,11 +29,11 @@ def refused(made: Sandbox, *arguments: str) -> str:
 
 
 def stop(made: Sandbox, index: int) -> None:
-    subprocess.run(["sh", "-c", control.of(made.deployment, index).stop], check=True)
+    subprocess.run(["sh", "-c", of(made.deployment).stop(index)], check=True)
 
 
 def start(made: Sandbox, index: int) -> None:
-    subprocess.run(["sh", "-c", control.of(made.deployment, index).start], check=True)
+    subprocess.run(["sh", "-c", of(made.deployment).start(index)], check=True)
 
 
 def _normal(made: Sandbox, index: int) -> tuple[bool, str]:

@@ -12,7 +12,7 @@ import psutil
 
 from cluster import config
 from cluster.config.inventory import Deployment
-from cluster.runtimes import containers
+from cluster.runtimes import container
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox
 from tests.resilience.world import World
 
@@ -51,7 +51,7 @@ class ContainerWorld(World):
 
     def pid(self, index: int) -> int:
         """Of the server, which is the only child of the container's tini."""
-        found = containers.of_replicas(self.deployment.cluster)
+        found = container.of_replicas(self.deployment.cluster)
         if index not in found or not found[index].pid:
             return 0
         children = psutil.Process(found[index].pid).children()

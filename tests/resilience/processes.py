@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.runtimes import processes
+from cluster.runtimes.process import Process
 from tests.clusters import Sandbox, sandbox
 from tests.links import Links
 from tests.resilience.world import World
@@ -30,7 +30,7 @@ class ProcessWorld(World):
 
     def _put_links_between(self) -> None:
         """Give each replica its own list of addresses: the others' are proxies."""
-        path = processes.config_path(self.deployment)
+        path = Process(self.deployment).config_path
         parts = re.split(r"(?=\[program:)", path.read_text())
         path.write_text(parts[0] + "".join(self._linked(part) for part in parts[1:]))
         self._supervisorctl("update")
@@ -47,7 +47,7 @@ class ProcessWorld(World):
         return ",".join(f"127.0.0.1:{port}" for port in ports)
 
     def _supervisorctl(self, *arguments: str) -> None:
-        control = ["supervisorctl", "-c", str(processes.config_path(self.deployment))]
+        control = ["supervisorctl", "-c", str(Process(self.deployment).config_path)]
         done = self.sandbox.run(*control, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -60,7 +60,7 @@ class ProcessWorld(World):
         return self.deployment.cluster.addresses
 
     def pid(self, index: int) -> int:
-        states = processes.states(self.deployment) or {}
+        states = Process(self.deployment).states() or {}
         return states[index].pid if index in states else 0
 
     def signal(self, index: int, number: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.runtimes.processes import log_lines as replica_log
+from cluster.runtimes import of
 from tests.resilience.conftest import ROUNDS, Ledger
 from tests.resilience.faults import DISK_FULL, FAULTS, UNAVAILABILITY, Fault
 from tests.resilience.processes import DISK_OF, ProcessWorld
@@ -63,7 +63,7 @@ def test_a_full_disk_stops_its_replica_and_loses_nothing(
         pytest.skip("no loop device can be mounted here")
     recorded, struck = strike(processes, DISK_FULL, ROUNDS)
     ledger.add(recorded, struck)
-    log = replica_log(processes.deployment, DISK_OF)
+    log = of(processes.deployment).log_lines(DISK_OF)
     assert sum("no space left on device" in line for line in log) >= ROUNDS  # it was really full
     judge_minority(recorded, struck)
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from cluster.config.inventory import Deployment
 from cluster.health import health
 from cluster.operate import rollout
-from cluster.runtimes import base, control
+from cluster.runtimes import of
+from cluster.runtimes.base import Runtime
 from cluster.tigerbeetle import data_file, log, ping
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
@@ -121,16 +122,16 @@ class World(abc.ABC):
         return all(lives.values()), f"pids {lives}"
 
     def _panics_of(self, index: int) -> tuple[str, ...]:
-        lines = base.of(self.deployment).log_lines(self.deployment, index)
+        lines = of(self.deployment).log_lines(index)
         return log.parse(lines).panics
 
     def _said(self, index: int) -> list[str]:
-        return list(base.of(self.deployment).log_tail(self.deployment, index, 60))
+        return list(of(self.deployment).log_tail(index, 60))
 
     def keep_logs(self) -> None:
         """Copy what the replicas have said beside the histories."""
         for replica in self.replicas:
-            lines = base.of(self.deployment).log_lines(self.deployment, replica.index)
+            lines = of(self.deployment).log_lines(replica.index)
             path = self.runs / f"{self.deployment.name}-replica-{replica.index}.log"
             path.write_text("".join(f"{line.rstrip()}\n" for line in lines))
 
@@ -162,35 +163,37 @@ class World(abc.ABC):
         assert done.returncode == 0, f"{command}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
         return done.stdout
 
-    def of(self, index: int) -> control.Control:
-        """The commands for one replica."""
-        return control.of(self.deployment, index)
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the replicas."""
+        return of(self.deployment)
 
     def stop(self, *indexes: int) -> None:
         """Stop replicas, in turn, and wait until their processes have ended."""
         for index in indexes:
-            self.sh(self.of(index).stop)
+            self.sh(self.runtime.stop(index))
 
     def start(self, *indexes: int) -> None:
         """Start replicas; the gate waits until they serve."""
         for index in indexes:
-            self.sh(self.of(index).start)
+            self.sh(self.runtime.start(index))
 
     def lose(self, index: int) -> None:
         """Remove the data file of a stopped replica."""
         self._latent.pop(index, None)
-        self.sh(self.of(index).sh(f"rm {shlex.quote(self.of(index).data_file)}"))
+        self.sh(self.runtime.sh(index, f"rm {shlex.quote(self.runtime.data_file(index))}"))
 
     def recover(self, index: int) -> None:
         """Make a new data file for a replica that has lost its own, from the others."""
         cluster = self.deployment.cluster
-        command = self.of(index).tigerbeetle(
+        command = self.runtime.tigerbeetle(
+            index,
             "recover",
             f"--cluster={cluster.id}",
             f"--addresses={self.own_addresses}",
             f"--replica={index}",
             f"--replica-count={len(self.replicas)}",
-            self.of(index).data_file,
+            self.runtime.data_file(index),
             network=True,
         )
         self.sh(command)
@@ -198,14 +201,15 @@ class World(abc.ABC):
     def damage(self, index: int, zone: str) -> None:
         """Overwrite a part of a zone of a stopped replica's data file with random bytes."""
         offset, size = ZONES[zone]
-        path = shlex.quote(self.of(index).data_file)
+        path = shlex.quote(self.runtime.data_file(index))
         block = 8 << 10
         self.sh(
-            self.of(index).sh(
+            self.runtime.sh(
+                index,
                 f"left=$(( ($(stat -c %s {path}) - {offset}) / {block} ))\n"
                 f"count={size // block}\n[ $count -le $left ] || count=$left\n[ $count -gt 0 ]\n"
                 f"dd if=/dev/urandom of={path} bs={block} seek={offset // block} count=$count "
-                "conv=notrunc 2>/dev/null"
+                "conv=notrunc 2>/dev/null",
             )
         )
         if zone in REPAIRED_WHEN_READ:
@@ -227,20 +231,16 @@ class World(abc.ABC):
         raise AssertionError(f"replicas {torn}: torn superblocks after each of {STOPS} stops")
 
     def _superblock(self, index: int) -> data_file.Superblock:
-        own = self.of(index)
-        return data_file.parse_progress(
-            self.sh(own.tigerbeetle("inspect", "superblock", own.data_file), INSPECT_TIMEOUT_S)
-        )
+        return data_file.parse_progress(self.sh(self.runtime.inspect(index), INSPECT_TIMEOUT_S))
 
     def integrity(self, index: int) -> None:
         """`inspect integrity` of a stopped replica's file finds nothing wrong.
 
         What was damaged on purpose, and nobody may have read since, is left out.
         """
-        own, left_out = self.of(index), sorted(self._latent.get(index, ()))
-        self.sh(
-            own.tigerbeetle("inspect", "integrity", *left_out, own.data_file), INSPECT_TIMEOUT_S
-        )
+        own, left_out = self.runtime, sorted(self._latent.get(index, ()))
+        what = ("inspect", "integrity", *left_out, own.data_file(index))
+        self.sh(own.tigerbeetle(index, *what), INSPECT_TIMEOUT_S)
 
     def workload(self, **options: float) -> Workload:
         """Start the recorded workload."""

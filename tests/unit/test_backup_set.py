@@ -15,7 +15,7 @@ from cluster.config.inventory import Deployment
 from cluster.operate import backup_set, packing
 from cluster.operate.backup_set import Damaged, Manifest, PackedFile
 from cluster.refusal import Refusal
-from cluster.runtimes.control import of
+from cluster.runtimes import of
 from cluster.tigerbeetle import totals
 from cluster.tigerbeetle.data_file import Identity, Superblock
 from cluster.tigerbeetle.totals import LedgerTotals, Totals
@@ -231,10 +231,10 @@ def data(tmp_path: Path) -> tuple[Path, Any]:
         cluster=CLUSTER.on_loopback(),
         state_dir=tmp_path / "it's mine",
     )
-    replica = of(deployment, 0)
-    path = Path(replica.data_file)
+    runtime = of(deployment)
+    path = Path(runtime.data_file(0))
     path.parent.mkdir(parents=True)
-    return path, replica
+    return path, runtime
 
 
 def shell(script: str) -> int:
@@ -249,7 +249,7 @@ def restoring(path: Path) -> Path:
 def test_unpacking_gives_every_byte_and_leaves_the_data_file_alone(
     data: tuple[Path, Any], tmp_path: Path, suffix: str
 ) -> None:
-    path, replica = data
+    path, runtime = data
     path.write_text("old")
     content = b"money" + bytes(3 * 1024**2) + b"more" + bytes(2 * 1024**2)
     (tmp_path / "raw").write_bytes(content)
@@ -257,44 +257,44 @@ def test_unpacking_gives_every_byte_and_leaves_the_data_file_alone(
     packer = {"zst": "zstd -q -c", "gz": "gzip -c"}[suffix]
     if shell(f"{packer} '{tmp_path}/raw' >'{packed}'") != 0:
         pytest.skip(f"no {packer.split()[0]}")
-    assert shell(packing.unpack(replica, packed, len(content))) == 0
+    assert shell(packing.unpack(runtime, 0, packed, len(content))) == 0
     assert restoring(path).read_bytes() == content
     assert restoring(path).stat().st_mode & 0o777 == 0o600
     assert path.read_text() == "old"
-    assert shell(packing.unpack(replica, packed, len(content) + 1)) != 0
+    assert shell(packing.unpack(runtime, 0, packed, len(content) + 1)) != 0
 
 
 def test_a_swap_can_be_undone_and_accepted(data: tuple[Path, Any]) -> None:
-    path, replica = data
+    path, runtime = data
     path.write_text("old")
     restoring(path).write_text("new")
-    assert shell(packing.swap(replica)) == 0
+    assert shell(packing.swap(runtime, 0)) == 0
     assert path.read_text() == "new"
-    assert shell(packing.refuse_leftover(replica)) != 0
-    assert shell(packing.undo(replica)) == 0
+    assert shell(packing.refuse_leftover(runtime, 0)) != 0
+    assert shell(packing.undo(runtime, 0)) == 0
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     restoring(path).write_text("new")
-    assert shell(packing.swap(replica)) == 0
-    assert shell(packing.accept(replica)) == 0
+    assert shell(packing.swap(runtime, 0)) == 0
+    assert shell(packing.accept(runtime, 0)) == 0
     assert path.read_text() == "new"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_undoing_where_there_was_no_file_leaves_none(data: tuple[Path, Any]) -> None:
-    path, replica = data
+    path, runtime = data
     restoring(path).write_text("new")
-    assert shell(packing.swap(replica)) == 0
+    assert shell(packing.swap(runtime, 0)) == 0
     assert path.read_text() == "new"
-    assert shell(packing.undo(replica)) == 0
+    assert shell(packing.undo(runtime, 0)) == 0
     assert list(path.parent.iterdir()) == []
 
 
 def test_undoing_what_never_began_touches_nothing(data: tuple[Path, Any]) -> None:
-    path, replica = data
+    path, runtime = data
     path.write_text("old")
     restoring(path).write_text("half")
-    assert shell(packing.undo(replica)) == 0
+    assert shell(packing.undo(runtime, 0)) == 0
     assert path.read_text() == "old"
     assert not restoring(path).exists()
 
@@ -308,13 +308,15 @@ def test_one_failure_fails_all_scripts_that_run_together() -> None:
 def test_a_backup_without_room_is_refused_before_the_stop(
     data: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    path, replica = data
+    path, runtime = data
     with path.open("wb") as file:
         file.truncate(2**42)  # sparse: it has no blocks
     done = subprocess.run(
-        ["sh", "-c", packing.require_room(replica, tmp_path / "to")], capture_output=True, text=True
+        ["sh", "-c", packing.require_room(runtime, 0, tmp_path / "to")],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert "BACKUP_DIR: expected 4194304 MiB free in" in done.stderr
     path.write_text("small")
-    assert shell(packing.require_room(replica, tmp_path / "to")) == 0
+    assert shell(packing.require_room(runtime, 0, tmp_path / "to")) == 0

@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster import config
-from cluster.checks import readiness
+from cluster.checks import engine, observe, rules
+from cluster.checks.facts import Facts
+from cluster.config.inventory import Deployment
 from cluster.refusal import Refusal
-from cluster.runtimes.containers import parse
+from cluster.runtimes.container import parse
 from cluster.runtimes.diagnoses import KNOWN, of_container, of_text
 from cluster.runtimes.docker_engine import _require
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 REPLICA = CLUSTER.replicas[0]
+DEPLOYMENT = Deployment(
+    name="fictional",
+    engine="tigerbeetle",
+    runtime="process",
+    cluster=CLUSTER.on_loopback(),
+    state_dir=Path("/fictional"),
+)
+ROOMY = replace(observe.OF_NO_ACCOUNT, memory_bytes=2**40, disk_bytes=2**40)
+
+
+def here(**facts: Any) -> Mapping[int, Facts]:
+    """A machine with memory and disk for all replicas, of which only these facts are known."""
+    return {replica.index: replace(ROOMY, **facts) for replica in CLUSTER.replicas}
 
 
 @pytest.mark.parametrize("kernel", ["4.19.0-27-amd64", "5.10.0", "unknown"])
-def test_a_kernel_without_io_uring_is_refused(kernel: str, tmp_path: Path) -> None:
+def test_a_kernel_without_io_uring_is_refused(kernel: str) -> None:
     with pytest.raises(Refusal, match=r"kernel: expected 5\.11 or newer, found"):
-        readiness.check_kernel({"KernelVersion": kernel}, tmp_path / "absent")
+        rules.check(DEPLOYMENT, here(kernel=kernel))
 
 
 @pytest.mark.parametrize("value", ["1", "2"])
-def test_io_uring_that_is_switched_off_is_refused(value: str, tmp_path: Path) -> None:
+def test_io_uring_that_is_switched_off_is_refused(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sysctl = tmp_path / "io_uring_disabled"
     sysctl.write_text(f"{value}\n")
+    monkeypatch.setattr(observe, "IO_URING_SYSCTL", sysctl)
+    found = here(kernel="6.1.0", io_uring_disabled=observe.io_uring_disabled())
     with pytest.raises(Refusal, match=f"expected 0, found {value}. Fix: sysctl"):
-        readiness.check_kernel({"KernelVersion": "6.1.0"}, sysctl)
+        rules.check(DEPLOYMENT, found)
 
 
 @pytest.mark.parametrize("kernel", ["5.11.0", "5.15.167.4-microsoft-standard-WSL2", "6.18.44"])
-def test_a_kernel_with_io_uring_passes(kernel: str, tmp_path: Path) -> None:
-    sysctl = tmp_path / "io_uring_disabled"
-    sysctl.write_text("0\n")
-    readiness.check_kernel({"KernelVersion": kernel}, sysctl)
+def test_a_kernel_with_io_uring_passes(kernel: str) -> None:
+    rules.check(DEPLOYMENT, here(kernel=kernel, io_uring_disabled="0"))
 
 
 @pytest.mark.parametrize("services", [[0, 1], [0, 1, 2, 3], []])
 def test_a_compose_file_with_other_replicas_is_refused(services: list[int]) -> None:
-    model: dict[str, dict[str, object]] = {"services": {f"tigerbeetle-{i}": {} for i in services}}
     with pytest.raises(Refusal, match="expected the services tigerbeetle-0, tigerbeetle-1"):
-        readiness.check_model(CLUSTER, model)
+        engine.check_model(CLUSTER, [f"tigerbeetle-{i}" for i in services])
 
 
 @pytest.mark.parametrize("found", ["19.03.15", "20.9", "no Compose plugin", ""])

@@ -10,14 +10,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import jinja2
 import pytest
 
 from cluster import REPOSITORY
 from cluster.config import Cluster
 from cluster.config.inventory import Deployment, Runtime
 from cluster.config.servers import Server, Settings
-from cluster.runtimes import description, processes
+from cluster.runtimes.docker import Docker
+from cluster.runtimes.process import Process
+from cluster.runtimes.servers import fingerprint
+from cluster.runtimes.systemd import Systemd
 
 RECORDED = Path(__file__).parent / "recorded"
 PROGRAM = "/usr/local/lib/tigerbeetle/0.17.9-0123456789ab/tigerbeetle"
@@ -68,15 +70,15 @@ def on_servers(runtime: Runtime) -> Deployment:
 
 
 def unit() -> str:
-    return description.unit(on_servers("systemd"), 1, PROGRAM)
+    return Systemd(on_servers("systemd")).unit_file(1, PROGRAM)
 
 
 def compose_file() -> str:
-    return description.compose(on_servers("docker"), 2, IMAGE_ID)
+    return Docker(on_servers("docker")).compose_file(2, IMAGE_ID)
 
 
 def supervisor() -> str:
-    """As pyinfra's ``files.template`` renders it, and with another path of the repository."""
+    """With another path of the repository, which differs from one machine to the next."""
     made = Deployment(
         name="fictional",
         engine="tigerbeetle",
@@ -84,19 +86,17 @@ def supervisor() -> str:
         state_dir=Path("/srv/50%/state/fictional"),
         cluster=cluster().on_loopback(),
     )
-    source = (REPOSITORY / "files" / "tigerbeetle" / "supervisord.conf.j2").read_text()
-    values = processes.supervisor_values(made, ["/usr/local/bin/tigerbeetle"])
-    template = jinja2.Environment(keep_trailing_newline=True).from_string(source)
-    return template.render(values).replace(str(REPOSITORY), "/srv/wallet-service")
+    text = Process(made).configuration(["/usr/local/bin/tigerbeetle"])
+    return text.replace(str(REPOSITORY), "/srv/wallet-service")
 
 
 def fingerprints() -> str:
     marks = []
     for index in range(3):
-        made = description.unit(on_servers("systemd"), index, PROGRAM)
-        marks.append(f"unit {index} {description.fingerprint(made)}")
-        made = description.compose(on_servers("docker"), index, IMAGE_ID)
-        marks.append(f"compose {index} {description.fingerprint(made)}")
+        made = Systemd(on_servers("systemd")).unit_file(index, PROGRAM)
+        marks.append(f"unit {index} {fingerprint(made)}")
+        made = Docker(on_servers("docker")).compose_file(index, IMAGE_ID)
+        marks.append(f"compose {index} {fingerprint(made)}")
     return "\n".join([*marks, ""])
 
 

@@ -11,8 +11,11 @@ import yaml  # type: ignore[import-untyped]
 from cluster import config
 from cluster.config.inventory import Deployment, Runtime
 from cluster.config.servers import Server, Settings
-from cluster.runtimes import control, description, layout, ssh, tunnel, units
+from cluster.runtimes import layout, of, ssh, tunnel
 from cluster.runtimes.base import ReplicaProcess
+from cluster.runtimes.docker import Docker
+from cluster.runtimes.servers import fingerprint
+from cluster.runtimes.systemd import Systemd
 from tests.unit.test_servers import HOSTS, env_text
 
 
@@ -50,12 +53,12 @@ def shown(values: str) -> str:
 
 
 def test_no_answer_is_no_unit() -> None:
-    assert units.parse_unit("") is None
+    assert Systemd.parse_state("") is None
 
 
 @pytest.mark.parametrize(("said", "expected"), UNIT_STATES, ids=[s for s, _ in UNIT_STATES])
 def test_a_unit_s_state_is_read(said: str, expected: ReplicaProcess | None) -> None:
-    assert units.parse_unit(shown(said)) == expected
+    assert Systemd.parse_state(shown(said)) == expected
 
 
 CONTAINER_STATES = [
@@ -71,12 +74,12 @@ CONTAINER_STATES = [
     ("said", "expected"), CONTAINER_STATES, ids=[s or "none" for s, _ in CONTAINER_STATES]
 )
 def test_a_container_s_state_is_read(said: str, expected: ReplicaProcess | None) -> None:
-    assert units.parse_container(said) == expected
+    assert Docker.parse_state(said) == expected
 
 
 def test_the_unit_runs_the_program_it_was_given_on_its_own_file(tmp_path: Path) -> None:
     made = deployment(tmp_path)
-    text = description.unit(made, 1, "/usr/local/lib/tigerbeetle/x/tigerbeetle")
+    text = Systemd(made).unit_file(1, "/usr/local/lib/tigerbeetle/x/tigerbeetle")
     path = layout.data_path(made, 1)
     addresses = "10.1.0.11:3000,10.1.0.12:3000,10.1.0.13:3000"
     assert (
@@ -89,7 +92,7 @@ def test_the_unit_runs_the_program_it_was_given_on_its_own_file(tmp_path: Path) 
 
 def test_the_compose_file_is_yaml_and_means_the_same(tmp_path: Path) -> None:
     made = deployment(tmp_path, "docker")
-    service = yaml.safe_load(description.compose(made, 2, "sha256:1"))["services"]["tigerbeetle"]
+    service = yaml.safe_load(Docker(made).compose_file(2, "sha256:1"))["services"]["tigerbeetle"]
     assert service["network_mode"] == "host"
     assert service["command"][0] == "start"
     assert service["command"][-1] == f"/data/{made.cluster.id}_2.tigerbeetle"
@@ -103,10 +106,8 @@ def test_the_compose_file_is_yaml_and_means_the_same(tmp_path: Path) -> None:
 
 
 def test_equal_settings_have_equal_fingerprints(tmp_path: Path) -> None:
-    first = description.unit(deployment(tmp_path), 0, "/p")
-    assert description.fingerprint(first) == description.fingerprint(
-        description.unit(deployment(tmp_path), 0, "/p")
-    )
+    first = Systemd(deployment(tmp_path)).unit_file(0, "/p")
+    assert fingerprint(first) == fingerprint(Systemd(deployment(tmp_path)).unit_file(0, "/p"))
 
 
 CHANGES = [{"CACHE_GRID": "64MiB"}, {"STATSD": "10.1.0.9:8125"}, {"MEMORY_LIMIT": "4GiB"}]
@@ -119,8 +120,8 @@ def test_a_changed_setting_changes_the_fingerprint(
 ) -> None:
     def mark(made: Deployment) -> str:
         if runtime == "systemd":
-            return description.fingerprint(description.unit(made, 0, "/p"))
-        return description.fingerprint(description.compose(made, 0, "sha256:1"))
+            return fingerprint(Systemd(made).unit_file(0, "/p"))
+        return fingerprint(Docker(made).compose_file(0, "sha256:1"))
 
     before = mark(deployment(tmp_path, runtime))
     assert mark(deployment(tmp_path, runtime, **changed)) != before
@@ -128,12 +129,12 @@ def test_a_changed_setting_changes_the_fingerprint(
 
 def test_another_program_or_image_changes_the_fingerprint(tmp_path: Path) -> None:
     unit, container = deployment(tmp_path), deployment(tmp_path, "docker")
-    assert description.fingerprint(description.unit(unit, 0, "/p")) != description.fingerprint(
-        description.unit(unit, 0, "/q")
+    assert fingerprint(Systemd(unit).unit_file(0, "/p")) != fingerprint(
+        Systemd(unit).unit_file(0, "/q")
     )
-    assert description.fingerprint(
-        description.compose(container, 0, "sha256:1")
-    ) != description.fingerprint(description.compose(container, 0, "sha256:2"))
+    assert fingerprint(Docker(container).compose_file(0, "sha256:1")) != fingerprint(
+        Docker(container).compose_file(0, "sha256:2")
+    )
 
 
 def test_a_program_s_place_depends_on_its_content(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_what_is_reached_through_tunnels_is_not_tunnelled_again(
 
 @pytest.mark.parametrize("runtime", ["systemd", "docker"])
 def test_every_runtime_of_servers_can_be_controlled(tmp_path: Path, runtime: Runtime) -> None:
-    replica = control.of(deployment(tmp_path, runtime), 1)
-    assert "tigerbeetle-1" in replica.stop
-    assert "tigerbeetle-1" in replica.start or layout.compose_file(1) in replica.start
-    assert "format" in replica.tigerbeetle("format", replica.data_file)
+    running = of(deployment(tmp_path, runtime))
+    assert "tigerbeetle-1" in running.stop(1)
+    assert "tigerbeetle-1" in running.start(1) or layout.compose_file(1) in running.start(1)
+    assert "format" in running.tigerbeetle(1, "format", running.data_file(1))

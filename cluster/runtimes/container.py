@@ -1,31 +1,25 @@
-"""Replicas as containers of the Compose project on this machine: how they are, what they say.
-
-The runtime "compose": answers what ``cluster.runtimes.base`` asks, from the engine's own records.
-"""
+"""Replicas as containers: what the engine says of one, and what is the same wherever it runs."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import REPOSITORY
 from cluster.config import Cluster
-from cluster.config.inventory import Deployment
 from cluster.refusal import Refusal
-from cluster.runtimes import docker_engine
-from cluster.runtimes.base import ReplicaProcess
+from cluster.runtimes import docker_engine, image
+from cluster.runtimes.base import ReplicaProcess, Runtime
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 HASH_LABEL = "com.docker.compose.config-hash"
 
-#: Nobody starts these again: `restart: unless-stopped` leaves alone what was stopped by hand.
-GIVEN_UP = frozenset({"FATAL", "EXITED", "CREATED", "DEAD", "DOWN"})
 #: Docker waits 0.1, 0.2, 0.4 ... s between restarts: after this many, a replica cannot start.
 RESTARTS_MAX = 3
 
@@ -57,9 +51,60 @@ class Container:
     @property
     def process(self) -> ReplicaProcess:
         """In the words that every runtime uses."""
-        if self.state == "restarting":
-            return ReplicaProcess("FATAL" if self.restart_count >= RESTARTS_MAX else "BACKOFF", 0)
-        return ReplicaProcess(self.state.upper(), self.pid)
+        return process(self.state, self.pid, self.restart_count)
+
+
+class InContainer(Runtime):
+    """A replica in a container of our image, with its data file in /data."""
+
+    @abstractmethod
+    def confinement(self, index: int, *, network: bool) -> list[str]:
+        """The options that give a container the replica's seccomp profile, files and network."""
+
+    def data_file(self, index: int) -> str:
+        """As every container of the replica sees it."""
+        return f"/data/{self.data_file_name(index)}"
+
+    def stop(self, index: int) -> str:
+        """Success, too, where there is no such container."""
+        name = shlex.quote(self.cluster.replicas[index].name)
+        return f'test -z "$(docker ps --quiet --filter name=^/{name}$)" || docker stop {name}'
+
+    def offer(self) -> str:
+        """By the base of the image, in a container without network, brought here for it."""
+        image.pull_base(self.cluster)
+        # The server reads itself by io_uring.
+        seccomp = f"--security-opt=seccomp={self.cluster.seccomp}"
+        run = ["docker", "run", "--rm", "--network=none", seccomp, "--entrypoint=/tigerbeetle"]
+        return docker_engine.stdout([*run, image.base(self.cluster), "version", "--verbose"])
+
+    def tigerbeetle(self, index: int, *arguments: str, network: bool = False) -> str:
+        """By the image's own entry: its tini passes on the signal of a `timeout` outside."""
+        helper = self._helper(index, network=network)
+        return shlex.join([*helper, image.name(self.cluster), *arguments])
+
+    def sh(self, index: int, script: str) -> str:
+        """In a container without network."""
+        helper = self._helper(index, network=False)
+        return shlex.join([*helper, "--entrypoint=sh", image.name(self.cluster), "-c", script])
+
+    def _helper(self, index: int, *, network: bool) -> list[str]:
+        """A container confined as the replica's own, with its files and user.
+
+        Its output may be a whole data file, which the engine would write into a log as well.
+        """
+        return [
+            *("docker", "run", "--rm", "--interactive", "--log-driver=none"),
+            *("--read-only", "--cap-drop=ALL", "--cap-add=IPC_LOCK"),
+            *self.confinement(index, network=network),
+        ]
+
+
+def process(state: str, pid: int, restarts: int) -> ReplicaProcess:
+    """A container's state in the words that every runtime uses."""
+    if state == "restarting":
+        return ReplicaProcess("FATAL" if restarts >= RESTARTS_MAX else "BACKOFF", 0)
+    return ReplicaProcess(state.upper(), pid)
 
 
 def parse(inspected: Mapping[str, Any]) -> Container:
@@ -119,38 +164,6 @@ def one_off() -> list[str]:
     ).split()
 
 
-def states(deployment: Deployment) -> dict[int, ReplicaProcess] | None:
-    """Replica index → process; None when the project has no replica's container, or no engine."""
-    try:
-        found = of_replicas(deployment.cluster)
-    except Refusal:
-        return None
-    return {index: container.process for index, container in found.items()} or None
-
-
-def log_source(deployment: Deployment, index: int) -> str:
-    """Where a person reads the replica's log."""
-    return f"docker logs {deployment.cluster.replicas[index].name}"
-
-
-def log_lines(deployment: Deployment, index: int) -> Iterable[str]:
-    """All lines that Docker still keeps; empty when there is no container."""
-    return _logs(deployment, index)
-
-
-def log_tail(deployment: Deployment, index: int, lines: int = 15) -> list[str]:
-    """The last lines; empty when there is no container."""
-    return _logs(deployment, index, f"--tail={lines}")
-
-
-def follow(deployment: Deployment, indexes: Sequence[int], lines: int) -> int:
-    """Print the last lines and go on until interrupted; the exit code."""
-    services = [f"tigerbeetle-{index}" for index in indexes]
-    command = docker_engine.compose("logs", "--follow", f"--tail={lines}", *services)
-    environ = docker_engine.environ()
-    return subprocess.run(command, cwd=REPOSITORY, env=environ, timeout=None).returncode  # endless
-
-
 def locked_kib(pid: int) -> int | None:
     """Memory that the server has locked; None where the engine's processes cannot be seen.
 
@@ -163,13 +176,3 @@ def locked_kib(pid: int) -> int | None:
         return None
     match = _LOCKED.search(status)
     return int(match[1]) if match else None
-
-
-def _logs(deployment: Deployment, index: int, *options: str) -> list[str]:
-    """The server writes to stderr; Docker gives both streams, each in its own order."""
-    name = deployment.cluster.replicas[index].name
-    try:
-        done = docker_engine.run(["docker", "logs", *options, name])
-    except Refusal:
-        return []
-    return (done.stdout + done.stderr).splitlines() if done.returncode == 0 else []

@@ -1,6 +1,8 @@
-"""What a server is like before anything is changed on it: ``files/tigerbeetle/observe.sh``, read.
+"""What a machine is like before anything is changed on it, for one replica.
 
-Pure, but for ``identify``, which lets the server program on this machine read a superblock.
+A server prints it itself (``files/tigerbeetle/observe.sh``); ``cluster.checks.here`` finds out the
+same of this machine. Pure, but for ``identify``, which lets the server program on this machine read
+a superblock.
 """
 
 from __future__ import annotations
@@ -8,26 +10,27 @@ from __future__ import annotations
 import base64
 import ipaddress
 import struct
-import subprocess
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cluster import REPOSITORY
-from cluster.refusal import Refusal
-from cluster.runtimes import script
-from cluster.tigerbeetle import data_file
-from cluster.tigerbeetle.data_file import Identity
+from cluster.checks import script
+from cluster.config import Replica
+from cluster.config.inventory import Deployment
+from cluster.runtimes import of, program
+from cluster.tigerbeetle import binary
+from cluster.tigerbeetle.data_file import Identity, Plan, decide, refuse_others
 
 SCRIPT = REPOSITORY / "files" / "tigerbeetle" / "observe.sh"
 
-#: `inspect` reads 96 KiB; it may hang on a damaged file, so it is never let run without a bound.
-INSPECT_TIMEOUT_S = 30
 #: Docker's client prints this where there is no container; systemd where nothing runs.
 _NO_PID = ("", "0")
+#: Whoever listens here, listens at every address.
+ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 
 Peer = Literal["open", "refused", "silent"]
 
@@ -42,48 +45,50 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class Observation:
-    """One server, as it says itself. Empty strings and zeros where it did not say."""
+class Facts:
+    """One replica's machine, as it says itself: empty strings and zeros where it did not say.
 
-    kernel: str = ""
-    machine: str = ""
+    None is what is of no account there, or cannot be known: no rule looks at it.
+    """
+
+    kernel: str | None = ""
+    machine: str | None = ""
     io_uring_disabled: str = "0"
-    memory_bytes: int = 0  # available
-    disk_bytes: int = 0  # free where the data file is, or will be
-    filesystem: str = ""
-    has_direct_io: bool = False
-    systemd: str = ""
-    docker: str = ""
+    memory_bytes: int | None = 0  # available
+    directory: str = ""  # where the data file is, or will be
+    disk_bytes: int | None = 0  # free there
+    filesystem: str | None = ""
+    has_direct_io: bool | None = False
+    systemd: str | None = ""
+    docker: str | None = ""
     compose: str = ""
+    engine: Mapping[str, Any] | None = None  # this machine's Docker, by its own word
     owner: str = ""  # the name of the uid that the replicas have
-    addresses: frozenset[str] = frozenset()
+    addresses: frozenset[str] | None = frozenset()
     python: str = ""
     settings: str = ""  # fingerprint of those with which the replica runs
-    unit_pid: int = 0
-    container_pid: int = 0
+    running: Mapping[str, int] = field(default_factory=dict)  # runtime → the replica's process
+    orphan: int = 0  # its process, where that has lost its supervisor
     listening: frozenset[str] = frozenset()  # addresses, on the replica's port
     holder: str = ""  # of that port, where it can be seen
     peers: Mapping[str, Peer] = field(default_factory=dict)  # by IP:PORT
     is_bootstrapping: bool = False
     data_files: tuple[DataFile, ...] = ()
-    is_synchronised: bool = False
+    has_volume: bool = False  # in which its data file may be
+    is_synchronised: bool | None = False
     clock_offset_s: float = 0.0  # to this machine's clock
 
 
-def command(unit: str, directory: str, port: int, peers: Sequence[str]) -> str:
-    """The shell line that makes a server print its observation."""
-    return script.command(SCRIPT, unit, directory, str(port), *peers)
-
-
-def parse(lines: Sequence[str], now: float) -> Observation:
+def parse(lines: Sequence[str], now: float, directory: str = "") -> Facts:
     """What the script printed; ``now`` is this machine's time when its last line came."""
     said = script.Printed(lines)
-    return Observation(
+    return Facts(
         kernel=said.one("kernel"),
         machine=said.one("machine"),
         io_uring_disabled=said.one("io_uring_disabled"),
         memory_bytes=int(said.one("memory_kib") or 0) * 1024,
         disk_bytes=int(said.one("disk_kib") or 0) * 1024,
+        directory=directory,
         filesystem=said.one("filesystem"),
         has_direct_io=said.one("direct_io") == "yes",
         systemd=said.one("systemd"),
@@ -93,8 +98,7 @@ def parse(lines: Sequence[str], now: float) -> Observation:
         addresses=frozenset(values[0] for values in said.each("address")),
         python=said.one("python"),
         settings=said.one("settings"),
-        unit_pid=_pid(said.one("unit")),
-        container_pid=_pid(said.one("container")),
+        running=_running({"systemd": said.one("unit"), "docker": said.one("container")}),
         listening=frozenset(_address(values[0]) for values in said.each("listening")),
         holder=said.one("holder"),
         peers={values[0]: _peer(values[1]) for values in said.each("peer")},
@@ -117,27 +121,50 @@ def identify(server: Sequence[str], found: DataFile, scratch: Path) -> Identity:
         copy.write(found.head)
         copy.truncate(found.size)
         copy.flush()
-        try:
-            done = subprocess.run(
-                [*server, "inspect", "superblock", copy.name],
-                capture_output=True,
-                text=True,
-                timeout=INSPECT_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise Refusal(
-                f"{found.name}: expected its superblock within {INSPECT_TIMEOUT_S} s, found no "
-                "answer. Fix: `make recover` its replica, if the others commit"
-            ) from None
-    try:
-        return data_file.parse_superblock(done.stdout or done.stderr)
-    except Refusal as error:
-        raise Refusal(f"{found.name}: {error}") from None
+        return binary.superblock(server, copy.name, name=found.name).identity
 
 
-def _pid(text: str) -> int:
-    return 0 if text in _NO_PID else int(text)
+def plan(
+    deployment: Deployment, seen: Mapping[int, Facts], *, is_asked_for: bool = True
+) -> Plan | None:
+    """What the data files of all replicas allow; None where that is only known later.
+
+    Raises Refusal.
+    """
+    runtime = of(deployment)
+    if runtime.HIDES_FILES:
+        return runtime.plan()
+
+    def identity(index: int, found: Facts) -> Identity | None:
+        names = [each.name for each in found.data_files]
+        refuse_others(index, runtime.data_file_name(index), names)
+        if not found.data_files:
+            return None
+        server = program.reader(deployment)
+        return identify(server, found.data_files[0], deployment.state_dir)
+
+    return decide(
+        {index: identity(index, found) for index, found in seen.items()},
+        deployment.cluster,
+        is_bootstrapping=_is_bootstrapping(seen),
+        is_asked_for=is_asked_for,
+        answering=[r.index for r in deployment.cluster.replicas if _answers(seen, r)],
+    )
+
+
+def _is_bootstrapping(seen: Mapping[int, Facts]) -> bool:
+    """An earlier first format was interrupted: whatever has a file has never been started."""
+    having = [found for found in seen.values() if found.data_files]
+    return bool(having) and all(found.is_bootstrapping for found in having)
+
+
+def _answers(seen: Mapping[int, Facts], replica: Replica) -> bool:
+    is_listening = bool(seen[replica.index].listening & (ANY | {str(replica.ip)}))
+    return is_listening or any(f.peers.get(replica.address) == "open" for f in seen.values())
+
+
+def _running(pids: Mapping[str, str]) -> Mapping[str, int]:
+    return {runtime: int(pid) for runtime, pid in pids.items() if pid not in _NO_PID}
 
 
 def _peer(text: str) -> Peer:

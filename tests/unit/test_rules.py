@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cluster import config
-from cluster.checks import fitness, observation
-from cluster.checks.observation import DataFile, Observation
+from cluster.checks import facts, rules
+from cluster.checks.facts import DataFile, Facts
 from cluster.config import Cluster, servers
 from cluster.config.inventory import Deployment
 from cluster.refusal import Refusal
@@ -43,12 +43,13 @@ def deployment(cluster: Cluster, tmp_path: Path) -> Deployment:
     )
 
 
-def fit(index: int = 0) -> Observation:
+def fit(index: int = 0) -> Facts:
     """A server as it should be, before its first deployment."""
-    return Observation(
+    return Facts(
         kernel="6.1.0-18-amd64",
         machine="x86_64",
         memory_bytes=8 * GIB,
+        directory="/var/lib/tigerbeetle",
         disk_bytes=100 * GIB,
         filesystem="ext2/ext3",
         has_direct_io=True,
@@ -71,9 +72,7 @@ def settings(deployment: Deployment, **changes: Any) -> Deployment:
 @pytest.mark.parametrize("runtime", ["systemd", "docker"])
 def test_a_fit_server_passes(deployment: Deployment, runtime: str) -> None:
     made = settings(deployment, runtime=runtime)
-    for index in range(3):
-        fitness.check_server(made, index, fit(index))
-    fitness.check_together(made, {index: fit(index) for index in range(3)})
+    rules.check(made, {index: fit(index) for index in range(3)})
 
 
 UNFIT: list[tuple[dict[str, Any], str]] = [
@@ -95,7 +94,7 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"disk_bytes": GIB}, "expected 1.25 GiB free"),
     ({"memory_bytes": 2 * GIB}, "expected 2.6 GiB of memory free"),
     ({"is_synchronised": False}, "expected a clock that a time service keeps right"),
-    ({"container_pid": 7}, "found the container tigerbeetle-0 running too"),
+    ({"running": {"docker": 7}}, "found the container tigerbeetle-0 running too"),
 ]
 
 
@@ -104,7 +103,7 @@ def test_an_unfit_server_is_refused(
     deployment: Deployment, changes: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(Refusal) as refused:
-        fitness.check_server(deployment, 0, replace(fit(), **changes))
+        rules.check(deployment, {0: replace(fit(), **changes)})
     line = str(refused.value)
     assert line.startswith("replica 0's server: expected ")
     assert says in line
@@ -117,7 +116,7 @@ NO_DOCKER: list[tuple[dict[str, Any], str]] = [
     ({"docker": "19.03.1"}, "found Docker 19.03.1"),
     ({"compose": ""}, "Compose none"),
     ({"compose": "1.29.2"}, "Compose 1.29.2"),
-    ({"unit_pid": 7}, "found the unit tigerbeetle-0 running too"),
+    ({"running": {"systemd": 7}}, "found the unit tigerbeetle-0 running too"),
 ]
 
 
@@ -127,12 +126,12 @@ def test_a_server_unfit_for_docker_is_refused(
 ) -> None:
     made = settings(deployment, runtime="docker")
     with pytest.raises(Refusal, match=says):
-        fitness.check_server(made, 0, replace(fit(), **changes))
+        rules.check(made, {0: replace(fit(), **changes)})
 
 
 @pytest.mark.parametrize("changes", [{"docker": ""}, {"compose": ""}])
 def test_units_need_no_docker(deployment: Deployment, changes: dict[str, Any]) -> None:
-    fitness.check_server(deployment, 0, replace(fit(), **changes))
+    rules.check(deployment, {0: replace(fit(), **changes)})
 
 
 def test_a_running_replica_needs_no_more_memory_or_disk_and_may_hold_its_port(
@@ -140,25 +139,25 @@ def test_a_running_replica_needs_no_more_memory_or_disk_and_may_hold_its_port(
 ) -> None:
     running = replace(
         fit(),
-        unit_pid=7,
+        running={"systemd": 7},
         memory_bytes=0,
         disk_bytes=0,
         data_files=(FILE,),
         listening=frozenset({HOSTS[0]}),
         owner="tigerbeetle",
     )
-    fitness.check_server(deployment, 0, running)
+    rules.check(deployment, {0: running})
 
 
 def test_another_address_s_listener_on_the_same_port_is_no_conflict(deployment: Deployment) -> None:
-    fitness.check_server(deployment, 0, replace(fit(), listening=frozenset({"127.0.0.1"})))
+    rules.check(deployment, {0: replace(fit(), listening=frozenset({"127.0.0.1"}))})
 
 
 def test_a_clock_is_let_be_where_the_inventory_says_so(deployment: Deployment) -> None:
     made = settings(deployment, check_clock=False)
-    fitness.check_server(made, 0, replace(fit(), is_synchronised=False))
+    rules.check(made, {0: replace(fit(), is_synchronised=False)})
     seen = {i: replace(fit(i), clock_offset_s=100.0 * i) for i in range(3)}
-    fitness.check_together(made, seen)
+    rules.check(made, seen)
 
 
 TOGETHER: list[tuple[Mapping[str, Any], str]] = [
@@ -174,19 +173,19 @@ def test_servers_that_do_not_fit_together_are_refused(
 ) -> None:
     seen = {0: fit(0), 1: replace(fit(1), **changes), 2: fit(2)}
     with pytest.raises(Refusal, match="replica 1's server: ") as refused:
-        fitness.check_together(deployment, seen)
+        rules.check(deployment, seen)
     assert says in str(refused.value)
 
 
 def test_a_peer_that_answers_or_refuses_was_reached(deployment: Deployment) -> None:
     seen = {i: fit(i) for i in range(3)}
     seen[1] = replace(seen[1], peers={f"{HOSTS[0]}:3000": "open", f"{HOSTS[2]}:3000": "refused"})
-    fitness.check_together(deployment, seen)
+    rules.check(deployment, seen)
 
 
 def test_one_machine_may_have_two_replicas_in_a_rehearsal(deployment: Deployment) -> None:
     seen = {i: replace(fit(i), addresses=frozenset(HOSTS)) for i in range(3)}
-    fitness.check_together(settings(deployment, development=True), seen)
+    rules.check(settings(deployment, development=True), seen)
 
 
 HEAD = bytes(range(256)) * 384
@@ -221,7 +220,7 @@ clock 1000.5
 
 
 def test_what_a_server_says_is_read() -> None:
-    assert observation.parse(SAID.splitlines(), now=1000.0) == Observation(
+    assert facts.parse(SAID.splitlines(), now=1000.0) == Facts(
         kernel="6.1.0-18-amd64",
         machine="x86_64",
         memory_bytes=8 * GIB,
@@ -234,7 +233,7 @@ def test_what_a_server_says_is_read() -> None:
         owner="tigerbeetle",
         settings="0123456789abcdef",
         addresses=frozenset({"127.0.0.1", "10.1.0.11"}),
-        unit_pid=670,
+        running={"systemd": 670},
         listening=frozenset({"10.1.0.11", "::1"}),
         holder="pid 670 (tigerbeetle)",
         peers=MappingProxyType({"10.1.0.12:3000": "refused", "10.1.0.13:3000": "silent"}),
@@ -247,4 +246,4 @@ def test_what_a_server_says_is_read() -> None:
 
 def test_a_server_that_says_nothing_is_fit_for_nothing(deployment: Deployment) -> None:
     with pytest.raises(Refusal):
-        fitness.check_server(deployment, 0, observation.parse([], now=0.0))
+        rules.check(deployment, {0: facts.parse([], now=0.0)})

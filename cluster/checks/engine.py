@@ -1,0 +1,85 @@
+"""The rules of this machine's Docker engine, for replicas that are containers there. Each raises.
+
+``Refusal`` says in one line what was expected, what was found, and how to fix it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network
+from typing import Any
+
+import psutil
+
+from cluster.config import PREFIX, Cluster
+from cluster.refusal import Refusal
+from cluster.runtimes import container, docker_engine, image
+
+
+def check_model(cluster: Cluster, services: Iterable[str] | None = None) -> None:
+    """The Compose file has one service for each configured replica."""
+    services = sorted(docker_engine.model()["services"] if services is None else services)
+    expected = [docker_engine.service(replica.index) for replica in cluster.replicas]
+    if services != expected:
+        raise Refusal(
+            f"{docker_engine.COMPOSE_FILE.name}: expected the services {', '.join(expected)} of "
+            f"env/tigerbittle.env, found {', '.join(services)}. Fix: add or remove services there"
+        )
+
+
+def check_names(cluster: Cluster) -> None:
+    """No container of somebody else's has a replica's name."""
+    for name, found in container.named([r.name for r in cluster.replicas]).items():
+        if found.project != docker_engine.project():
+            raise Refusal(
+                f"container {name}: expected it to be of project {docker_engine.project()}, found "
+                f"{found.project or 'one made by hand'}. Fix: docker rm --force {name}, or change "
+                f"{PREFIX}X_CONTAINER_NAME"
+            )
+
+
+def check_subnet(cluster: Cluster) -> None:
+    """No other network, of Docker or of this machine, overlaps with ours."""
+    own = docker_engine.network()
+    for name, subnet in (*_docker_networks(), *_host_networks()):
+        if name != own and subnet.overlaps(cluster.subnet):
+            raise Refusal(
+                f"{PREFIX}SUBNET: expected {cluster.subnet} to be free, found {subnet} of {name}. "
+                f"Fix: choose another subnet, and change {PREFIX}X_IP and {PREFIX}ADDRESSES with it"
+            )
+
+
+def check_memlock(cluster: Cluster) -> None:
+    """The engine grants the memlock limit; as far as there is an image to try it with."""
+    if not image.id_of(image.name(cluster)):
+        return
+    limit = f"--ulimit=memlock={cluster.memlock}"
+    done = docker_engine.run(
+        ["docker", "run", "--rm", "--network=none", limit, "--entrypoint=true", image.name(cluster)]
+    )
+    if done.returncode != 0 and "rlimit" in done.stderr:
+        raise Refusal(
+            f"{PREFIX}MEMLOCK: expected the engine to grant {cluster.memlock}"
+            f"{' (unlimited)' if cluster.memlock == -1 else ''}, found that it may not raise "
+            "limits (no CAP_SYS_RESOURCE). Fix: set it to the engine's own limit in bytes, such as "
+            "8388608; memory is locked all the same, by the image's file capability"
+        )
+
+
+def _docker_networks() -> Iterator[tuple[str, IPv4Network]]:
+    ids = docker_engine.stdout(["docker", "network", "ls", "--quiet"]).split()
+    inspected = docker_engine.json_of(["docker", "network", "inspect", *ids]) if ids else []
+    for network in inspected:
+        for pool in network["IPAM"].get("Config") or []:
+            if ":" not in pool.get("Subnet", ":"):
+                yield network["Name"], IPv4Network(pool["Subnet"])
+
+
+def _host_networks() -> Iterator[tuple[str, IPv4Network]]:
+    """This machine's interfaces, Docker's bridges apart: those are networks, named above."""
+    bridges = ("br-", "docker", "veth")
+    interfaces: Iterable[tuple[str, list[Any]]] = psutil.net_if_addrs().items()
+    for name, addresses in interfaces:
+        for address in addresses:
+            if "." in str(address.address) and address.netmask and not name.startswith(bridges):
+                yield name, IPv4Network(f"{address.address}/{address.netmask}", strict=False)

@@ -1,0 +1,378 @@
+"""Is this machine, are these servers, fit for their replicas? One list of rules over the facts.
+
+Nothing has been changed when these run. Each rule raises ``Refusal``: expected, found, fix. A
+deploy stops at the first; the doctor lists all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from cluster.checks import engine
+from cluster.checks.facts import ANY, Facts, plan
+from cluster.config import PREFIX, model
+from cluster.config.inventory import Deployment
+from cluster.refusal import Refusal
+from cluster.runtimes import layout, of
+from cluster.runtimes.docker_engine import COMPOSE_MIN, ENGINE_MIN
+from cluster.tigerbeetle.data_file import Plan
+
+#: TigerBeetle needs the io_uring of this kernel.
+KERNEL_MIN = (5, 11)
+#: `ProtectProc`, `RestrictSUIDSGID` and journal namespaces of the unit need it.
+SYSTEMD_MIN = 247
+PYTHON_MIN = (3, 11)  # the emulator's own
+#: A formatted, still empty data file is 1.063 GiB, all of it allocated; leave room to grow.
+DATA_FILE_BYTES = 1_280 * 1024**2
+#: Replicas estimate the cluster's time from all clocks; seconds apart, they can agree on none.
+CLOCK_SPREAD_MAX_S = 5.0
+#: File systems that are memory: what they hold is gone with the machine.
+VOLATILE = frozenset({"tmpfs", "ramfs"})
+
+_NUMBERS = re.compile(r"(\d+)(?:\.(\d+))?")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: its stable key, where, and cause, fix and evidence in a line."""
+
+    key: str
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine, and the facts of each replica that it holds; ``name`` is empty for this one."""
+
+    deployment: Deployment
+    name: str
+    facts: Mapping[int, Facts]
+
+    @property
+    def seen(self) -> Facts:
+        """What is the same for all its replicas."""
+        return next(iter(self.facts.values()))
+
+    @property
+    def stopped(self) -> dict[int, Facts]:
+        """Of the replicas that do not run."""
+        return {i: f for i, f in self.facts.items() if not f.running.get(self.deployment.runtime)}
+
+    def refuse(
+        self, expected: str, found: object, fix: str, *, here: str = "", there: str = ""
+    ) -> NoReturn:
+        """``here`` names the subject on this machine; ``there`` on a server, beside its own."""
+        subject = f"{self.name}: expected {there}" if self.name else f"{here}: expected "
+        raise Refusal(f"{subject}{expected}, found {found}. Fix: {fix}")
+
+
+def machines(deployment: Deployment, seen: Mapping[int, Facts]) -> list[Machine]:
+    """This machine with all replicas, or each server with its own."""
+    if deployment.settings is None:
+        return [Machine(deployment, "", seen)]
+    return [Machine(deployment, f"replica {i}'s server", {i: f}) for i, f in seen.items()]
+
+
+def examine(
+    deployment: Deployment, seen: Mapping[int, Facts], only: Collection[str] = ()
+) -> Iterator[Finding]:
+    """All that is wrong, each machine by itself first; ``only`` these keys, if they are given."""
+    for machine in machines(deployment, seen):
+        for key, rule in OF_ONE_MACHINE.items():
+            if only and key not in only:
+                continue
+            try:
+                rule(machine)
+            except Refusal as refusal:
+                yield Finding(key, machine.name or "this machine", str(refusal))
+    for key, together in OF_ALL_TOGETHER.items():
+        if only and key not in only:
+            continue
+        try:
+            together(deployment, seen)
+        except Refusal as refusal:
+            yield Finding(key, "servers", str(refusal))
+
+
+def check(deployment: Deployment, seen: Mapping[int, Facts], only: Collection[str] = ()) -> None:
+    """Raises Refusal for the first thing that is wrong; ``only`` these keys, if they are given."""
+    for finding in examine(deployment, seen, only):
+        raise Refusal(finding.text)
+
+
+def check_all(
+    deployment: Deployment, seen: Mapping[int, Facts], *, is_asked_for: bool = True
+) -> Plan | None:
+    """All that a deploy checks before it changes anything; what the data files allow.
+
+    In this order: a port that another program holds looks to its peers like a cluster that lives
+    there, and only the first refusal is heard. Raises Refusal.
+    """
+    check(deployment, seen)
+    for index, found in seen.items():
+        of(deployment).check_program(index, found.machine or "")
+    return plan(deployment, seen, is_asked_for=is_asked_for)
+
+
+def _kernel(machine: Machine) -> None:
+    seen = machine.seen
+    if seen.kernel is None or _is_small(machine):
+        return
+    if _version(seen.kernel) < KERNEL_MIN:
+        machine.refuse(
+            f"{KERNEL_MIN[0]}.{KERNEL_MIN[1]} or newer",
+            seen.kernel or "none",
+            "upgrade it: older ones lack the io_uring that TigerBeetle needs",
+            here="kernel",
+            there="kernel ",
+        )
+    if seen.io_uring_disabled != "0":
+        machine.refuse(
+            "0",
+            seen.io_uring_disabled,
+            "sysctl -w kernel.io_uring_disabled=0, if whoever set it agrees",
+            here="kernel.io_uring_disabled",
+            there="kernel.io_uring_disabled = ",
+        )
+
+
+def _place(machine: Machine) -> None:
+    of(machine.deployment).check_place()
+
+
+def _systemd(machine: Machine) -> None:
+    found = machine.seen.systemd
+    if found is not None and (not found or int(found) < SYSTEMD_MIN):
+        machine.refuse(
+            f"systemd {SYSTEMD_MIN} or newer",
+            found or "none",
+            "use a distribution that has it, such as Debian 12",
+        )
+
+
+def _processor(machine: Machine) -> None:
+    found = machine.seen.machine
+    if found is not None and found not in ("x86_64", "aarch64"):
+        machine.refuse("x86_64 or aarch64", found, "TigerBeetle runs on these alone")
+
+
+def _python(machine: Machine) -> None:
+    seen = machine.seen
+    is_needed = of(machine.deployment).NEEDS_PYTHON and _is_emulator(machine.deployment)
+    if is_needed and _version(seen.python) < PYTHON_MIN:
+        machine.refuse(
+            "Python 3.11 or newer, for the emulator", seen.python or "none", "install python3"
+        )
+
+
+def _docker(machine: Machine) -> None:
+    seen = machine.seen
+    if seen.docker is None or not of(machine.deployment).NEEDS_DOCKER:
+        return
+    if _version(seen.docker) < ENGINE_MIN or _version(seen.compose) < COMPOSE_MIN:
+        machine.refuse(
+            f"Docker {ENGINE_MIN[0]}.{ENGINE_MIN[1]} and Compose {COMPOSE_MIN[0]}."
+            f"{COMPOSE_MIN[1]}, or newer",
+            f"Docker {seen.docker or 'none'}, Compose {seen.compose or 'none'}",
+            'pyinfra INVENTORY tasks.docker.install, or runtime="systemd"',
+        )
+
+
+def _one_runtime(machine: Machine) -> None:
+    words = {"systemd": "the unit", "docker": "the container"}
+    for index, seen in machine.facts.items():
+        for other in seen.running.keys() - {machine.deployment.runtime}:
+            name = machine.deployment.cluster.replicas[index].name
+            machine.refuse(
+                f"replica {index} under {machine.deployment.runtime} alone",
+                f"{words[other]} {name} running too",
+                f'make down with runtime="{other}" first: its data file stays',
+            )
+
+
+def _identity(machine: Machine) -> None:
+    for index, seen in machine.facts.items():
+        replicas = machine.deployment.cluster.replicas
+        if seen.addresses is not None and str(replicas[index].ip) not in seen.addresses:
+            others = [r for r in replicas if str(r.ip) in seen.addresses]
+            is_swapped = f", which is replica {others[0].index}'s" if others else ""
+            machine.refuse(
+                f"a server that has {replicas[index].ip}",
+                f"one that has {', '.join(sorted(seen.addresses)) or 'none'}{is_swapped}",
+                "put ssh_hosts into replica order, or correct the address in the env file",
+            )
+        if seen.owner not in ("", layout.USER):
+            machine.refuse(
+                f"uid {layout.UID} to be free, or {layout.USER}'s",
+                f"{seen.owner}'s",
+                "give that user another uid: data files in containers belong to this number",
+            )
+
+
+def _supervised(machine: Machine) -> None:
+    for index, seen in machine.facts.items():
+        if seen.orphan:
+            machine.refuse(
+                "it under its supervisor",
+                f"it as pid {seen.orphan} without one",
+                f"make down INVENTORY={machine.deployment.file}",
+                here=f"replica {index}",
+            )
+
+
+def _ports(machine: Machine) -> None:
+    for index, seen in machine.stopped.items():
+        replica = machine.deployment.listed[index]
+        if seen.listening & (ANY | {str(replica.ip)}):
+            machine.refuse(
+                f"{replica.address} to be free",
+                f"{seen.holder or 'a process'} listening",
+                "stop it, unless it is another cluster's replica; or set another "
+                f"{PREFIX}{index}_PORT, and change {PREFIX}ADDRESSES with it",
+                here=f"{PREFIX}{index}_PORT",
+            )
+
+
+def _disk(machine: Machine) -> None:
+    seen = machine.seen
+    if seen.filesystem in VOLATILE:
+        machine.refuse(
+            f"{seen.directory} on a disk",
+            f"{seen.filesystem}, which is memory",
+            "mount a disk there, or set data_dir in the inventory",
+        )
+    if seen.has_direct_io is False:
+        machine.refuse(
+            f"direct I/O under {seen.directory}",
+            f"none on {seen.filesystem}",
+            "use ext4 or XFS on a disk of its own",
+        )
+    lacking = [f for f in machine.facts.values() if not f.data_files and not f.has_volume]
+    needed = len(lacking) * DATA_FILE_BYTES
+    if seen.disk_bytes is not None and seen.disk_bytes < needed and not _is_small(machine):
+        machine.refuse(
+            f"{needed / 1024**3:.2f} GiB free in {seen.directory} for {len(lacking)} data files",
+            f"{seen.disk_bytes / 1024**3:.1f} GiB",
+            f"free some, or set {of(machine.deployment).DISK_SETTING} to a larger disk",
+            here="disk",
+        )
+
+
+def _memory(machine: Machine) -> None:
+    found, starting = machine.seen.memory_bytes, len(machine.stopped)
+    needed = starting * model.memory_bytes(machine.deployment.cluster)
+    if found is not None and found < needed and not _is_emulator(machine.deployment):
+        plural = "s" if starting > 1 else ""
+        machine.refuse(
+            f"{needed / 1024**3:.1f} GiB of memory free for {starting} replica{plural} to start",
+            f"{found / 1024**3:.1f} GiB",
+            f"free some, or lower {PREFIX}CACHE_GRID",
+            here="memory",
+        )
+
+
+def _clock(machine: Machine) -> None:
+    if machine.deployment.checks_clocks and machine.seen.is_synchronised is False:
+        machine.refuse(
+            "a clock that a time service keeps right",
+            "one that is not synchronised",
+            "install chrony, or `timedatectl set-ntp true`, and wait until `timedatectl` says so",
+        )
+
+
+def _separation(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
+    """Two names can be one machine: then it has both replicas' addresses."""
+    if deployment.is_rehearsal:
+        return
+    for machine in machines(deployment, seen):
+        for replica in deployment.cluster.replicas:
+            if replica.index not in machine.facts and str(replica.ip) in (
+                machine.seen.addresses or ()
+            ):
+                machine.refuse(
+                    "a server of its own: one failure must not take two replicas",
+                    f"one that is replica {replica.index}'s too",
+                    "name another server, or set development=True for a rehearsal",
+                )
+
+
+def _peers(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
+    """Each reaches each, so both ways; a port that is refused was reached."""
+    for machine in machines(deployment, seen):
+        for replica in deployment.cluster.replicas:
+            if machine.seen.peers.get(replica.address) == "silent":
+                machine.refuse(
+                    f"to reach replica {replica.index} at {replica.address}",
+                    "no answer within 3 s",
+                    "let the servers reach one another's ports, in every firewall between them",
+                )
+
+
+def _clocks(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
+    if not deployment.checks_clocks:
+        return
+    by_offset = sorted(machines(deployment, seen), key=lambda m: m.seen.clock_offset_s)
+    first, last = by_offset[0], by_offset[-1]
+    spread = last.seen.clock_offset_s - first.seen.clock_offset_s
+    if spread > CLOCK_SPREAD_MAX_S:
+        last.refuse(
+            f"a clock within {CLOCK_SPREAD_MAX_S:g} s of {first.name.removesuffix(' server')}",
+            f"one {spread:.1f} s ahead",
+            "set both right, and let a time service keep them so",
+        )
+
+
+def _of_engine(rule: Callable[[model.Cluster], None]) -> Callable[[Machine], None]:
+    """A rule of this machine's Docker engine, where that runs the replicas."""
+
+    def checked(machine: Machine) -> None:
+        if machine.seen.engine is not None:
+            rule(machine.deployment.cluster)
+
+    return checked
+
+
+#: Key → rule, the cheapest first, and what explains what follows it before that.
+OF_ONE_MACHINE: Mapping[str, Callable[[Machine], None]] = {
+    "kernel": _kernel,
+    "place": _place,
+    "systemd": _systemd,
+    "processor": _processor,
+    "python": _python,
+    "one-runtime": _one_runtime,
+    "docker": _docker,
+    "identity": _identity,
+    "model": _of_engine(engine.check_model),
+    "names": _of_engine(engine.check_names),
+    "supervised": _supervised,
+    "ports": _ports,
+    "subnet": _of_engine(engine.check_subnet),
+    "memory": _memory,
+    "disk": _disk,
+    "memlock": _of_engine(engine.check_memlock),
+    "clock": _clock,
+}
+OF_ALL_TOGETHER: Mapping[str, Callable[[Deployment, Mapping[int, Facts]], None]] = {
+    "separation": _separation,
+    "peers": _peers,
+    "clocks": _clocks,
+}
+
+
+def _is_small(machine: Machine) -> bool:
+    """The emulator to try things with, which runs anywhere; on servers it rehearses the real."""
+    return not machine.name and _is_emulator(machine.deployment)
+
+
+def _is_emulator(deployment: Deployment) -> bool:
+    """A Python program, which takes little memory."""
+    return deployment.engine == "emulator"
+
+
+def _version(text: str) -> tuple[int, int]:
+    match = _NUMBERS.search(text)
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)

@@ -1,0 +1,283 @@
+"""Replicas as supervised processes on this machine, under a supervisor of the deployment's own.
+
+It starts the replicas, and starts again what dies. Everything of a deployment is under its state
+directory (mode 0700, git-ignored):
+
+    supervisord.conf .log .pid   supervisor.sock
+    bootstrapping                while the first format is under way: no replica ever started
+    replica-0/   <cluster>_0.tigerbeetle   replica.log   replica.pid
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import xmlrpc.client
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from cluster import REPOSITORY, config
+from cluster.refusal import Refusal
+from cluster.runtimes.base import ReplicaProcess, Runtime, Todo, start_arguments
+from cluster.tigerbeetle import binary
+
+RUN_REPLICA = REPOSITORY / "files" / "tigerbeetle" / "run-replica.sh"
+_TEMPLATE = REPOSITORY / "files" / "tigerbeetle" / "supervisord.conf.j2"
+
+#: sun_path holds 108 bytes, and supervisor binds <socket>.<pid> before it renames.
+SOCKET_PATH_MAX = 96
+_TAIL = shutil.which("tail") or "tail"
+_STOP_TRIES = 40
+_STOP_DELAY_S = 0.5
+
+
+class Process(Runtime):
+    """The runtime "process"."""
+
+    #: Supervisor has given up, or there is none: nobody will start these again.
+    GIVEN_UP = frozenset({"FATAL", "DOWN"})
+    DESCRIPTION_MODE = "600"
+    DISK_SETTING = f"{config.PREFIX}DATA_DIR"
+
+    def directory(self, index: int) -> Path:
+        """Replica ``index``'s own directory."""
+        return self.deployment.state_dir / f"replica-{index}"
+
+    def data_file(self, index: int) -> str:
+        """The data file itself."""
+        return str(self.directory(index) / self.data_file_name(index))
+
+    def bootstrap_marker(self, index: int) -> str:
+        """One for all replicas."""
+        return str(self.deployment.state_dir / "bootstrapping")
+
+    @property
+    def socket_path(self) -> Path:
+        """Supervisor's control socket."""
+        return self.deployment.state_dir / "supervisor.sock"
+
+    @property
+    def config_path(self) -> Path:
+        """Supervisor's configuration file."""
+        return self.deployment.state_dir / "supervisord.conf"
+
+    def check_place(self) -> None:
+        """Ours alone, writable, and with a path short enough for supervisor's socket."""
+        length = len(str(self.socket_path))
+        if length > SOCKET_PATH_MAX:
+            raise Refusal(
+                f"{config.PREFIX}DATA_DIR: expected a socket path of at most {SOCKET_PATH_MAX} "
+                f"characters, found {length}: {self.socket_path}. Fix: set it to a shorter "
+                "directory"
+            )
+        existing = self.deployment.state_dir
+        while not existing.exists():
+            existing = existing.parent
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise Refusal(
+                f"{config.PREFIX}DATA_DIR: expected a directory that can be written, found "
+                f"{existing} without permission. Fix: set it to a directory of your own"
+            )
+
+    def check_program(self, index: int, machine: str) -> None:
+        """It exists, runs, and is the configured release; the client is not newer."""
+        server = binary.command(self.deployment)
+        release = binary.release_of(server, self.deployment.engine)
+        binary.check_release(release, self.cluster)
+
+    def offer(self) -> str:
+        """By the program of this machine."""
+        return binary.offer(binary.command(self.deployment), self.deployment)
+
+    def states(self) -> dict[int, ReplicaProcess] | None:
+        """Asked of supervisor; None when none answers."""
+        if not self.socket_path.exists():
+            return None
+        proxy = xmlrpc.client.ServerProxy(
+            "http://localhost",
+            transport=SupervisorTransport(serverurl=f"unix://{self.socket_path}"),
+        )
+        try:
+            info = proxy.supervisor.getAllProcessInfo()
+        except (OSError, xmlrpc.client.Error):
+            return None
+        assert isinstance(info, list)  # noqa: S101 - narrows what xmlrpc calls a union
+        return {
+            int(program["name"].rpartition("-")[2]): ReplicaProcess(
+                program["statename"], program["pid"]
+            )
+            for program in info
+        }
+
+    def orphans(self) -> dict[int, int]:
+        """Replica index → pid of replicas that outlived their supervisor. Empty while it lives."""
+        if self.states() is not None:
+            return {}
+        pids = {r.index: self._pid(r.index) for r in self.cluster.replicas}
+        return {index: pid for index, pid in pids.items() if pid and self._runs(index, pid)}
+
+    def log_path(self, index: int) -> Path:
+        """The replica's log file, which supervisor writes."""
+        return self.directory(index) / "replica.log"
+
+    def log_source(self, index: int) -> str:
+        """The log file."""
+        return str(self.log_path(index))
+
+    def log_lines(self, index: int) -> Iterable[str]:
+        """All lines, the rotated parts first."""
+        path = self.log_path(index)
+        for part in (*sorted(path.parent.glob(path.name + ".*"), reverse=True), path):
+            if part.is_file():
+                with part.open(errors="replace") as lines:
+                    yield from lines
+
+    def log_tail(self, index: int, lines: int = 15) -> list[str]:
+        """The last lines of the log file."""
+        try:
+            return self.log_path(index).read_text(errors="replace").splitlines()[-lines:]
+        except OSError:
+            return []
+
+    def follow(self, indexes: Sequence[int], lines: int) -> int:
+        """By ``tail -F``."""
+        paths = [self.log_source(index) for index in indexes]
+        command = [_TAIL, f"--lines={lines}", "-F", *paths]
+        return subprocess.run(command, timeout=None).returncode  # endless
+
+    def description(self, index: int) -> dict[str, str]:
+        """Supervisor's configuration, one for all replicas. Raises Refusal."""
+        return {str(self.config_path): self.configuration(binary.command(self.deployment))}
+
+    def configuration(self, server: list[str]) -> str:
+        """The file that runs ``server``; '%' is doubled, as supervisor expands it."""
+        replicas = []
+        for replica in self.cluster.replicas:
+            directory = self.directory(replica.index)
+            start = start_arguments(self.cluster, self.data_file(replica.index))
+            run = [str(RUN_REPLICA), str(directory / "replica.pid"), *server, *start]
+            replicas.append(
+                {
+                    "program": _program(replica.index),
+                    "command": shlex.join(run).replace("%", "%%"),
+                    "directory": str(directory).replace("%", "%%"),
+                    "log": str(self.log_path(replica.index)).replace("%", "%%"),
+                }
+            )
+        environment = jinja2.Environment(  # noqa: S701 - no HTML
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        )
+        return environment.from_string(_TEMPLATE.read_text()).render(
+            label=self.deployment.label,
+            inventory=self.deployment.file,
+            state_dir=str(self.deployment.state_dir).replace("%", "%%"),
+            replicas=replicas,
+        )
+
+    def todo(self, marks: Mapping[int, str]) -> Todo:
+        """A supervisor that is started starts all; what it was started with is in its file."""
+        states = self.states()
+        if states is None:
+            return Todo(stopped=[self.cluster.replicas[0].index])
+        stopped = [index for index, process in states.items() if not process.pid]
+        wanted = self.description(0)[str(self.config_path)]
+        is_stale = not self.config_path.is_file() or self.config_path.read_text() != wanted
+        return Todo(stopped, [i for i in states if i not in stopped] if is_stale else [])
+
+    def stop(self, index: int) -> str:
+        """Without a supervisor nothing runs; supervisorctl would call that a failure."""
+        return f"test ! -S {self._socket} || {self._supervisorctl('stop', _program(index))}"
+
+    def start(self, index: int) -> str:
+        """A supervisor that is started starts them all."""
+        # Without the token: a replica has no use for it, and /proc shows every environment.
+        supervisord = f"env --unset={config.PREFIX}AUTH_TOKEN {self._tool('supervisord')}"
+        running = self._supervisorctl("start", _program(index))
+        return f"if test -S {self._socket}; then {running}; else {supervisord}; fi"
+
+    def renew(self, index: int) -> str:
+        """``update`` stops, forgets and starts what has changed; it leaves alone what has not."""
+        update = self._supervisorctl("update", _program(index))
+        is_up = f"{self._supervisorctl('status', _program(index))} | grep -qE 'STARTING|RUNNING'"
+        return f"if test -S {self._socket}; then {update}; fi; {is_up} || {self.start(index)}"
+
+    def restart(self, index: int) -> str:
+        """In one command."""
+        return self._supervisorctl("restart", _program(index))
+
+    def stop_all(self, running: Collection[int]) -> list[str]:
+        """Replicas, their supervisor, and replicas that a dead supervisor has left behind."""
+        orphans = [f"kill {pid}" for pid in self.orphans().values()]
+        if self.states() is None:
+            return orphans
+        pid_file = shlex.quote(str(self.deployment.state_dir / "supervisord.pid"))
+        gone = (
+            f"for _ in $(seq {_STOP_TRIES}); do test -e {pid_file} || exit 0; "
+            f"sleep {_STOP_DELAY_S}; done; exit 1"
+        )
+        return [
+            *orphans,
+            self._supervisorctl("stop", "all"),
+            self._supervisorctl("shutdown"),
+            f"sh -c {shlex.quote(gone)}",
+        ]
+
+    def check_whole(self) -> None:
+        """Raises Refusal where supervisor does not have every replica."""
+        found = len(self.states() or {})
+        if found < len(self.cluster.replicas):
+            raise Refusal(
+                f"restart: expected every replica under its supervisor, found {found} of "
+                f"{len(self.cluster.replicas)}. Fix: make up INVENTORY="
+                f"{self.deployment.file}"
+            )
+
+    def prepare(self, index: int) -> str:
+        """The replica's own directory, private."""
+        return f"umask 077; mkdir -p {shlex.quote(str(self.directory(index)))}"
+
+    def tigerbeetle(self, index: int, *arguments: str, network: bool = False) -> str:
+        """The program of this machine."""
+        return shlex.join([*binary.command(self.deployment), *arguments])
+
+    def sh(self, index: int, script: str) -> str:
+        """By this machine's shell."""
+        return shlex.join(["sh", "-c", script])
+
+    @property
+    def _socket(self) -> str:
+        return shlex.quote(str(self.socket_path))
+
+    def _supervisorctl(self, *action: str) -> str:
+        return self._tool("supervisorctl", *action)
+
+    def _tool(self, program: str, *arguments: str) -> str:
+        """A program of this environment."""
+        path = Path(sys.executable).parent / program
+        return shlex.join([str(path), "-c", str(self.config_path), *arguments])
+
+    def _pid(self, index: int) -> int:
+        """What the replica's pid file says, or 0."""
+        try:
+            return int((self.directory(index) / "replica.pid").read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def _runs(self, index: int, pid: int) -> bool:
+        """True when the process lives and serves the replica's file: pids are used again."""
+        try:
+            return self.data_file(index) in psutil.Process(pid).cmdline()
+        except psutil.Error:
+            return False
+
+
+def _program(index: int) -> str:
+    """Replica ``index`` in supervisor's words."""
+    return f"replica-{index}"

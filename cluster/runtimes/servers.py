@@ -1,0 +1,178 @@
+"""Replicas on servers of their own, one on each, reached over SSH: what their runtimes share.
+
+A server is given a file to run its replica by: a systemd unit, or a Compose file. It carries the
+fingerprint of what it was made of, and so does the process or container that runs from it: equal
+ones need no restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import subprocess
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from cluster import REPOSITORY
+from cluster.config import model
+from cluster.config.servers import Server
+from cluster.runtimes import layout, ssh
+from cluster.runtimes.base import ReplicaProcess, Runtime, Todo
+
+TEMPLATES = REPOSITORY / "files" / "tigerbeetle"
+#: Set for the unit's process, and read from its /proc/<pid>/environ.
+SETTINGS_VARIABLE = "WALLET_SERVICE_SETTINGS"
+SETTINGS_LABEL = "wallet-service.settings"
+
+#: A server that cannot be asked. It may be restarting, so waiting on is of use.
+UNREACHABLE = ReplicaProcess("UNREACHABLE", 0)
+LINES_MAX = 20_000
+#: Each probe of the port leaves this line; weeks of them would hide what was said before.
+_NOISE = "orderly shutdown"
+
+
+class OnServers(Runtime):
+    """Asked with this machine's `ssh`, changed through pyinfra."""
+
+    #: Nobody starts these again.
+    GIVEN_UP = frozenset({"FATAL", "EXITED", "CREATED", "DEAD"})
+    DISK_SETTING = "data_dir"
+    #: The option of ``log_command`` that says how many lines.
+    LINES_OPTION = "--tail"
+
+    @property
+    def new(self) -> str:
+        """Meant only by who says so: a disk that is not mounted looks like a new server."""
+        return f"{self.up} BOOTSTRAP=yes"
+
+    @abstractmethod
+    def state_command(self, index: int) -> str:
+        """What prints the state, for ``parse_state``."""
+
+    @staticmethod
+    @abstractmethod
+    def parse_state(output: str) -> ReplicaProcess | None:
+        """The state; None where nothing of the deployment is."""
+
+    @abstractmethod
+    def log_command(self, index: int, *options: str) -> str:
+        """What prints the replica's log."""
+
+    @abstractmethod
+    def described(self, index: int) -> str:
+        """The file that it runs by. Raises what a program or an image that is not there raises."""
+
+    def states(self) -> dict[int, ReplicaProcess] | None:
+        """Asked of all servers together."""
+
+        def ask(server: Server) -> ReplicaProcess | None:
+            try:
+                return self.parse_state(ssh.run(server, self.state_command(server.replica)).stdout)
+            except ssh.SshError:
+                return UNREACHABLE
+
+        found = ssh.on_each(self.deployment, ask)
+        return {index: process for index, process in found.items() if process is not None} or None
+
+    def log_source(self, index: int) -> str:
+        """The command to type."""
+        return f"ssh {self.deployment.servers[index].hostname} {self.log_command(index)}"
+
+    def log_lines(self, index: int) -> Iterable[str]:
+        """The newest lines that the server still keeps, without those that probes leave."""
+        log = f"{self.log_command(index)} 2>&1"
+        return self._lines(index, f"{log} | grep -v {shlex.quote(_NOISE)} | tail -n {LINES_MAX}")
+
+    def log_tail(self, index: int, lines: int = 15) -> list[str]:
+        """The last lines; empty, too, when the server cannot be reached."""
+        return self._lines(index, f"{self.log_command(index)} 2>&1 | tail -n {lines}")
+
+    def follow(self, indexes: Sequence[int], lines: int) -> int:
+        """All servers' together, each line behind its replica's name."""
+        followers = [
+            subprocess.Popen(
+                [
+                    *ssh.command(self.deployment.servers[index]),
+                    ssh.line(self.deployment.servers[index], self._follow_script(index, lines)),
+                ],
+                stdin=subprocess.PIPE,  # open for as long as this program lives
+            )
+            for index in indexes
+        ]
+        try:
+            return max(follower.wait() for follower in followers)
+        finally:
+            for follower in followers:
+                follower.terminate()
+                follower.wait()
+
+    def bootstrap_marker(self, index: int) -> str:
+        """One on each server."""
+        return layout.bootstrap_marker(self.deployment, index)
+
+    def backup_directory(self, wanted: Path) -> Path:
+        """On the disk of the data file; it travels between there and here."""
+        return Path(layout.data_dir(self.deployment)) / "backup"
+
+    def prepare(self, index: int) -> str:
+        """The replica's own directory, private."""
+        path = shlex.quote(layout.directory(self.deployment, index))
+        return f"install -d -m 0700 -o {layout.UID} -g {layout.UID} {path}"
+
+    def todo(self, marks: Mapping[int, str]) -> Todo | None:
+        """Those that said nothing are stopped; other settings have another fingerprint."""
+        indexes = {replica.index for replica in self.cluster.replicas}
+        wanted = {index: fingerprint(self.described(index)) for index in marks}
+        return Todo(indexes - marks.keys(), {i for i in marks if marks[i] != wanted[i]})
+
+    def rendered(self, template: str, index: int, values: dict[str, Any]) -> str:
+        """A file made from settings; ``fingerprint`` reads from it which ones."""
+        replica = self.cluster.replicas[index]
+        everything = {
+            "label": self.deployment.label,
+            "index": index,
+            "cluster_id": self.cluster.id,
+            "name": replica.name,
+            "ip": str(replica.ip),
+            "port": replica.port,
+            "directory": layout.directory(self.deployment, index),
+            "user": layout.USER,
+            "uid": layout.UID,
+            "memory_bytes": model.size_bytes(self.cluster.memory_limit),
+            "settings_variable": SETTINGS_VARIABLE,
+            **values,
+        }
+        source = (TEMPLATES / template).read_text()
+        made_of = json.dumps([source, everything], sort_keys=True)
+        environment = jinja2.Environment(  # noqa: S701 - no HTML
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        )
+        mark = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+        return environment.from_string(source).render(everything, fingerprint=mark)
+
+    def _follow_script(self, index: int, lines: int) -> str:
+        command = self.log_command(index, "--follow", f"{self.LINES_OPTION}={lines}")
+        shown = f"{command} 2>&1 | sed -u {shlex.quote(f's/^/replica-{index} | /')}"
+        # A quiet log has nothing to write, and so would never notice that nobody reads it any more:
+        # it ends when our end of its input does.
+        return f"exec 3<&0; {{ cat <&3; kill 0; }} >/dev/null 2>&1 & {shown}"
+
+    def _lines(self, index: int, script: str) -> list[str]:
+        try:
+            return ssh.run(self.deployment.servers[index], script).stdout.splitlines()
+        except ssh.SshError:
+            return []
+
+
+def fingerprint(text: str) -> str:
+    """The fingerprint in a unit or a Compose file."""
+    for line in text.splitlines():
+        for key in (f"Environment={SETTINGS_VARIABLE}=", f"{SETTINGS_LABEL}: "):
+            if line.strip().startswith(key):
+                return line.strip().removeprefix(key).strip('"')
+    raise ValueError("a description without a fingerprint")
