@@ -200,13 +200,13 @@ class Process(Runtime):
         # Without the token: a replica has no use for it, and /proc shows every environment.
         supervisord = f"env --unset={config.PREFIX}AUTH_TOKEN {self._tool('supervisord')}"
         running = self._supervisorctl("start", _program(index))
-        return f"if test -S {self._socket}; then {running}; else {supervisord}; fi"
+        return f"if {self._is_up}; then {running}; else {supervisord}; fi"
 
     def renew(self, index: int) -> str:
         """``update`` stops, forgets and starts what has changed; it leaves alone what has not."""
         update = self._supervisorctl("update", _program(index))
-        is_up = f"{self._supervisorctl('status', _program(index))} | grep -qE 'STARTING|RUNNING'"
-        return f"if test -S {self._socket}; then {update}; fi; {is_up} || {self.start(index)}"
+        runs = f"{self._supervisorctl('status', _program(index))} | grep -qE 'STARTING|RUNNING'"
+        return f"{{ {self._is_up} && {update} && {runs}; }} || {self.start(index)}"
 
     def restart(self, index: int) -> str:
         """In one command."""
@@ -254,6 +254,11 @@ class Process(Runtime):
     @property
     def _socket(self) -> str:
         return shlex.quote(str(self.socket_path))
+
+    @property
+    def _is_up(self) -> str:
+        """Succeeds when the supervisor answers: a dead one leaves its socket behind."""
+        return f"{self._supervisorctl('pid')} >/dev/null 2>&1"
 
     def _supervisorctl(self, *action: str) -> str:
         return self._tool("supervisorctl", *action)
