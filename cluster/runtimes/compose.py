@@ -62,9 +62,8 @@ class Compose(InContainer):
         services = map(docker_engine.service, indexes)
         command = docker_engine.compose("logs", "--follow", f"--tail={lines}", *services)
         environ = docker_engine.environ()
-        return subprocess.run(
-            command, cwd=REPOSITORY, env=environ, timeout=None
-        ).returncode  # endless
+        done = subprocess.run(command, cwd=REPOSITORY, env=environ, timeout=None)  # endless
+        return done.returncode
 
     def diagnose(self, index: int, process: ReplicaProcess | None, said: str) -> list[Diagnosis]:
         """From what the engine says of its container, and from the log."""
