@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print what a server is like, one `key value` a line, for cluster/checks/observation.py. Changes nothing:
+# Print what a server is like, one `key value` a line, for cluster/checks/facts.py. Changes nothing:
 # the file that tries direct I/O is removed again.
 # Usage: observe.sh NAME DIRECTORY PORT [PEER_IP:PORT]...
 set -u

@@ -1,7 +1,7 @@
 """A deployed cluster to break: what can be done to a replica, and what must hold before and after.
 
 Subclasses know how a runtime's replicas are killed, paused and cut off. Everything else goes
-through ``cluster.runtimes.control``, as the operator's own tasks do.
+through ``cluster.runtimes``, as the operator's own tasks do.
 """
 
 from __future__ import annotations
