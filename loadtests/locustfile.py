@@ -13,9 +13,12 @@ import argparse
 import logging
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+import gevent
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 if _ROOT not in sys.path:  # locust puts this file's own directory first, not the repository
@@ -64,6 +67,7 @@ refuse_too_many_processes(sys.argv[1:])
 def prepare(environment: Any, **_kwargs: Any) -> None:
     """Before anything is started: settle the options, and make sure the cluster answers."""
     settings, runner = environment.parsed_options, environment.runner
+    gevent.signal_handler(signal.SIGINT, _interrupted)
     locust_stats.install()
     environment.session = None
     environment.stop_timeout = environment.stop_timeout or STOP_TIMEOUT_S
@@ -92,6 +96,11 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         print(f"error: {error}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE
         sys.exit(EXIT_USAGE)
+
+
+def _interrupted() -> None:
+    """Ctrl-C, between two turns of the hub: in the midst of one it would tear the record."""
+    raise KeyboardInterrupt
 
 
 @events.test_start.add_listener

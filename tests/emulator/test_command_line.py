@@ -126,7 +126,7 @@ def test_port_zero_lets_the_system_choose_and_says_so(tmp_path: Path) -> None:
         server.start()
         chosen = re.search(r"listening on 127\.0\.0\.1:(\d+)", server.log)
         assert chosen
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while f"\n{chosen[1]}\n" not in server.log:  # stdout, where a script reads it
             assert time.monotonic() < deadline, server.log
             time.sleep(0.01)
@@ -178,7 +178,6 @@ def test_relays_come_back_when_the_ledger_does(tmp_path: Path) -> None:
             with RawClient(replicas[0].ports[1]) as lost, pytest.raises(raw.Closed):
                 lost.receive()
             waiting = client.submit(records.LOOKUP_ACCOUNTS, records.pack(records.ID, id=1))
-            time.sleep(0.3)
             assert not waiting.done
             replicas[0].start()
             assert len(waiting.wait().data) == 128

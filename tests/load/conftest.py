@@ -17,7 +17,10 @@ from cluster import REPOSITORY
 from tests.leases import free_ports
 
 CLUSTER_ID = 7
-START_TIMEOUT_S = 30
+#: How long a program may take before it hangs: ten times what a busy machine has taken.
+TIMEOUT_S = 600
+#: A load without an end of its own: the test ends it, when it has seen what it waited for.
+ENDLESS_S = 3600
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Server:
         """SIGKILL: nothing is said goodbye to."""
         if self.process:
             self.process.send_signal(signal.SIGKILL)
-            self.process.wait(10)
+            self.process.wait(TIMEOUT_S)
             if self.process.stderr:
                 self.process.stderr.close()
             self.process = None
@@ -81,7 +84,7 @@ class Server:
             cwd=REPOSITORY,
             check=True,
             capture_output=True,
-            timeout=START_TIMEOUT_S,
+            timeout=TIMEOUT_S,
         )
 
 
@@ -112,7 +115,7 @@ class Program:
     runs: Path
 
     def __call__(
-        self, *arguments: str, command: str = "load", timeout_s: float = 60
+        self, *arguments: str, command: str = "load", timeout_s: float = TIMEOUT_S
     ) -> subprocess.CompletedProcess[str]:
         process = self.spawn(*arguments, command=command)
         try:
@@ -130,10 +133,11 @@ class Program:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # so that Ctrl-C can reach all of it, as at a terminal
         )
 
     def load(
-        self, server: Server, *more: str, users: int = 20, seconds: float = 3
+        self, server: Server, *more: str, users: int = 20, seconds: float = 6
     ) -> subprocess.CompletedProcess[str]:
         return self(*load_options(server, users, seconds), *more)
 
@@ -142,11 +146,14 @@ class Program:
         return max(self.runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns).parent
 
 
-def load_options(server: Server, users: int, seconds: float) -> list[str]:
+def load_options(
+    server: Server, users: int = 20, seconds: float = ENDLESS_S, think_s: float = 0.05
+) -> list[str]:
+    """Users that think leave the machine to other tests; without, they press on."""
     return [
         *("--users", str(users), "--run-time", str(seconds), "--warmup-s", "1"),
         *("--addresses", server.address, "--cluster-id", str(CLUSTER_ID)),
-        *("--engine", "emulator", "--wallets", "50"),
+        *("--engine", "emulator", "--wallets", "50", "--think-s", str(think_s)),
     ]
 
 
@@ -166,7 +173,7 @@ class Finished:
 def finished(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One good run for all tests that only look at one; they must not change it."""
     program = Program(tmp_path_factory.mktemp("finished") / "runs")
-    return Finished(program, program.load(server, "--processes", "2", seconds=6))
+    return Finished(program, program.load(server, "--processes", "2", seconds=8))
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class Receiver:
             seen = self.value(metric)
             return seen == value, f"{metric} {seen}"
 
-        waiting.wait_until(observe, what=f"{metric} {value}", timeout_s=10)
+        waiting.wait_until(observe, what=f"{metric} {value}", timeout_s=100)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def statsd_exporter(mapping: Path = MAPPING) -> Iterator[Receiver]:
 
     with process:
         try:
-            waiting.wait_until(observe, what="statsd_exporter's metrics", timeout_s=10)
+            waiting.wait_until(observe, what="statsd_exporter's metrics", timeout_s=100)
             yield receiver
         finally:
             process.terminate()

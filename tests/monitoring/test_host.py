@@ -254,7 +254,7 @@ def test_the_shipped_collector_is_one_file_that_needs_nothing_else(tmp_path: Pat
                 text = page.read().decode()
             return f'tb_planned_stop{{cluster="{0xAB:032x}",replica="1"}} 1.0' in text, text
 
-        wait_until(scrape, what="the datagram", timeout_s=20)
+        wait_until(scrape, what="the datagram", timeout_s=200)
     finally:
         process.terminate()
         process.communicate(timeout=20)

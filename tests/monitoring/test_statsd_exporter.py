@@ -96,7 +96,7 @@ def test_a_gauge_without_news_is_gone_and_a_counter_stays(tmp_path: Path) -> Non
             names = {name for name, _ in series(hasty)}
             return names == {"tb_replica_request_us_sum"}, str(names)
 
-        waiting.wait_until(observe, what="only the counter to be left", timeout_s=15)
+        waiting.wait_until(observe, what="only the counter to be left", timeout_s=150)
 
 
 def test_a_mapping_that_differs_would_be_found(tmp_path: Path, ours: Series) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import REPOSITORY
+from cluster.tigerbeetle.waiting import wait_until
 from loadtests.proof.checker import check
 from loadtests.proof.proof import verdict_of
 from loadtests.run import history
@@ -18,7 +19,9 @@ from loadtests.run.history import History
 from loadtests.run.result import Check
 
 #: From SIGTERM to the end: holds time out, then everything is read.
-SETTLE_TIMEOUT_S = 120
+SETTLE_TIMEOUT_S = 600
+#: For a thousand operations, which take seconds.
+RECORD_TIMEOUT_S = 600
 #: Of the history's end: a hundred operations or so.
 _TAIL_BYTES = 200_000
 
@@ -84,6 +87,19 @@ class Workload:
             for line in map(json.loads, lines)
         )
 
+    def record(self, operations: int, unknown: int = 0) -> Recorded:
+        """Let it go on until so much is in its history, so many unanswered; then ``finish``."""
+
+        def observe() -> tuple[bool, str]:
+            path = self.run / history.FILE
+            text = path.read_bytes() if path.exists() else b""
+            counts = text.count(b"\n"), text.count(b'"unknown"')
+            assert self._process.poll() is None, "it ended by itself"
+            return counts[0] >= operations and counts[1] >= unknown, f"operations: {counts}"
+
+        wait_until(observe, what="its history", timeout_s=RECORD_TIMEOUT_S)
+        return self.finish()
+
     def finish(self) -> Recorded:
         """Tell it to stop, wait for the final reads, check."""
         self._process.send_signal(signal.SIGTERM)
@@ -98,7 +114,7 @@ class Workload:
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def read(self) -> Recorded:
         """What it has written so far, checked."""

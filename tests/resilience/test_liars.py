@@ -10,19 +10,24 @@ import tigerbeetle_emulator
 from tests.resilience.recorded import Recorded, Workload
 from tigerbeetle_emulator.server.faults import Faults
 
+ENDLESS_S = 3600
 
-def recorded(faults: Faults, runs: Path, **options: float) -> Recorded:
+
+def recorded(
+    faults: Faults, runs: Path, *, operations: int, unknown: int = 0, **options: float
+) -> Recorded:
+    """A load that ends when so much has happened, however long that takes."""
     with tigerbeetle_emulator.run(cluster=7, faults=faults) as cluster:
-        workload = Workload(cluster.address, 7, runs, **options)
+        workload = Workload(cluster.address, 7, runs, run_time=ENDLESS_S, **options)
         try:
-            return workload.wait()
+            return workload.record(operations, unknown)
         finally:
             workload.close()
 
 
 def test_an_honest_emulator_that_comes_and_goes_is_passed(tmp_path: Path) -> None:
     faults = Faults(drop_replies=0.03, stop_every=2.0, stop_for=0.3, latency_jitter=0.01)
-    found = recorded(faults, tmp_path, run_time=5, deadline_s=0.25)
+    found = recorded(faults, tmp_path, operations=500, unknown=10, deadline_s=0.25)
     assert found.failed == {}
     assert found.exit_code == 0
     assert found.acknowledged > 100
@@ -41,14 +46,14 @@ def test_an_honest_emulator_that_comes_and_goes_is_passed(tmp_path: Path) -> Non
 def test_an_emulator_that_lies_is_convicted(
     lie: str, rate: float, convicted_by: set[str], tmp_path: Path
 ) -> None:
-    found = recorded(Faults(**{lie: rate}), tmp_path, run_time=8)  # type: ignore[arg-type]
+    found = recorded(Faults(**{lie: rate}), tmp_path, operations=800)  # type: ignore[arg-type]
     assert found.verdict == "failed"
     assert convicted_by <= found.failed.keys(), found.failed
 
 
 def test_a_cluster_that_went_away_leaves_a_history_that_is_never_passed(tmp_path: Path) -> None:
     with tigerbeetle_emulator.run(cluster=7) as cluster:
-        workload = Workload(cluster.address, 7, tmp_path, run_time=2, deadline_s=0.5)
+        workload = Workload(cluster.address, 7, tmp_path, run_time=ENDLESS_S)
         try:
             workload.kill()
             found = workload.read()

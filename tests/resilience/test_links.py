@@ -13,6 +13,7 @@ from tests.leases import free_ports
 from tests.links import Links
 
 CLIENT, SERVER = 1, 0
+BOUND_S = 60.0  # against a hang
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def _echo(listener: socket.socket) -> None:
 
 @pytest.fixture
 def client(links: Links) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", links.port[CLIENT, SERVER]), 5) as made:
+    with socket.create_connection(("127.0.0.1", links.port[CLIENT, SERVER]), BOUND_S) as made:
         yield made
 
 
@@ -55,26 +56,26 @@ def ask(client: socket.socket, timeout_s: float) -> tuple[bytes, float]:
 
 
 def test_a_whole_link_delivers(client: socket.socket) -> None:
-    assert ask(client, 5)[0] == b"?"
+    assert ask(client, BOUND_S)[0] == b"?"
 
 
 def test_a_cut_link_says_nothing_until_it_is_healed(links: Links, client: socket.socket) -> None:
     links.isolate(SERVER)
     assert ask(client, 0.5)[0] == b""
     links.heal()
-    client.settimeout(5)
+    client.settimeout(BOUND_S)
     assert client.recv(1) == b"?"  # TCP has kept it
 
 
 def test_a_slow_link_holds_back_both_ways(links: Links, client: socket.socket) -> None:
     links.disturb(SERVER, delay_s=0.15, loss=0.0)
-    echo, after_s = ask(client, 5)
+    echo, after_s = ask(client, BOUND_S)
     assert echo == b"?"
     assert after_s >= 0.3
 
 
 def test_what_a_lossy_link_loses_comes_late(links: Links, client: socket.socket) -> None:
     links.disturb(SERVER, delay_s=0.0, loss=1.0)
-    echo, after_s = ask(client, 5)
+    echo, after_s = ask(client, BOUND_S)
     assert echo == b"?"
     assert after_s >= 0.4  # once each way
