@@ -75,6 +75,12 @@ class ReplicaLog:
             return self.status or "-"
         return "primary" if self.is_primary else "backup"
 
+    def from_start(self) -> ReplicaLog:
+        """What still holds once the server is started anew."""
+        return ReplicaLog(
+            panics=self.panics, mlock_warnings=self.mlock_warnings, bundled=self.bundled
+        )
+
     def after_death(self) -> ReplicaLog:
         """The facts that remain true after the process has ended."""
         return replace(
@@ -90,55 +96,62 @@ class ReplicaLog:
 
 def parse(lines: Iterable[str]) -> ReplicaLog:
     """Read a log, oldest line first; its beginning may have rotated away."""
-    release, status, listening, primary = "", "", False, False
-    is_whole, newest = False, ""
-    view: int | None = None
-    lost: float | None = None
-    lagged: float | None = None
-    sync = StateSync()
-    panics, mlock = [], []
-    bundled: tuple[str, ...] = ()
-    for line in lines:
-        if "(replica): " in line:
-            newest = line
-        if _START.search(line):
-            is_whole = True
-            release, status, view, listening, primary, lost = "", "", None, False, False, None
-            sync, lagged = StateSync(), None
-        elif match := _RELEASE.search(line):
-            release, bundled = match[1], ()
-        elif match := _BUNDLED.search(line):
-            bundled = tuple(match[1].split(", "))
-        elif match := _TRANSITION.search(line):
-            status, view, primary, lost = match[1], int(match[2]), match[3] == "primary", None
-        elif match := _HEARTBEAT_LOST.search(line):
-            lost = _timestamp(match[1])
-        elif match := _LAGGING.search(line):
-            if int(match[2]) - int(match[3]) > _PIPELINE:
-                lagged = _timestamp(match[1])
-        elif _LISTENING.search(line):
-            listening = True
-        elif "sync" in line:
-            sync = _sync_after(sync, line)
-        elif _PANIC.search(line):
-            panics.append(line.strip())
-        elif _MLOCK.search(line):
-            mlock.append(line.strip())
-    if not status and not is_whole and (match := _PREFIX.search(newest)):
-        status, primary = _STATUS_OF[match[1].lower()], match[1].isupper()
-    return ReplicaLog(
-        release,
-        status,
-        view,
-        primary,
-        listening,
-        lost,
-        lagged,
-        sync,
-        tuple(panics),
-        tuple(mlock),
-        bundled,
-    )
+    return Reader().read(lines)
+
+
+@dataclass
+class Reader:
+    """One replica's log as far as it has been read: what is new is read on top of it."""
+
+    _said: ReplicaLog = ReplicaLog()
+    _is_whole: bool = False  # its last start is in it
+    _newest: str = ""
+
+    def read(self, lines: Iterable[str]) -> ReplicaLog:
+        """Read on, oldest line first; what all of it says."""
+        for line in lines:
+            if "(replica): " in line:
+                self._newest = line
+            if _START.search(line):
+                self._is_whole = True
+                self._said = self._said.from_start()
+            else:
+                self._said = _after(self._said, line)
+        said = self._said
+        if not said.status and not self._is_whole and (match := _PREFIX.search(self._newest)):
+            status, is_primary = _STATUS_OF[match[1].lower()], match[1].isupper()
+            return replace(said, status=status, is_primary=is_primary)
+        return said
+
+
+def _after(said: ReplicaLog, line: str) -> ReplicaLog:
+    """What holds once the log has said this line, too."""
+    if match := _RELEASE.search(line):
+        return replace(said, release=match[1], bundled=())
+    if match := _BUNDLED.search(line):
+        return replace(said, bundled=tuple(match[1].split(", ")))
+    if match := _TRANSITION.search(line):
+        return replace(
+            said,
+            status=match[1],
+            view=int(match[2]),
+            is_primary=match[3] == "primary",
+            heartbeat_lost_at=None,
+        )
+    if match := _HEARTBEAT_LOST.search(line):
+        return replace(said, heartbeat_lost_at=_timestamp(match[1]))
+    if match := _LAGGING.search(line):
+        is_lagging = int(match[2]) - int(match[3]) > _PIPELINE
+        return replace(said, lagged_at=_timestamp(match[1])) if is_lagging else said
+    if _LISTENING.search(line):
+        return replace(said, is_listening=True)
+    if "sync" in line:
+        return replace(said, sync=_sync_after(said.sync, line))
+    if _PANIC.search(line):
+        return replace(said, panics=(*said.panics, line.strip()))
+    if _MLOCK.search(line):
+        return replace(said, mlock_warnings=(*said.mlock_warnings, line.strip()))
+    return said
 
 
 def _timestamp(text: str) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cluster import REPOSITORY
+from cluster.tigerbeetle import log
 from cluster.tigerbeetle.log import StateSync, parse
 
 #: Lines of a genuine 0.17.9 replica's log.
@@ -174,3 +176,13 @@ def test_a_replica_that_copies_the_others_state_says_how_far_it_has_come() -> No
     assert parse(SYNC).sync == StateSync()
     assert not parse([*SYNC[:8], SYNC[0]]).sync.is_under_way  # another life
     assert parse([*SYNC[:8], SYNC[0], SYNC[4]]).sync.is_under_way  # which goes on with it
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_log_read_in_parts_says_what_it_says_as_a_whole(size: int) -> None:
+    lines = (REPOSITORY / "tests/monitoring/fixtures/replica.log").read_text().splitlines()
+    reader, seen = log.Reader(), 0
+    while seen < len(lines):
+        said = reader.read(lines[seen : seen + size])
+        seen += size
+        assert said == log.parse(lines[:seen])
