@@ -9,7 +9,6 @@ INVENTORY ?= inventories/emulator.py
 export INVENTORY
 
 PYTHON := .venv/bin/python
-PYINFRA := .venv/bin/pyinfra --yes
 INSTALLED := .venv/.installed
 
 .PHONY: help
@@ -51,13 +50,11 @@ test-long: $(INSTALLED) ## Run only what `make test` leaves to `make test-all`; 
 
 .PHONY: up
 up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat. BOOTSTRAP=yes makes a new one on servers
-	@$(PYTHON) -m cluster inventory
-	@$(PYINFRA) $(if $(filter yes,$(BOOTSTRAP)),--data bootstrap=yes) $(INVENTORY) deploy.py
+	@$(PYTHON) -m cluster run $(if $(filter yes,$(BOOTSTRAP)),--data bootstrap=yes)
 
 .PHONY: down
 down: $(INSTALLED) ## Stop the cluster; its data stays
-	@$(PYTHON) -m cluster inventory
-	@$(PYINFRA) $(INVENTORY) tasks.replica.stop
+	@$(PYTHON) -m cluster run tasks.replica.stop
 
 .PHONY: init-env
 init-env: $(INSTALLED) ## Write a private env file with a cluster id and token of its own: HOSTS="10.0.0.11 ..." PORT= OUT=
@@ -65,8 +62,7 @@ init-env: $(INSTALLED) ## Write a private env file with a cluster id and token o
 
 .PHONY: restart
 restart: $(INSTALLED) ## Restart one replica after the other, the primary last, while the cluster goes on
-	@$(PYTHON) -m cluster inventory
-	@$(PYINFRA) $(INVENTORY) tasks.replica.restart
+	@$(PYTHON) -m cluster run tasks.replica.restart
 
 .PHONY: upgrade
 upgrade: $(INSTALLED) ## Upgrade every replica to release TO=; checks the path, asks first (CONFIRM=yes)
@@ -174,13 +170,11 @@ recover: $(INSTALLED) ## Make the lost data file of REPLICA= again, from the oth
 
 .PHONY: monitor-up
 monitor-up: $(INSTALLED) ## Collect the replicas' metrics and alert on them: Prometheus on port 9090 here, or of the monitoring host
-	@$(PYTHON) -m cluster inventory
-	@$(PYINFRA) monitoring/inventory.py tasks.monitoring.start
+	@$(PYTHON) -m cluster run --hosts monitoring/inventory.py tasks.monitoring.start
 
 .PHONY: monitor-down
 monitor-down: $(INSTALLED) ## Stop the monitoring; what it has stored stays
-	@$(PYTHON) -m cluster inventory
-	@$(PYINFRA) monitoring/inventory.py tasks.monitoring.stop
+	@$(PYTHON) -m cluster run --hosts monitoring/inventory.py tasks.monitoring.stop
 
 .PHONY: monitor-status
 monitor-status: $(INSTALLED) ## Show Prometheus' targets, and the alerts that fire

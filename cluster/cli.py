@@ -24,6 +24,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Cluster": {
         "config": ("cluster.config.check:of_file", "Check an env file, and say what it means."),
         "inventory": ("cluster.config.check:of_inventory", "Check an inventory; say what it is."),
+        "run": ("cluster.operate.phase:main", "Run a task on an inventory's hosts, or deploy."),
         "init-env": ("cluster.config.env_file:main", "Write a private env file."),
         "upgrade": ("cluster.operate.upgrade:main", "Upgrade every replica to a release."),
         "migrate": ("cluster.operate.migrate:main", "Move a whole ledger into a new cluster."),

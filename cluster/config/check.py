@@ -22,5 +22,10 @@ def of_file(env_file: Path) -> None:
 @by_inventory
 def of_inventory(file: str) -> None:
     """Check an inventory, and say what it is."""
+    say(file)
+
+
+def say(file: str) -> None:
+    """Say what an inventory is. Raises Refusal."""
     found = inventory.read(file)
     print(f"{found.name}: {found.label}, at {addresses(found.listed)}")

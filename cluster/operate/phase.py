@@ -10,7 +10,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+import click
+
 from cluster import REPOSITORY
+from cluster.command import by_inventory
+from cluster.config import check
 from cluster.refusal import Failed
 
 #: Packing or unpacking is at the disk's speed: hours only for terabytes.
@@ -59,3 +63,22 @@ def run(
     if done.returncode != 0:
         print(done.stdout or "", end="", flush=True)
         raise Failed(f"{task}: failed, see above")
+
+
+@click.command()
+@by_inventory
+@click.option("--data", multiple=True, metavar="KEY=VALUE", help="Host data, for this run alone.")
+@click.option("--hosts", help="An inventory of other hosts that serve this cluster.")
+@click.argument("task", default="deploy.py")
+def main(file: str, data: tuple[str, ...], hosts: str | None, task: str) -> None:
+    """Run TASK with pyinfra, in this program; by default, deploy.
+
+    The inventory is checked first: a bad one ends in one line, before anything is started.
+    """
+    check.say(file)
+    # Here: it takes half a second, and patches Python.
+    from pyinfra_cli.main import main as pyinfra  # type: ignore[import-untyped]
+
+    given = [f"--data={value}" for value in data]
+    sys.argv = ["pyinfra", "--yes", *given, hosts or file, task]
+    pyinfra()
