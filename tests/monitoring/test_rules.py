@@ -81,6 +81,11 @@ def test_an_alert_s_page_is_there_and_names_it(alert: dict[str, Any]) -> None:
     assert f"`{alert['alert']}`" in page
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_is_in_the_table_for_people(name: str) -> None:
+    assert f"`{name}`" in (REPOSITORY / "docs/monitoring.md").read_text()
+
+
 @pytest.mark.parametrize("alert", ALERTS, ids=NAMES)
 def test_what_an_alert_tells_to_type_exists(alert: dict[str, Any]) -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
