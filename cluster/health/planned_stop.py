@@ -40,11 +40,6 @@ def announce(cluster: Cluster, replicas: Sequence[int], *, is_planned: bool) -> 
     return True
 
 
-def announce_all(cluster: Cluster, *, is_planned: bool) -> bool:
-    """``announce`` for every replica."""
-    return announce(cluster, [r.index for r in cluster.replicas], is_planned=is_planned)
-
-
 def announce_of(
     deployment: Deployment, replicas: Sequence[int] | None = None, *, is_planned: bool
 ) -> bool:

@@ -99,6 +99,22 @@ def test_logs_print_every_replica_behind_its_name(deployed: Sandbox) -> None:
         assert f"replica-{index} | " in done.stdout
 
 
+@on_each_engine
+def test_the_doctor_finds_nothing_where_nothing_is_wrong_and_names_what_is(
+    deployed: Sandbox,
+) -> None:
+    well = deployed.call("doctor", "--inventory", deployed.inventory)
+    assert well.returncode == 0, well.stdout
+    assert well.stdout.startswith("nothing found; canary: committed")
+    deployed.supervise("stop", "replica-2")
+    ill = deployed.call("doctor", "--json", "--inventory", deployed.inventory)
+    deployed.supervise("start", "replica-2")
+    await_health(deployed)
+    assert ill.returncode == 1
+    found = {f["key"]: f["text"] for f in json.loads(ill.stdout)["findings"]}
+    assert f"Fix: make up INVENTORY={deployed.inventory}" in found["stopped"]
+
+
 # --- What ends, and comes back ------------------------------------------------------------------
 
 

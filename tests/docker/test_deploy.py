@@ -39,6 +39,15 @@ def test_make_up_restarts_nothing_that_runs(deployed: DockerSandbox) -> None:
     assert deployed.lives() == before
 
 
+def test_starting_what_runs_is_left_to_its_own_runtime(deployed: DockerSandbox) -> None:
+    """It once wrote a supervisor's configuration beside the containers, and started processes."""
+    before = deployed.lives()
+    done = deployed.pyinfra("tasks.replica.start")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert deployed.lives() == before
+    assert not (deployed.state_dir / "supervisord.conf").exists()
+
+
 def test_status_is_healthy_and_says_which_engine(deployed: DockerSandbox) -> None:
     done = deployed.run("python", "-m", "cluster", "status", "--json")
     assert done.returncode == 0

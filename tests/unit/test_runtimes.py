@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import shlex
 import subprocess
+import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from cluster import config
 from cluster.config.inventory import Deployment, Runtime
-from cluster.runtimes import of
+from cluster.runtimes import CLASSES, of
 from cluster.runtimes.base import Runtime as Running
 
 
@@ -80,3 +82,21 @@ def test_a_container_is_helped_by_one_that_is_confined_as_it_is(tmp_path: Path) 
     assert "--network=wallet-service_tigerbeetle-net" in shlex.split(
         found.tigerbeetle(2, "recover", network=True)
     )
+
+
+def test_each_runtime_of_an_inventory_has_its_class() -> None:
+    assert set(CLASSES) == set(get_args(Runtime))
+
+
+@pytest.mark.parametrize("runtime", get_args(Runtime))
+def test_only_the_runtime_that_is_asked_for_is_loaded(runtime: str) -> None:
+    others = [f"cluster.runtimes.{name}" for name in CLASSES if name != runtime]
+    script = (
+        "import sys\n"
+        "from unittest.mock import Mock\n"
+        "from cluster.runtimes import of\n"
+        f"of(Mock(runtime={runtime!r}))\n"
+        f"print([name for name in {others!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
