@@ -124,7 +124,7 @@ def prometheus_values(
     return {
         "label": deployment.label,
         "cluster": f"{deployment.cluster.id:032x}",
-        "replicas_emit": deployment.engine == "tigerbeetle",
+        "replicas_emit": not deployment.is_emulator,
         "addresses": {n: addresses.get(n, "") for n in ("collector", *PROGRAMS)},
         # On the monitoring host: relative to the file itself.
         "rules": {"process": str(FILES / "rules"), "compose": "/etc/prometheus"}.get(

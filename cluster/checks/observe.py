@@ -76,13 +76,16 @@ def _of_processes(deployment: Deployment) -> Mapping[int, Facts]:
     while not existing.exists():
         existing = existing.parent
 
+    # The emulator as a process is a Python program: it runs on any kernel.
+    has_io_uring = platform.system() == "Linux" and not deployment.is_emulator
+
     def facts(replica: Replica) -> Facts:
         index = replica.index
         pid = states[index].pid if index in states else 0
         holder = "" if pid else listener(str(replica.ip), replica.port)
         return replace(
             OF_NO_ACCOUNT,
-            kernel=platform.release() if platform.system() == "Linux" else None,
+            kernel=platform.release() if has_io_uring else None,
             io_uring_disabled=io_uring_disabled(),
             memory_bytes=psutil.virtual_memory().available,
             directory=str(existing),

@@ -120,7 +120,7 @@ def check_all(
 
 def _kernel(machine: Machine) -> None:
     seen = machine.seen
-    if seen.kernel is None or _is_small(machine):
+    if seen.kernel is None:
         return
     if _version(seen.kernel) < KERNEL_MIN:
         machine.refuse(
@@ -162,7 +162,7 @@ def _processor(machine: Machine) -> None:
 
 def _python(machine: Machine) -> None:
     seen = machine.seen
-    is_needed = of(machine.deployment).NEEDS_PYTHON and _is_emulator(machine.deployment)
+    is_needed = of(machine.deployment).NEEDS_PYTHON and machine.deployment.is_emulator
     if is_needed and _version(seen.python) < PYTHON_MIN:
         machine.refuse(
             "Python 3.11 or newer, for the emulator", seen.python or "none", "install python3"
@@ -265,7 +265,7 @@ def _disk(machine: Machine) -> None:
 def _memory(machine: Machine) -> None:
     found, starting = machine.seen.memory_bytes, len(machine.stopped)
     needed = starting * model.memory_bytes(machine.deployment.cluster)
-    if found is not None and found < needed and not _is_emulator(machine.deployment):
+    if found is not None and found < needed and not machine.deployment.is_emulator:
         plural = "s" if starting > 1 else ""
         machine.refuse(
             f"{needed / 1024**3:.1f} GiB of memory free for {starting} replica{plural} to start",
@@ -365,12 +365,7 @@ OF_ALL_TOGETHER: Mapping[str, Callable[[Deployment, Mapping[int, Facts]], None]]
 
 def _is_small(machine: Machine) -> bool:
     """The emulator to try things with, which runs anywhere; on servers it rehearses the real."""
-    return not machine.name and _is_emulator(machine.deployment)
-
-
-def _is_emulator(deployment: Deployment) -> bool:
-    """A Python program, which takes little memory."""
-    return deployment.engine == "emulator"
+    return not machine.name and machine.deployment.is_emulator
 
 
 def _version(text: str) -> tuple[int, int]:

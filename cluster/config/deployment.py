@@ -57,6 +57,11 @@ class Deployment(BaseModel):
         return ENGINE_LABELS[self.engine]
 
     @property
+    def is_emulator(self) -> bool:
+        """One node without replication, a Python program: not TigerBeetle."""
+        return self.engine == "emulator"
+
+    @property
     def file(self) -> str:
         """The inventory as a person types it behind ``INVENTORY=``."""
         return config.shown(self.inventory)
@@ -93,7 +98,7 @@ class Deployment(BaseModel):
 
     def require_replication(self, what: str, fix: str) -> None:
         """Raises Refusal for the emulator, where ``what`` needs replicas."""
-        if self.engine == "emulator":
+        if self.is_emulator:
             raise Refusal(
                 f"{what}: expected a TigerBeetle cluster, found the EMULATOR: it is one node "
                 f"without replication. Fix: {fix}"

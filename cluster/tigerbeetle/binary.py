@@ -50,7 +50,7 @@ def find_tigerbeetle(cluster: Cluster, environ: Mapping[str, str] = os.environ) 
 
 def command(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> list[str]:
     """The argument list that runs this deployment's server. Raises Refusal."""
-    if deployment.engine == "emulator":
+    if deployment.is_emulator:
         return [sys.executable, "-m", "tigerbeetle_emulator"]
     found = find_tigerbeetle(deployment.cluster, environ)
     if found is None:
