@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,46 @@ def test_what_cannot_be_taken_back_needs_the_word(monkeypatch: pytest.MonkeyPatc
         confirmed(monkeypatch, typed="y")
     with pytest.raises(Refusal, match="CONFIRM: expected yes, since data would be lost, found"):
         confirmed(monkeypatch, typed=None, said="no")
+
+
+REFUSED = [
+    # the command line, what its one line says
+    ("backup --keep 0", "KEEP: expected a number of backups, 1 or more, found 0"),
+    ("backup-verify --from nowhere", "FROM: expected a backup, a directory with manifest.json"),
+    ("restore --from nowhere", "FROM: expected a backup, a directory with manifest.json"),
+    ("recover --replica 9", "REPLICA: expected one of 0, 1, 2, found 9"),
+    ("recover --replica 1", "recover: expected a TigerBeetle cluster, found the EMULATOR"),
+    ("upgrade 0.17.9", "upgrade: expected a TigerBeetle cluster, found the EMULATOR"),
+    ("migrate", "FROM: expected an inventory, or CLUSTER_ID@IP:PORT,IP:PORT, found nothing"),
+    ("logs --replica 7", "REPLICA: expected one of 0, 1, 2, found 7"),
+    ("status --inventory nowhere.py", "INVENTORY: expected inventories/emulator.py"),
+    ("planned-stop stop", "STATSD: expected IP:PORT of the collector, found nothing"),
+    ("compose-tb logs --container x", "CONTAINER: expected one of tigerbeetle-0, tigerbeetle-1"),
+    ("download", "SHA256_X86_64: expected a recorded checksum, found nothing"),
+    ("init-env --out x.env", "x.env: expected a path that git ignores, since the file holds"),
+    ("audit --run nowhere", "run: expected an id such as"),
+    ("check --run nowhere", "run: expected a directory with history.jsonl"),
+    ("compare a b", "run: expected an id such as"),
+    ("gate nowhere.toml", "nowhere.toml: [Errno 2] No such file"),
+    ("workload --cluster-id 1", "expected only together with --addresses"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), REFUSED, ids=[line for line, _ in REFUSED])
+def test_a_command_that_refuses_touches_nothing_and_says_why(
+    line: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it is this process's
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INVENTORY", "inventories/emulator.py")
+    for variable in ("LU_CFG_TIGERBEETLE_DATA_DIR", "BACKUP_DIR", "LOADTESTS_RUNS"):
+        monkeypatch.setenv(variable, str(tmp_path / "there"))
+    assert cli.main(line.split()) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("error: ")
+    assert says in told
+    assert not (tmp_path / "there").exists()
