@@ -2,6 +2,7 @@
 
 - ``refusal``      what cannot be done, in words for whoever asked
 - ``command``      what the commands of ``python -m cluster`` share
+- ``pyz``          a Python program as one file, for a server that has nothing but Python
 - ``config``       the env file as a frozen, validated ``Cluster``; inventories as deployments
 - ``tigerbeetle``  what TigerBeetle says of itself: data file, log, answers, releases
 - ``runtimes``     how replicas are run: processes, Compose, systemd, Docker

@@ -23,14 +23,13 @@ from typing import Any, NoReturn
 import jinja2
 import prometheus_client
 
-from cluster import REPOSITORY
+from cluster import REPOSITORY, pyz
 from cluster.checks import script
 from cluster.checks.firewall import EXPORTER_PORT
 from cluster.checks.rules import PYTHON_MIN, SYSTEMD_MIN
 from cluster.config import inventory, servers
 from cluster.config.inventory import Deployment
 from cluster.refusal import Refusal, told
-from cluster.runtimes import pyz
 from cluster.runtimes.layout import ETC, PROGRAMS
 from cluster.runtimes.servers import SETTINGS_VARIABLE, fingerprint
 from monitoring import stack

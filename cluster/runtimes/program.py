@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import REPOSITORY
+from cluster import REPOSITORY, pyz
 from cluster.config import PREFIX
 from cluster.config.inventory import Deployment
 from cluster.refusal import Refusal
-from cluster.runtimes import image, pyz
+from cluster.runtimes import image
 from cluster.tigerbeetle import binary
 
 #: ELF's e_machine, two bytes at offset 18, and what `uname -m` calls it.
