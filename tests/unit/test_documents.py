@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from cluster import REPOSITORY
+from cluster.checks import rules
 from cluster.config import ENV_FILE
+from cluster.runtimes import diagnoses
 
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
@@ -102,6 +104,14 @@ def test_what_is_passed_to_make_is_what_the_makefile_reads(page: Path) -> None:
             for variable in re.findall(r" ([A-Z_0-9]+)=", command):
                 read = f"$({variable})" in MAKEFILE or variable in FROM_THE_ENVIRONMENT
                 assert read, f"{variable} in {line}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [*rules.OF_ONE_MACHINE, *rules.OF_ALL_TOGETHER, *(known.key for known in diagnoses.KNOWN)],
+)
+def test_every_trouble_that_the_doctor_knows_is_explained(key: str) -> None:
+    assert f"`{key}`" in (REPOSITORY / "docs/docker.md").read_text()
 
 
 @pytest.mark.parametrize(
