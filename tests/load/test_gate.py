@@ -52,6 +52,13 @@ def test_unknown_outcomes_count_as_errors_and_rejections_do_not() -> None:
     ]
 
 
+@pytest.mark.parametrize("bound", ["p50_ms", "p99_ms", "error_percent", "rejected_percent"])
+def test_a_figure_that_was_not_measured_is_unknown_not_met(bound: str) -> None:
+    nothing = result([second(STARTED + 1, 2, ok=0)])
+    assert nothing.window.latency.p99_ms is None
+    assert [f.met for f in gate.judge(Gate(**{bound: 100.0}), nothing)] == [None]
+
+
 def test_an_action_that_never_happened_is_unknown_not_met() -> None:
     findings = gate.judge(Gate(actions={"exchange": Thresholds(p99_ms=5)}), result())
     assert [finding.met for finding in findings] == [None]
