@@ -56,7 +56,7 @@ def test_unknown_outcomes_count_as_errors_and_rejections_do_not() -> None:
 def test_a_figure_that_was_not_measured_is_unknown_not_met(bound: str) -> None:
     nothing = result([second(STARTED + 1, 2, ok=0)])
     assert nothing.window.latency.p99_ms is None
-    assert [f.met for f in gate.judge(Gate(**{bound: 100.0}), nothing)] == [None]
+    assert [f.met for f in gate.judge(Gate.model_validate({bound: 100.0}), nothing)] == [None]
 
 
 def test_an_action_that_never_happened_is_unknown_not_met() -> None:

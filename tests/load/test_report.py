@@ -137,7 +137,7 @@ frame.onload = () => {{
 }};</script>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
 @pytest.mark.parametrize(("width", "columns"), [(1280, 2), (390, 1)], ids=["desk", "phone"])
 def test_a_browser_shows_all_of_it_without_scrolling_sideways(
     tmp_path: Path, width: int, columns: int

@@ -23,6 +23,8 @@ from tests.monitoring import drill
 pytestmark = [
     pytest.mark.genuine,
     pytest.mark.slow,
+    # A script: it begins with what nobody has broken yet.
+    pytest.mark.random_order(disabled=True),
     pytest.mark.skipif(drill.missing() is not None, reason=str(drill.missing())),
 ]
 

@@ -22,6 +22,12 @@ pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed: apt-get install it"
 )
 CLUSTER = "0" * 32
+BOUND_S = 400  # against a hang
+_TARGETS = ["1"] * (
+    1
+    + sum(stack.find(name) is not None for name in ("host", "process"))
+    + 3 * (stack.find("blackbox") is not None)
+)
 
 
 @dataclass
@@ -51,7 +57,9 @@ def live() -> Iterator[Live]:
         assert up.returncode == 0, up.stderr[-2000:]
         monitoring = Monitoring(made)
         try:
-            yield Live(made, monitoring)
+            live = Live(made, monitoring)
+            until(lambda: _ups(live) == _TARGETS, f"{len(_TARGETS)} targets", BOUND_S)
+            yield live
         finally:
             monitoring.close()
 
@@ -64,15 +72,12 @@ def _ups(live: Live) -> list[str]:
 
 
 def test_every_target_is_scraped(live: Live) -> None:
-    exporters = [name for name in ("host", "process") if stack.find(name)]
-    probes = 3 if stack.find("blackbox") else 0
-    expected = ["1"] * (1 + len(exporters) + probes)
-    until(lambda: _ups(live) == expected, f"{len(expected)} targets", 40)
+    until(lambda: _ups(live) == _TARGETS, f"{len(_TARGETS)} targets", BOUND_S)
 
 
 @pytest.mark.skipif(stack.find("blackbox") is None, reason="no blackbox exporter is installed")
 def test_the_port_of_each_replica_is_seen_open(live: Live) -> None:
-    until(lambda: live.values("tb:replica:port_open") == ["1"] * 3, "three open ports", 30)
+    until(lambda: live.values("tb:replica:port_open") == ["1"] * 3, "three open ports", BOUND_S)
 
 
 def test_a_replica_s_datagram_can_be_queried(live: Live) -> None:
@@ -81,7 +86,7 @@ def test_a_replica_s_datagram_can_be_queried(live: Live) -> None:
     until(
         lambda: live.values(f'tb_replica_view{{cluster="{CLUSTER}",replica="2"}}') == ["41"],
         "the view",
-        30,
+        BOUND_S,
     )
 
 
@@ -111,9 +116,12 @@ def test_a_second_start_changes_nothing(live: Live) -> None:
 
 def test_make_down_is_a_planned_stop_which_can_be_taken_back(live: Live) -> None:
     assert live.sandbox.down().returncode == 0
-    until(lambda: live.values("tb:replica:planned_stop") == ["1"] * 3, "three planned stops", 30)
+    until(
+        lambda: live.values("tb:replica:planned_stop") == ["1"] * 3, "three planned stops", BOUND_S
+    )
     assert planned_stop.announce(live.sandbox.deployment.cluster, [0, 1, 2], is_planned=False)
-    until(lambda: live.values("tb:replica:planned_stop") == [], "their end", 30)
+    until(lambda: live.values(planned) == [], "their end", BOUND_S)
+    assert live.sandbox.up().returncode == 0
 
 
 def test_without_prometheus_its_status_says_so() -> None:

@@ -14,7 +14,12 @@ from tests.resilience.processes import DISK_OF, ProcessWorld
 from tests.resilience.strikes import judge_minority, judge_unavailability, strike
 from tests.resilience.world import MajorityError
 
-pytestmark = [pytest.mark.genuine, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.genuine,
+    pytest.mark.slow,
+    # A script: the last test judges what the faults before it have left.
+    pytest.mark.random_order(disabled=True),
+]
 
 #: Enough load for several checkpoints of 960 operations.
 CHECKPOINTS_S = 15
