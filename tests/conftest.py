@@ -27,6 +27,8 @@ settings.load_profile("busy")
 #: Most tests wait for somebody else's process: two of them share a core.
 WORKERS_PER_CORE, WORKERS_MAX = 2, 32
 
+NO_SERVER = "no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download"
+
 #: Seconds that each file took the last time, in pytest's cache: the longest are begun first.
 DURATIONS = "wallet-service/durations"
 
@@ -72,7 +74,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def _lacks(marker: str) -> str | None:
     """Why tests with this marker cannot run here, or None when they can."""
     if marker == "genuine" and binary.find_tigerbeetle(config.load()) is None:
-        return "no genuine tigerbeetle server in TIGERBEETLE_BIN or on PATH"
+        return NO_SERVER
     if marker == "docker":
         from tests.docker.sandbox import lacks_engine
 

@@ -138,14 +138,16 @@ class _Memory:
         locks, deadline = _locks("memory"), time.monotonic() + MEMORY_WAIT_S
         while True:
             self.units = [unit for unit in range(total) if locks.take(unit)]
-            if len(self.units) >= count:
+            # What others hold they may not have taken yet; what no lease speaks of may be taken.
+            is_free = psutil.virtual_memory().available > count * REPLICA_BYTES + SPARED_BYTES // 4
+            if len(self.units) >= count and is_free:
                 locks.give_back(self.units[count:])
                 del self.units[count:]
                 return
             found = len(self.units)
             locks.give_back(self.units)
             self.units = []
-            assert time.monotonic() < deadline, f"memory: {found} of {count} replicas' is free"
+            assert time.monotonic() < deadline, f"memory: room for {found} of {count} replicas"
             time.sleep(random.uniform(0.2, 1.0))
 
     def give_back(self) -> None:

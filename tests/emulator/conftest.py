@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cluster import config
+from cluster.tigerbeetle import binary
 from tests.emulator import servers
 
 
 @pytest.fixture(scope="session")
 def genuine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.ServerProcess]:
     """A genuine single replica on a free port; the test is skipped where there is no binary."""
-    binary = os.environ.get("TIGERBEETLE_BIN") or shutil.which("tigerbeetle")
-    if not binary:
-        pytest.skip("no genuine tigerbeetle server in TIGERBEETLE_BIN or on PATH")
-    with servers.genuine(binary, tmp_path_factory.mktemp("genuine")) as server:
+    found = binary.find_tigerbeetle(config.load())
+    if not found:
+        pytest.skip("no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download")
+    with servers.genuine(str(found), tmp_path_factory.mktemp("genuine")) as server:
         yield server
 
 

@@ -75,7 +75,10 @@ def test_every_target_is_scraped(live: Live) -> None:
     until(lambda: _ups(live) == _TARGETS, f"{len(_TARGETS)} targets", BOUND_S)
 
 
-@pytest.mark.skipif(stack.find("blackbox") is None, reason="no blackbox exporter is installed")
+@pytest.mark.skipif(
+    stack.find("blackbox") is None,
+    reason="no blackbox exporter: apt-get install prometheus-blackbox-exporter",
+)
 def test_the_port_of_each_replica_is_seen_open(live: Live) -> None:
     until(lambda: live.values("tb:replica:port_open") == ["1"] * 3, "three open ports", BOUND_S)
 
@@ -116,9 +119,8 @@ def test_a_second_start_changes_nothing(live: Live) -> None:
 
 def test_make_down_is_a_planned_stop_which_can_be_taken_back(live: Live) -> None:
     assert live.sandbox.down().returncode == 0
-    until(
-        lambda: live.values("tb:replica:planned_stop") == ["1"] * 3, "three planned stops", BOUND_S
-    )
+    planned = "tb:replica:planned_stop"
+    until(lambda: live.values(planned) == ["1"] * 3, "three planned stops", BOUND_S)
     assert planned_stop.announce(live.sandbox.deployment.cluster, [0, 1, 2], is_planned=False)
     until(lambda: live.values(planned) == [], "their end", BOUND_S)
     assert live.sandbox.up().returncode == 0

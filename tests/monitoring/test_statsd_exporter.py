@@ -17,7 +17,8 @@ from tests.monitoring import receivers
 from tests.monitoring.receivers import DATAGRAMS, MAPPING, Receiver, in_datagrams
 
 pytestmark = pytest.mark.skipif(
-    receivers.STATSD_EXPORTER is None, reason="no statsd_exporter on PATH"
+    receivers.STATSD_EXPORTER is None,
+    reason="no statsd_exporter on PATH: its releases are on GitHub",
 )
 #: (name, labels) → value, of what comes from replicas. Not the TYPE, which queries do not know:
 #: ours says that sum and count are one summary.

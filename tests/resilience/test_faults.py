@@ -60,12 +60,12 @@ def test_unavailability_acknowledges_nothing_and_loses_nothing(
     judge_unavailability(recorded, struck, fault)
 
 
-@pytest.mark.skipif(not ROUNDS, reason="a full disk is part of make resilience")
+@pytest.mark.skipif(not ROUNDS, reason="takes long: make resilience")
 def test_a_full_disk_stops_its_replica_and_loses_nothing(
     processes: ProcessWorld, ledger: Ledger
 ) -> None:
     if processes.disk is None:
-        pytest.skip("no loop device can be mounted here")
+        pytest.skip("no loop device can be mounted here: needs root")
     recorded, struck = strike(processes, DISK_FULL, ROUNDS)
     ledger.add(recorded, struck)
     log = of(processes.deployment).log_lines(DISK_OF)

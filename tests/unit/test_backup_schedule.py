@@ -26,7 +26,7 @@ def rendered(kind: str, **changes: object) -> str:
     return Environment(undefined=StrictUndefined).from_string(text).render(VALUES | changes)
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="apt-get install systemd")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for kind in ("service", "timer"):
         (tmp_path / f"tigerbeetle-backup-process.{kind}").write_text(rendered(kind) + "\n")
@@ -40,7 +40,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert said == []
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="apt-get install systemd")
 def test_systemd_understands_when() -> None:
     command = ["systemd-analyze", "calendar", NIGHTLY]
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
