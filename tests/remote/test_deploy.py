@@ -63,7 +63,8 @@ def loading(site: Site, name: str, seconds: int) -> subprocess.Popen[str]:
         [
             sys.executable,
             "-m",
-            "loadtests",
+            "cluster",
+            "load",
             "--users",
             "4",
             "--run-time",
