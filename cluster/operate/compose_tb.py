@@ -143,8 +143,8 @@ def show_status(cluster: Cluster) -> int:
 @click.pass_obj
 def logs(cluster: Cluster, container: str | None, *, follow: bool) -> int:
     """The logs of all replicas, or of one container."""
-    docker_engine.info()
     services = [f"tigerbeetle-{_index_of(cluster, container)}"] if container else []
+    docker_engine.info()
     options = ["--follow"] if follow else []
     return _become(docker_engine.compose("logs", *options, *services))
 
