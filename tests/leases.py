@@ -155,6 +155,18 @@ class _Memory:
         self.units = []
 
 
+@contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Nobody else is at ``what`` on this machine at the same time: waits for its turn."""
+    locks = _locks(f"alone-{what}")
+    while not locks.take(0):
+        time.sleep(random.uniform(0.1, 0.3))
+    try:
+        yield
+    finally:
+        locks.give_back([0])
+
+
 def give_locust_its_port() -> None:
     """Let every locust that this process starts with workers have a port of its own for them."""
     (port,) = free_ports(1)

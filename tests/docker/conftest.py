@@ -22,12 +22,10 @@ def deployed() -> Iterator[DockerSandbox]:
 
 @pytest.fixture(scope="session")
 def emulator_image() -> str:
-    """The emulator's own image, built: on a new engine no test before may have done so."""
+    """The emulator's own image, built."""
     if not has_base("emulator"):
         pytest.skip("no emulator base image: .ci/provision-docker base")
     with docker_sandbox() as made:
-        done = made.make("compose-tb-build")
-        assert done.returncode == 0, done.stderr[-2000:]
         return f"{made.environ[f'{PREFIX}CUSTOM_IMAGE']}:{config.load().release}"
 
 
@@ -46,6 +44,6 @@ def running() -> Iterator[DockerSandbox]:
     if not has_base("emulator"):
         pytest.skip("no emulator base image: .ci/provision-docker base")
     with docker_sandbox() as made:
-        done = made.make("compose-tb-init")
+        done = made.call("compose-tb", "init")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         yield made

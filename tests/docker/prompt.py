@@ -13,7 +13,7 @@ import time
 from cluster import config
 from tests.docker.sandbox import DockerSandbox
 
-REPL_WITHIN_S = 60
+REPL_WITHIN_S = 600
 ASK_CURSOR = "\x1b[6n"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+Z \w+\([^\n]*\n?")

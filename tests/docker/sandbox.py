@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +17,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cluster import config
 from cluster.config import PREFIX
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import TIMEOUT_S, Sandbox
-from tests.leases import free_ports, free_subnet, memory
+from tests.leases import alone, free_ports, free_subnet, memory
 
 #: RLIMIT_MEMLOCK where the engine may not raise limits: the kernel's own default.
 MEMLOCK_FALLBACK = 8 * 1024**2
+
+#: Engines whose image this process knows to be built.
+_built: set[str] = set()
 
 BASES = {
     "emulator": {"IMAGE": "tigerbeetle-emulator", "CUSTOM_IMAGE": "tigerbeetle-emulator-custom"},
@@ -45,7 +51,7 @@ def pause(name: str) -> None:
         done = docker("pause", name)
         return done.returncode == 0, done.stderr
 
-    wait_until(frozen, what=f"{name} to freeze", timeout_s=300)
+    wait_until(frozen, what=f"{name} to freeze", timeout_s=1200)
 
 
 @cache
@@ -64,9 +70,13 @@ def lacks_engine() -> str | None:
 @cache
 def has_base(engine: str) -> bool:
     """True when the base image of the engine is here."""
+    return docker("image", "inspect", base_of(engine)).returncode == 0
+
+
+def base_of(engine: str) -> str:
+    """The engine's base image."""
     cluster = config.load()
-    name = BASES[engine].get("IMAGE", cluster.image)
-    return docker("image", "inspect", f"{name}:{cluster.release}").returncode == 0
+    return f"{BASES[engine].get('IMAGE', cluster.image)}:{cluster.release}"
 
 
 def best_engine() -> str:
@@ -77,8 +87,8 @@ def best_engine() -> str:
 @cache
 def memlock() -> str:
     """-1, or what an engine without CAP_SYS_RESOURCE grants."""
-    (any_image, *_) = docker("images", "--quiet").stdout.split()
-    tried = docker("run", "--rm", "--ulimit=memlock=-1", "--entrypoint=true", any_image)
+    image = base_of(best_engine())
+    tried = docker("run", "--rm", "--network=none", "--ulimit=memlock=-1", image, "version")
     return str(MEMLOCK_FALLBACK) if "rlimit" in tried.stderr else "-1"
 
 
@@ -119,6 +129,13 @@ class DockerSandbox(Sandbox):
             *arguments,
         )
 
+    def start(self, service: str = "tigerbeetle-0", override: str = "") -> str:
+        """``docker compose up`` of one service, changed by Compose's own means; what went wrong."""
+        file = self.directory / "override.yaml"
+        file.write_text(override or "services: {}")
+        done = self.compose("-f", str(file), "up", "--detach", "--no-build", service)
+        return done.stderr if done.returncode else ""
+
     def inspect(self, index: int) -> dict[str, Any]:
         """Everything the engine knows of replica ``index``'s container."""
         found: dict[str, Any] = json.loads(docker("inspect", self.names[index]).stdout)[0]
@@ -137,8 +154,14 @@ class DockerSandbox(Sandbox):
 
 
 @contextmanager
-def docker_sandbox(engine: str = "emulator", **overrides: str) -> Iterator[DockerSandbox]:
-    """A sandbox whose containers, network and volumes are removed at the end."""
+def docker_sandbox(
+    engine: str = "emulator", /, *, running: int = 3, **overrides: str
+) -> Iterator[DockerSandbox]:
+    """A sandbox whose containers, network and volumes are removed at the end.
+
+    Its image is here, unless it is to be one of the test's own. ``running``: how many genuine
+    replicas will take memory at once.
+    """
     ports = free_ports(3)
     subnet = free_subnet()
     ips = [str(subnet[10 + index]) for index in range(3)]
@@ -152,13 +175,37 @@ def docker_sandbox(engine: str = "emulator", **overrides: str) -> Iterator[Docke
         **{f"{PREFIX}{index}_CONTAINER_NAME": f"{project}-{index}" for index in range(3)},
         **{f"{PREFIX}{key}": value for key, value in BASES[engine].items()},
     }
-    room = memory(3 * (engine == "tigerbeetle"))
+    room = memory(running * (engine == "tigerbeetle"))
     with room, tempfile.TemporaryDirectory(prefix="ws-") as directory:
         made = DockerSandbox("inventories/local.py", Path(directory), ports, settings | overrides)
         try:
+            if not overrides.keys() & {f"{PREFIX}IMAGE", f"{PREFIX}CUSTOM_IMAGE"}:
+                _have_image(made, engine)
             yield made
         finally:
             remove(project)
+
+
+def _have_image(made: DockerSandbox, engine: str) -> None:
+    """The image that all sandboxes of an engine share is built by one of them.
+
+    Two that build it at once would each take the name from what the other has started.
+    """
+    if engine in _built:
+        return
+    with alone(f"image-{engine}"):
+        done = made.call("compose-tb", "build")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    _built.add(engine)
+
+
+def found_with_mount(sandbox: DockerSandbox, mount: str) -> dict[str, str]:
+    """What the doctor finds where ``mount``, a shell line, holds for it alone."""
+    doctor = f"{mount} && exec {sys.executable} -m cluster doctor --json"
+    done = sandbox.run("unshare", "--mount", "--propagation=private", "sh", "-c", doctor)
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"nothing can be mounted here, as root can: {done.stderr.strip()}")
+    return {f["key"]: f["text"] for f in json.loads(done.stdout)["findings"]}
 
 
 def remove(project: str) -> None:

@@ -8,6 +8,7 @@ BusyBox understands; not that Alpine's packages are what they are called.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.skipif(BUSYBOX is None, reason="no busybox: apt-get install busybox-static"),
 ]
-BASE, IMAGE = "ws-test-alpine-base:1", "ws-test-alpine:1"
+BASE, IMAGE = (f"ws-test-{os.getpid()}-alpine{part}:1" for part in ("-base", ""))
 _LIBRARIES = f"/usr/lib/{platform.machine()}-linux-gnu"
 _DOCKERFILE = f"""
 FROM {{debian}} AS debian
@@ -102,12 +103,14 @@ def test_the_data_directory_is_the_user_s_alone(built: str) -> None:
 
 def test_the_health_check_s_words_are_those_that_status_shows(built: str) -> None:
     """By its path: Debian's BusyBox would take its own, which Alpine's does not."""
-    listening = "busybox nc -l -p 3000 & sleep 1; /usr/sbin/nc -zv 127.0.0.1 3000"
-    assert "Connection to 127.0.0.1 3000 port [tcp/*] succeeded!" in inside(built, listening)
+    check = "/usr/sbin/nc -zv 127.0.0.1 3000"
+    listening = f"busybox nc -lk -p 3000 -e true & until {check}; do sleep 0.1; done"
+    asked = f"timeout 600 sh -c '{listening}'"
+    assert "Connection to 127.0.0.1 3000 port [tcp/*] succeeded!" in inside(built, asked)
 
 
 def test_a_base_that_has_all_of_it_asks_apk_for_nothing(built: str, tmp_path: Path) -> None:
-    again = "ws-test-alpine-again:1"
+    again = f"ws-test-{os.getpid()}-alpine-again:1"
     build(tmp_path, built, again)
     try:
         assert inside(again, "wc -l </apk.log") == "1\n"

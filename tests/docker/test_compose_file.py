@@ -33,7 +33,7 @@ def compose_config(**environ: str) -> subprocess.CompletedProcess[str]:
         env={**_clean(), **environ},
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=600,
     )
 
 

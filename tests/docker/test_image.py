@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import tarfile
@@ -25,13 +26,15 @@ FILES = REPOSITORY / "files" / "tigerbeetle"
 RELEASE = config.load(environ={}).release
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def emulator() -> Iterator[DockerSandbox]:
-    """The emulator's sandbox, with a custom image of its own."""
+    """The emulator's sandbox, with a custom image of its own, built."""
     if not has_base("emulator"):
         pytest.skip("no emulator base image: .ci/provision-docker base")
     with docker_sandbox() as made:
         made.overrides[f"{PREFIX}CUSTOM_IMAGE"] = f"{made.project}-emulator"
+        first = made.make("compose-tb-build")
+        assert "built successfully" in first.stdout, first.stderr
         yield made
         docker("rmi", "--force", f"{made.project}-emulator:{RELEASE}", f"{made.project}-emulator")
 
@@ -42,14 +45,11 @@ def id_of(reference: str) -> str:
 
 def test_an_image_is_built_once_and_again_when_an_input_changes(emulator: DockerSandbox) -> None:
     name = f"{emulator.project}-emulator:{RELEASE}"
-    first = emulator.make("compose-tb-build")
-    assert "built successfully" in first.stdout, first.stderr
     built = id_of(name)
-    second = emulator.make("compose-tb-build")
-    assert "is up to date" in second.stdout
+    assert "is up to date" in emulator.call("compose-tb", "build").stdout
     assert id_of(name) == built
     docker("tag", f"tigerbeetle-emulator:{RELEASE}", name)  # not what was built
-    assert "built successfully" in emulator.make("compose-tb-build").stdout
+    assert "built successfully" in emulator.call("compose-tb", "build").stdout
 
 
 @pytest.mark.parametrize("part", ["dockerfile", "base id", "release", "digest"])
@@ -74,7 +74,6 @@ def test_every_input_is_in_the_fingerprint(part: str, tmp_path: Path) -> None:
 
 
 def test_a_base_with_the_tools_needs_no_network(emulator: DockerSandbox) -> None:
-    assert emulator.make("compose-tb-build").returncode == 0
     tooled = f"{emulator.project}-emulator:{RELEASE}"
     again = f"{emulator.project}-emulator:again"
     done = docker(
@@ -93,14 +92,13 @@ def test_a_base_with_the_tools_needs_no_network(emulator: DockerSandbox) -> None
 def test_an_image_from_elsewhere_is_taken_as_it_is_and_keeps_its_capability(
     emulator: DockerSandbox,
 ) -> None:
-    assert emulator.make("compose-tb-build").returncode == 0
     name, archive = f"{emulator.project}-emulator:{RELEASE}", str(emulator.directory / "image.tar")
     built = id_of(name)
     assert docker("save", f"--output={archive}", name).returncode == 0
     docker("rmi", "--force", name, f"{emulator.project}-emulator:latest")
     assert docker("load", f"--input={archive}").returncode == 0
     assert id_of(name) == built
-    assert "is up to date" in emulator.make("compose-tb-build").stdout
+    assert "is up to date" in emulator.call("compose-tb", "build").stdout
     capability = docker("run", "--rm", "--entrypoint=getcap", name, "/tigerbeetle")
     assert "cap_ipc_lock=ep" in capability.stdout
 
@@ -110,7 +108,7 @@ def test_a_binary_alone_becomes_a_base(tmp_path: Path) -> None:
     server = binary.find_tigerbeetle(config.load())
     assert server is not None
     shutil.copy(server, tmp_path / "tigerbeetle")
-    tag = "ws-test-base-from-binary:1"
+    tag = f"ws-test-{os.getpid()}-base-from-binary:1"
     done = docker(
         "build",
         "--network=none",
@@ -166,7 +164,7 @@ def cluster_of(store: Registry, digest: str = "") -> Cluster:
     return config.load(
         environ={
             f"{PREFIX}IMAGE": f"{store.name}/tigerbeetle-emulator",
-            f"{PREFIX}CUSTOM_IMAGE": "ws-test-pin-emulator",
+            f"{PREFIX}CUSTOM_IMAGE": f"ws-test-{os.getpid()}-pin-emulator",
             f"{PREFIX}IMAGE_DIGEST": digest,
         }
     )

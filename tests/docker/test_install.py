@@ -26,7 +26,7 @@ def install(image: str) -> tuple[str, str]:
         cwd=REPOSITORY,
         text=True,
         capture_output=True,
-        timeout=280,
+        timeout=1700,
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-3000:]

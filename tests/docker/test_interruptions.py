@@ -23,11 +23,11 @@ pytestmark = [pytest.mark.docker]
 
 #: What `init` has just said when it is killed: one row for each of its steps.
 POINTS = [
-    "(image .* is up to date|built successfully|is up to date)",
-    "Network .*Created",
+    pytest.param("(built successfully|is up to date)", marks=pytest.mark.long),
+    pytest.param("Network .*Created", marks=pytest.mark.long),
     "2: formatted",  # all are formatted, none is renamed
-    "formatted successfully",
-    "Container .*Started",
+    pytest.param("formatted successfully", marks=pytest.mark.long),
+    pytest.param("Container .*Started", marks=pytest.mark.long),
 ]
 
 COUNT = """
@@ -63,13 +63,13 @@ def killed_at(sandbox: DockerSandbox, action: str, point: str, **environ: str) -
 
 def commits(sandbox: DockerSandbox) -> bool:
     """By a status of its own, not by the command that was repeated."""
-    return sandbox.run("python", "-m", "cluster", "status").returncode == 0
+    return sandbox.call("status").returncode == 0
 
 
 def canary_transfers(sandbox: DockerSandbox) -> int:
     """How many canary transfers the ledger holds."""
     published = ",".join(f"127.0.0.1:{port}" for port in sandbox.ports)
-    done = sandbox.run("python", "-c", COUNT, published, str(ACCOUNT_CREDIT), timeout_s=30)
+    done = sandbox.run("python", "-c", COUNT, published, str(ACCOUNT_CREDIT))
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
@@ -79,39 +79,37 @@ def test_a_killed_init_is_finished_by_repeating_it_or_says_how(
     sandbox: DockerSandbox, point: str
 ) -> None:
     killed_at(sandbox, "init", point)
-    done = sandbox.make("compose-tb-init")
+    done = sandbox.call("compose-tb", "init")
     if done.returncode != 0:
         # The killed one had formatted: what is there is data, and init would remove it.
         assert done.returncode == 2
         assert "Fix: make compose-tb-up to start what is there" in done.stderr
-        done = sandbox.make("compose-tb-up")
+        done = sandbox.call("compose-tb", "up")
     assert done.returncode == 0, done.stdout + done.stderr
     assert commits(sandbox)
 
 
 def test_a_format_that_was_killed_while_renaming_is_finished(sandbox: DockerSandbox) -> None:
-    for action in ("build", "format"):
-        assert sandbox.make(f"compose-tb-{action}").returncode == 0
+    assert sandbox.call("compose-tb", "format").returncode == 0
     for index in (1, 2):
         name = f"/data/0_{index}.tigerbeetle"
         assert sandbox.in_volume(index, f"mv {name} {name}.partial").returncode == 0
     whole = sandbox.in_volume(0, "stat -c '%i %Y' /data/0_0.tigerbeetle").stdout
-    refused = sandbox.make("compose-tb-up")
+    refused = sandbox.call("compose-tb", "up")
     assert "Fix: make compose-tb-format" in refused.stderr
-    done = sandbox.make("compose-tb-format")
+    done = sandbox.call("compose-tb", "format")
     assert done.returncode == 0, done.stderr
     assert "formatted: cluster" not in done.stdout + done.stderr  # finished, not done again
     assert sandbox.in_volume(0, "stat -c '%i %Y' /data/0_0.tigerbeetle").stdout == whole
-    assert sandbox.make("compose-tb-up").returncode == 0
+    assert sandbox.call("compose-tb", "up").returncode == 0
     assert commits(sandbox)
 
 
 def test_a_lost_file_is_never_formatted_anew(sandbox: DockerSandbox) -> None:
-    for action in ("build", "format"):
-        assert sandbox.make(f"compose-tb-{action}").returncode == 0
+    assert sandbox.call("compose-tb", "format").returncode == 0
     assert sandbox.in_volume(1, "rm /data/0_1.tigerbeetle").returncode == 0
     for command in ("format", "up"):
-        refused = sandbox.make(f"compose-tb-{command}")
+        refused = sandbox.call("compose-tb", command)
         assert refused.returncode == 2
         assert "replica 1: expected a data file" in refused.stderr
     assert sandbox.pyinfra("deploy.py").returncode != 0
@@ -119,27 +117,29 @@ def test_a_lost_file_is_never_formatted_anew(sandbox: DockerSandbox) -> None:
 
 
 def test_no_interruption_of_a_living_cluster_loses_a_transfer(sandbox: DockerSandbox) -> None:
-    assert sandbox.make("compose-tb-init").returncode == 0
+    assert sandbox.call("compose-tb", "init").returncode == 0
     before = canary_transfers(sandbox)
     killed_at(sandbox, "restart", "Container .*Restarting")
     killed_at(sandbox, "down", "Container .*Stopping")
-    assert sandbox.make("compose-tb-init").returncode == 2  # not confirmed
+    assert sandbox.call("compose-tb", "init").returncode == 2  # not confirmed
     # The killed `down` may have stopped none yet: then `up` has nothing to say but that it commits.
     killed_at(sandbox, "up", "Container .*(Created|Started|Running|Recreated)|canary committed")
-    done = sandbox.make("compose-tb-up")
+    done = sandbox.call("compose-tb", "up")
     assert done.returncode == 0, done.stdout + done.stderr
     assert canary_transfers(sandbox) > before
 
 
+@pytest.mark.long
 def test_a_confirmed_init_that_is_killed_while_it_removes_says_so_or_goes_on(
     sandbox: DockerSandbox,
 ) -> None:
-    assert sandbox.make("compose-tb-init").returncode == 0
+    assert sandbox.call("compose-tb", "init").returncode == 0
     killed_at(sandbox, "init", "Volume .*Remov", CONFIRM="yes")
-    refused = sandbox.make("compose-tb-up")
+    refused = sandbox.call("compose-tb", "up")
     assert refused.returncode in (0, 2)
     if refused.returncode == 2:
         assert re.search("expected (a data file|formatted data files)", refused.stderr)
-    done = sandbox.make("compose-tb-init", CONFIRM="yes")
+    with sandbox.having(CONFIRM="yes"):
+        done = sandbox.call("compose-tb", "init")
     assert done.returncode == 0, done.stdout + done.stderr
     assert commits(sandbox)

@@ -74,7 +74,7 @@ class Watched:
             seen = self.query(expression)
             return seen == expected, f"{expression} = {seen}"
 
-        waiting.wait_until(observe, what=f"{expected}", timeout_s=60)
+        waiting.wait_until(observe, what=f"{expected}", timeout_s=600)
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with (
         stand_ins.mirror(tmp_path_factory.mktemp("images")) as registry,
         docker_sandbox(
-            best_engine(),
-            MONITORING_REGISTRY=registry,
-            MONITORING_GRAFANA_PORT=str(grafana),
-            **{stack.PORTS_VARIABLE: ports},
+            best_engine(), MONITORING_REGISTRY=registry, MONITORING_GRAFANA_PORT=str(grafana)
         ) as made,
     ):
+        made.overrides[stack.PORTS_VARIABLE] = ports
         ip = made.environ[f"{PREFIX}0_IP"].rpartition(".")[0] + ".20"
         made.overrides[f"{PREFIX}STATSD"] = f"{ip}:8125"
         refused = made.pyinfra("tasks.monitoring.start")

@@ -7,6 +7,7 @@ makes its image); containers are started in it by its own socket.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -18,8 +19,8 @@ from tests.docker.sandbox import docker, has_base
 from tests.docker.test_profile import FORMAT, PROFILE, genuine, run_with
 
 IMAGE = "engine-local:trixie"
-NAME = "ws-test-newer-engine"
-STARTS_WITHIN_S = 60
+NAME = f"ws-test-{os.getpid()}-newer-engine"
+STARTS_WITHIN_S = 600
 pytestmark = [pytest.mark.docker]
 
 
@@ -29,7 +30,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if docker("image", "inspect", IMAGE).returncode != 0:
         pytest.skip("no newer engine: .ci/provision-docker newer")
     if not has_base("tigerbeetle"):
-        pytest.skip("no base image of the tigerbeetle is here")
+        pytest.skip("no base image of the genuine server: .ci/provision-docker base")
     shared = tmp_path_factory.mktemp("newer")
     host = f"unix://{shared}/docker.sock"
     started = docker(
@@ -124,6 +125,6 @@ class TestUnderANewerEngine:
             return "listening on" in said, said[-300:]
 
         try:
-            waiting.wait_until(observe, what="the server to listen", timeout_s=60)
+            waiting.wait_until(observe, what="the server to listen", timeout_s=STARTS_WITHIN_S)
         finally:
             docker("rm", "--force", name)

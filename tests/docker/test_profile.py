@@ -70,7 +70,7 @@ def run_with(profile: str, image: str, *arguments: str) -> subprocess.CompletedP
 
 def genuine() -> str:
     if not has_base("tigerbeetle"):
-        pytest.skip("no base image of the tigerbeetle is here")
+        pytest.skip("no base image of the genuine server: .ci/provision-docker base")
     cluster = config.load()
     return f"{cluster.image}:{cluster.release}"
 

@@ -6,7 +6,7 @@ from cluster.runtimes import tunnel
 from cluster.tigerbeetle import canary
 from tests.infra.world import World
 
-COMMIT_BOUND_S = 15
+COMMIT_BOUND_S = 60
 REFUSAL_BOUND_S = 3
 
 

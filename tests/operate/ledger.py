@@ -26,8 +26,8 @@ from cluster.tigerbeetle.waiting import wait_until
 
 LEDGER, ACCOUNTS, BATCH = 700, 10, 1000
 #: A client that has lost its primary waits for its next try.
-_GOES_ON_TIMEOUT_S = 60
-_COUNT_TIMEOUT_S = 120
+_GOES_ON_TIMEOUT_S = 600
+_COUNT_TIMEOUT_S = 1200
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Ledger:
             env=self._environ,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=_GOES_ON_TIMEOUT_S,
         )
         assert done.returncode == 0, done.stderr[-1000:]
         return json.loads(done.stdout)

@@ -21,12 +21,12 @@ def test_a_majority_that_comes_back_brings_everything_back() -> None:
         files = [made.data_file(index).stat().st_ino for index in range(3)]
         made.supervise("stop", "replica-0", "replica-1")
 
-        status = made.run("python", "-m", "cluster", "status", "--json")
+        status = made.call("status", "--json")
         assert status.returncode == 3
         assert json.loads(status.stdout)["verdict"] == "down"
 
         done = made.up()
         assert done.returncode == 0, done.stderr[-3000:]
-        assert made.run("python", "-m", "cluster", "status").returncode == 0
+        assert made.call("status").returncode == 0
         assert ledger.read(500) == before
         assert [made.data_file(index).stat().st_ino for index in range(3)] == files

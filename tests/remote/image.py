@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.docker.sandbox import docker
+from tests.leases import alone
 
 #: What the hosts are built from: the first that is here. None is pulled.
 ROOTS = ("debian-local:bookworm", "debian:bookworm", "debian:bookworm-slim")
@@ -18,7 +19,7 @@ Flavour = Literal["bare", "engine", "monitor"]
 
 _DIRECTORY = Path(__file__).parent / "host"
 _NAME = "wallet-service-test-host"
-_BUILD_TIMEOUT_S = 300
+_BUILD_TIMEOUT_S = 1700
 
 
 @cache
@@ -35,14 +36,15 @@ def of(flavour: Flavour) -> str:
     base_id = docker("image", "inspect", "--format={{.Id}}", base).stdout
     inputs = [base_id.encode(), *(f.read_bytes() for f in sorted(_DIRECTORY.iterdir()))]
     image = f"{_NAME}:{flavour}-{sha256(b'|'.join(inputs)).hexdigest()[:12]}"
-    if docker("image", "inspect", image).returncode != 0:
-        built = docker(
-            "build",
-            f"--target={flavour}",
-            f"--build-arg=ROOT={base}",
-            f"--tag={image}",
-            str(_DIRECTORY),
-            timeout_s=_BUILD_TIMEOUT_S,
-        )
-        assert built.returncode == 0, built.stderr[-3000:]
+    with alone("image-of-test-hosts"):
+        if docker("image", "inspect", image).returncode != 0:
+            built = docker(
+                "build",
+                f"--target={flavour}",
+                f"--build-arg=ROOT={base}",
+                f"--tag={image}",
+                str(_DIRECTORY),
+                timeout_s=_BUILD_TIMEOUT_S,
+            )
+            assert built.returncode == 0, built.stderr[-3000:]
     return image

@@ -12,8 +12,8 @@ from tests.docker.sandbox import docker
 #: A user who may do everything through sudo; root logs in as well. Both by key alone.
 ADMIN = "admin"
 
-_SSH_TIMEOUT_S = 60
-_BOOT_TIMEOUT_S = 90
+_SSH_TIMEOUT_S = 600
+_BOOT_TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Machine:
             check=False,
         )
 
-    def inside(self, script: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def inside(
+        self, script: str, timeout_s: float = _SSH_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run a shell line as root through the engine: the route that no task takes."""
         return docker("exec", self.container, "sh", "-c", script, timeout_s=timeout_s)
 

@@ -23,7 +23,7 @@ PORT = 3000
 CLUSTER_ID = 2**100 + 7
 
 _BIN = Path(sys.executable).parent
-_TIMEOUT_S = 300
+_TIMEOUT_S = 1700
 #: A row of pyinfra's results: operation, hosts, successes, errors, unchanged; "-" is none.
 _ROW = re.compile(r"^    (?!Grand total)(\S.*?) +\d+ +(\d+|-) +(?:\d+|-) +(?:\d+|-) *$", re.M)
 _WAITING = "Wait until the cluster commits"

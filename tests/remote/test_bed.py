@@ -11,7 +11,7 @@ from tests.docker.sandbox import docker
 from tests.remote.bed import Bed
 from tests.remote.machine import ADMIN
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow]
+pytestmark = [pytest.mark.remote, pytest.mark.long]
 
 
 def test_systemd_is_the_first_process_and_nothing_has_failed(bed: Bed) -> None:
@@ -33,7 +33,7 @@ def test_nobody_logs_in_without_the_key(bed: Bed) -> None:
             ["ssh", *keyless, "-F", str(bed.ssh_config), "-l", user, bed.hosts[0].name, "true"],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=300,
         )
         assert done.returncode == 255
         assert "Permission denied (publickey)" in done.stderr

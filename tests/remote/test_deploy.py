@@ -27,7 +27,7 @@ from tests.remote.site import PORT, Site, changes, said
 pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
 
 FLAVOURS: dict[str, Flavour] = {"systemd": "bare", "docker": "engine"}
-LOAD_WAIT_S = 60
+LOAD_WAIT_S = 600
 #: Containers on busy machines took 154 s; the load is ended when the roll is.
 LONGER_THAN_A_ROLL_S = 500
 
@@ -164,7 +164,7 @@ def test_after_a_power_cut_of_one_host_its_replica_is_back_by_itself(site: Site)
     wait_until(
         lambda: (site.run("make", "status").returncode == 0, "not healthy"),
         what="the replica to be back",
-        timeout_s=120,
+        timeout_s=1200,
         interval_s=2,
     )
     assert changes(site.up()) == []

@@ -38,7 +38,7 @@ def site(engine_bed: Bed) -> Site:
 def load(host: Machine, name: str) -> None:
     """Put an image of this machine's engine into the host's own."""
     into = f"docker save {name} | docker exec --interactive {host.container} docker load"
-    subprocess.run(["sh", "-c", into], check=True, capture_output=True, timeout=120)
+    subprocess.run(["sh", "-c", into], check=True, capture_output=True, timeout=1200)
 
 
 def test_a_build_that_fails_on_one_server_stops_the_deploy_before_any_replica(site: Site) -> None:

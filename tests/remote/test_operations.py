@@ -125,9 +125,9 @@ def test_watching_says_what_a_stopped_replica_means(site: Site) -> None:
             pytest.fail("no line of replica 1 that means something")
     finally:
         os.killpg(watch.pid, signal.SIGINT)
-        watch.communicate(timeout=30)
+        watch.communicate(timeout=300)
     for host in site.bed.hosts:
-        wait_until(partial(nobody_follows, host), what="the followers to end", timeout_s=10)
+        wait_until(partial(nobody_follows, host), what="the followers to end", timeout_s=100)
     assert changes(site.up()) == []
 
 

@@ -1,6 +1,7 @@
 """What a deploy to servers refuses: in one clear line, and before anything on any host is changed.
 
-The emulator stands in for TigerBeetle: what is refused is refused before a server program runs.
+The emulator stands in for TigerBeetle: what is refused is refused before a server program runs. One
+refusal of each kind is in the short tests: of all hosts, of one, of two together, of the inventory.
 """
 
 from __future__ import annotations
@@ -73,11 +74,13 @@ def test_empty_hosts_are_not_formatted_unless_bootstrap_is_asked_for(site: Site)
     assert_refused(site, "found none on any server", "BOOTSTRAP=yes", bootstrap=False)
 
 
+@pytest.mark.long
 def test_a_data_directory_in_memory_is_refused(site: Site) -> None:
     with having(site, data_dir="/run/tigerbeetle"):
         assert_refused(site, "expected /run/tigerbeetle on a disk", "tmpfs, which is memory")
 
 
+@pytest.mark.long
 def test_a_file_system_without_direct_io_is_refused(site: Site) -> None:
     host = site.bed.hosts[1]
     shadow(host, "dd", 'case "$*" in *oflag=direct*) exit 1;; esac; exec /usr/bin/dd "$@"')
@@ -87,12 +90,13 @@ def test_a_file_system_without_direct_io_is_refused(site: Site) -> None:
         unshadow(host, "dd")
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken_is_refused_with_its_holder(site: Site) -> None:
     host = site.bed.hosts[1]
     host.read(f"systemd-run --quiet --unit=taken nc -lk {host.ip} {PORT}")
     try:
         wait_until(
-            lambda: (host.reaches(host.ip, PORT), "refused"), what="nc to listen", timeout_s=10
+            lambda: (host.reaches(host.ip, PORT), "refused"), what="nc to listen", timeout_s=100
         )
         assert_refused(site, f"expected {host.ip}:{PORT} to be free, found pid ", "(nc) listening")
     finally:
@@ -107,6 +111,7 @@ def test_a_host_that_does_not_answer_is_refused(site: Site) -> None:
         site.bed.hosts[2].switch_on()
 
 
+@pytest.mark.long
 def test_a_host_with_another_ssh_key_than_the_known_one_is_refused(site: Site) -> None:
     known = site.bed.known_hosts.read_text()
     other = known.splitlines()[0].split()[1:]
@@ -131,6 +136,7 @@ def test_a_peer_behind_a_firewall_is_refused(site: Site) -> None:
         blocked.read("nft delete table inet other")
 
 
+@pytest.mark.long
 def test_a_clock_that_no_service_keeps_is_refused(site: Site) -> None:
     hosts = site.bed.hosts
     for index, host in enumerate(hosts):
@@ -143,6 +149,7 @@ def test_a_clock_that_no_service_keeps_is_refused(site: Site) -> None:
             unshadow(host, "timedatectl")
 
 
+@pytest.mark.long
 def test_clocks_that_differ_are_refused(site: Site) -> None:
     hosts = site.bed.hosts
     for host in hosts:
@@ -157,6 +164,7 @@ def test_clocks_that_differ_are_refused(site: Site) -> None:
             unshadow(host, "timedatectl")
 
 
+@pytest.mark.long
 def test_one_host_for_two_replicas_is_refused(site: Site) -> None:
     first, second, _ = (host.ip for host in site.bed.hosts)
     with having(site, ssh_hosts=(first, second, second)):
@@ -169,6 +177,7 @@ def test_hosts_in_another_order_than_their_addresses_are_refused(site: Site) -> 
         assert_refused(site, "which is replica ", "put ssh_hosts into replica order")
 
 
+@pytest.mark.long
 def test_a_lost_data_file_is_refused_and_points_to_recover(deployed: Site) -> None:
     host, path = deployed.bed.hosts[1], layout.data_path(deployed.deployment, 1)
     host.read(f"systemctl stop tigerbeetle-1 && mv {path} /root/kept")
@@ -179,6 +188,7 @@ def test_a_lost_data_file_is_refused_and_points_to_recover(deployed: Site) -> No
         host.read(f"mv /root/kept {path} && systemctl start tigerbeetle-1")
 
 
+@pytest.mark.long
 def test_the_data_file_of_another_replica_is_refused(deployed: Site) -> None:
     own, other = deployed.bed.hosts[1], deployed.bed.hosts[2]
     path = layout.data_path(deployed.deployment, 1)
@@ -193,6 +203,7 @@ def test_the_data_file_of_another_replica_is_refused(deployed: Site) -> None:
         own.read(f"rm {path}; mv /root/kept {path} && systemctl start tigerbeetle-1")
 
 
+@pytest.mark.long
 def test_the_data_file_of_another_cluster_is_refused(deployed: Site) -> None:
     own = deployed.bed.hosts[1]
     path = layout.data_path(deployed.deployment, 1)
@@ -205,6 +216,7 @@ def test_the_data_file_of_another_cluster_is_refused(deployed: Site) -> None:
         own.read(f"rm {path}; mv /root/kept {path} && systemctl start tigerbeetle-1")
 
 
+@pytest.mark.long
 def test_after_all_refusals_the_cluster_is_as_it_was_deployed(deployed: Site) -> None:
     done = deployed.up()
     assert done.returncode == 0, said(done)[-3000:]

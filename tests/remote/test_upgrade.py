@@ -44,7 +44,7 @@ def test_servers_move_to_the_new_release_and_keep_their_ledger(bed: Bed, tmp_pat
     assert "CONFIRM: expected yes" in unconfirmed.stderr
     assert running(site) == [old] * 3
 
-    done = site.run("make", "upgrade", f"TO={new}", "CONFIRM=yes", timeout_s=500)
+    done = site.run("make", "upgrade", f"TO={new}", "CONFIRM=yes")
     assert done.returncode == 0, said(done)[-4000:]
     assert f"every replica runs {new}" in done.stdout
     assert running(site) == [new] * 3
