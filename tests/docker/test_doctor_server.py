@@ -44,7 +44,7 @@ def genuine(formatted: DockerSandbox) -> Iterator[DockerSandbox]:
 @pytest.fixture
 def spoilt(genuine: DockerSandbox) -> Iterator[DockerSandbox]:
     """Its first data file may be changed: it is put back."""
-    assert genuine.in_volume(0, f"cp --sparse=always {FILE} /data/kept").returncode == 0
+    assert genuine.in_volume(0, f"cp -p --sparse=always {FILE} /data/kept").returncode == 0
     yield genuine
     docker("rm", "--force", *genuine.names)
     assert genuine.in_volume(0, f"mv /data/kept {FILE}").returncode == 0
