@@ -13,6 +13,9 @@ from tests.clusters import Sandbox, sandbox
 from tests.deploy.releases import NEW, OLD, both_or_skip, install_client_or_skip, last_said
 from tests.deploy.under_load import workload
 
+#: There is no way back: what is refused comes before what is done.
+pytestmark = pytest.mark.random_order(disabled=True)
+
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[str, str]:

@@ -32,7 +32,7 @@ def until_found(sandbox: DockerSandbox, key: str, **environ: str) -> str:
         found = findings(sandbox, **environ)
         return key in found, found.get(key, str(found))
 
-    text = wait_until(look, what=f"the finding {key}", timeout_s=SHOWS_WITHIN_S)
+    text = wait_until(look, what=f"the finding {key}", timeout_s=SHOWS_WITHIN_S, interval_s=0.5)
     assert "Fix: " in text
     return text
 

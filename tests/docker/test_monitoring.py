@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.skipif(
         bool(stand_ins.missing()), reason=f"not installed: {', '.join(stand_ins.missing())}"
     ),
+    pytest.mark.random_order(disabled=True),  # the last one leaves the cluster stopped
 ]
 PLANNED = "tb:replica:planned_stop"
 

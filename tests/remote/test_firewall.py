@@ -14,7 +14,11 @@ from tests.remote.bed import Bed
 from tests.remote.machine import Machine
 from tests.remote.site import PORT, Site, changes, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.long]
+pytestmark = [
+    pytest.mark.remote,
+    pytest.mark.long,
+    pytest.mark.random_order(disabled=True),  # without a firewall, with one, and without again
+]
 
 OTHER_PORT = 3333
 

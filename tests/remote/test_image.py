@@ -16,7 +16,11 @@ from tests.remote.machine import Machine
 from tests.remote.site import Site, changes, said
 from tests.remote.test_refusals import shadow, unshadow
 
-pytestmark = [pytest.mark.remote, pytest.mark.long]
+pytestmark = [
+    pytest.mark.remote,
+    pytest.mark.long,
+    pytest.mark.random_order(disabled=True),  # no replica runs before the second
+]
 
 
 @pytest.fixture(scope="module")

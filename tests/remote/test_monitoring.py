@@ -30,7 +30,12 @@ from tests.remote.watch import (
     values,
 )
 
-pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
+pytestmark = [
+    pytest.mark.remote,
+    pytest.mark.genuine,
+    pytest.mark.long,
+    pytest.mark.random_order(disabled=True),  # before it is up, while, and after
+]
 
 #: Longer than docs/monitoring.md says of any alert that is raised here.
 FIRES_S, ENDS_S = 1500, 600

@@ -19,7 +19,11 @@ from tests.remote.bed import Bed
 from tests.remote.machine import Machine
 from tests.remote.site import PORT, Site, changes, prints, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.remote,
+    pytest.mark.slow,
+    pytest.mark.random_order(disabled=True),  # bare hosts first, then deployed ones
+]
 
 
 @pytest.fixture(scope="module")
