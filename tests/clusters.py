@@ -24,6 +24,8 @@ from tests.leases import addresses, free_ports, memory
 
 #: How long a command may take before it hangs: ten times what a busy machine has taken.
 TIMEOUT_S = 1200
+#: The exit code of a command that Ctrl-C has ended.
+INTERRUPTED = 130
 _BIN = Path(sys.executable).parent
 
 
@@ -95,6 +97,8 @@ class Sandbox:
                 code = ended.code if isinstance(ended.code, int) else 1
             finally:
                 signal.signal(signal.SIGTERM, on_sigterm)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt  # whoever runs the tests has pressed Ctrl-C
         said = output.getvalue(), errors.getvalue()
         return subprocess.CompletedProcess(["cluster", *words], code, *said)
 
