@@ -32,7 +32,7 @@ SUBNETS = range(50 * 256)  # /24 networks from 10.200.0.0 on
 
 #: What one genuine replica takes with the tests' cache (64 MiB), and what the rest is left.
 REPLICA_BYTES = MEMORY_BASE_BYTES + 64 * 1024**2
-SPARED_BYTES = 4 * 1024**3
+SPARED_BYTES = 6 * 1024**3
 MEMORY_WAIT_S = 3600
 
 _DIRECTORY = Path(tempfile.gettempdir()) / "wallet-service-leases"

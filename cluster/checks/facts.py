@@ -14,6 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,7 +110,8 @@ def parse(lines: Sequence[str], now: float, directory: str = "") -> Facts:
     )
 
 
-def identify(server: Sequence[str], found: DataFile, scratch: Path) -> Identity:
+@cache  # a deploy asks before its checks and again before it formats
+def identify(server: tuple[str, ...], found: DataFile, scratch: Path) -> Identity:
     """Whose file this is, by the server program's own reading of its superblock.
 
     ``scratch`` is a directory of this machine for a sparse file of the same size. A superblock is
@@ -140,7 +142,7 @@ def plan(
         refuse_others(index, runtime.data_file_name(index), names)
         if not found.data_files:
             return None
-        server = program.reader(deployment)
+        server = tuple(program.reader(deployment))
         return identify(server, found.data_files[0], deployment.state_dir)
 
     return decide(

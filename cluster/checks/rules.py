@@ -113,8 +113,9 @@ def check_all(
     there, and only the first refusal is heard. Raises Refusal.
     """
     check(deployment, seen)
-    for index, found in seen.items():
-        of(deployment).check_program(index, found.machine or "")
+    of_kind = {found.machine or "": index for index, found in seen.items()}
+    for machine, index in of_kind.items():
+        of(deployment).check_program(index, machine)
     return plan(deployment, seen, is_asked_for=is_asked_for)
 
 

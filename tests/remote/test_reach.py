@@ -16,7 +16,7 @@ from loadtests.run.result import read_audit, read_manifest
 from tests.remote.bed import Bed
 from tests.remote.site import PORT, Site, said
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.remote, pytest.mark.long]
 
 SHORT = ["DURATION=3s", "USERS=5", "LOAD=--warmup-s 1 --wallets 50"]
 
