@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,8 +33,20 @@ NO_SERVER = "no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download
 #: Seconds that each file took the last time, in pytest's cache: the longest are begun first.
 DURATIONS = "wallet-service/durations"
 
-#: The order where nothing is known yet: what waits most comes first.
-SUITES = ["docker", "remote", "operate", "deploy", "resilience", "load", "monitoring", "emulator"]
+#: The longest where nothing is known yet; genuine ones, which wait for memory, are apart.
+LONGEST = (
+    "tests/operate/test_backup.py",
+    "tests/docker/test_doctor.py",
+    "tests/docker/test_seed_commands.py",
+    "tests/deploy/test_deploy.py",
+    "tests/docker/test_interruptions.py",
+    "tests/docker/test_doctor_server.py",
+    "tests/docker/test_install.py",
+    "tests/operate/test_recover.py",
+    "tests/docker/test_deploy.py",
+    "tests/load/test_disturbed.py",
+    "tests/resilience/test_faults.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,6 +84,21 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(cores * WORKERS_PER_CORE, WORKERS_MAX)
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What shares a fixture stays in one process: a file, or of each engine a file's tests.
+
+    Here and not by xdist's own groups: since pytest 9.2 a test's id no longer takes their names.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileAndEngine(LoadFileScheduling):  # type: ignore[misc] # untyped
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            return f"{file} of the genuine" if "[process" in test else file
+
+    return ByFileAndEngine(config, log)
+
+
 def _lacks(marker: str) -> str | None:
     """Why tests with this marker cannot run here, or None when they can."""
     if marker == "genuine" and binary.find_tigerbeetle(config.load()) is None:
@@ -100,9 +128,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _begins(file: str, durations: dict[str, float]) -> tuple[float, int, str]:
-    suite = file.split("/")[1] if "/" in file else ""
-    place = SUITES.index(suite) if suite in SUITES else len(SUITES)
-    return -durations.get(file, 0 if durations else 1), place, file
+    place = LONGEST.index(file) if file in LONGEST else len(LONGEST)
+    return -durations.get(file, 0.0), place, file
 
 
 def _file(nodeid: str) -> str:

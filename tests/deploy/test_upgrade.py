@@ -120,5 +120,5 @@ def test_the_emulator_is_not_upgraded(emulator: Sandbox) -> None:
     with emulator.having(CONFIRM="yes"):
         done = emulator.call("upgrade", "99.0.0")
     assert done.returncode == 2
-    assert "found the EMULATOR, which is one release" in done.stderr
+    assert "found the EMULATOR: it is one node without replication" in done.stderr
     assert not emulator.state_dir.exists()
