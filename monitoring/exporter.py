@@ -6,7 +6,7 @@ It listens at the replica's address, and the firewall lets the monitoring host a
 from __future__ import annotations
 
 from cluster.checks.firewall import EXPORTER_PORT
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from monitoring import host
 from monitoring.host import Observation

@@ -28,7 +28,7 @@ from cluster.checks import script
 from cluster.checks.firewall import EXPORTER_PORT
 from cluster.checks.rules import PYTHON_MIN, SYSTEMD_MIN
 from cluster.config import inventory, servers
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal, told
 from cluster.runtimes.layout import ETC, PROGRAMS
 from cluster.runtimes.servers import SETTINGS_VARIABLE, fingerprint

@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster import REPOSITORY
 from cluster.config import PREFIX, Cluster
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import of
 

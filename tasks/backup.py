@@ -17,7 +17,7 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import backup_set, packing
 from cluster.runtimes import of

@@ -8,7 +8,7 @@ from pyinfra.operations import files, python, server
 
 from cluster.checks import facts, rules
 from cluster.checks.observe import observe
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.runtimes import of
 from tasks.support.here import deployment_here, guarded, indexes_here, is_bootstrap
 from tasks.support.observed import observed

@@ -11,7 +11,7 @@ from pyinfra.api import FactBase, deploy
 from pyinfra.operations import files, python, server
 
 from cluster import REPOSITORY, config
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.runtimes import compose, image, layout
 from tasks.support.here import deployment_here, guarded
 

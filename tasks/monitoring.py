@@ -19,7 +19,7 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, server
 
 from cluster import REPOSITORY
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.runtimes import docker_engine
 from monitoring import stack
 from tasks import monitoring_host

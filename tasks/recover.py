@@ -19,7 +19,7 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import python, server
 
 from cluster.checks import rules
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.refusal import Refusal
 from cluster.runtimes import of

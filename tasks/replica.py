@@ -14,7 +14,7 @@ from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.operations import files, python, server
 
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import rollout
 from cluster.runtimes import of

@@ -19,7 +19,7 @@ import psutil
 from cluster import REPOSITORY, config
 from cluster.cli import main as cluster_command
 from cluster.config import PREFIX
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from tests.leases import addresses, free_ports, memory
 
 #: How long a command may take before it hangs: ten times what a busy machine has taken.

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from cluster import REPOSITORY
 from cluster.checks import script
 from cluster.config import Replica
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.runtimes import of, program
 from cluster.tigerbeetle import binary
 from cluster.tigerbeetle.data_file import Identity, Plan, decide, refuse_others

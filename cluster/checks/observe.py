@@ -16,7 +16,7 @@ import psutil
 from cluster.checks import script
 from cluster.checks.facts import ANY, SCRIPT, DataFile, Facts, parse
 from cluster.config import Replica
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
 from cluster.runtimes import container, docker_engine, layout, ssh, volumes
 from cluster.runtimes.process import Process

@@ -14,7 +14,7 @@ from typing import NoReturn
 from cluster.checks import engine
 from cluster.checks.facts import ANY, Facts, plan
 from cluster.config import PREFIX, model
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import layout, of
 from cluster.runtimes.docker_engine import COMPOSE_MIN, ENGINE_MIN

@@ -12,21 +12,9 @@ from typing import Any
 
 from cluster import DEFAULT_INVENTORY, REPOSITORY, config
 from cluster.config import Cluster, pyinfra_hosts, servers
-from cluster.config.deployment import ENGINE_LABELS, ON_SERVERS, Deployment, Engine, Runtime
+from cluster.config.deployment import ON_SERVERS, Deployment, Engine, Runtime
 from cluster.config.servers import Server, Settings
 from cluster.refusal import Refusal
-
-__all__ = [
-    "ENGINE_LABELS",
-    "HOST_DATA",
-    "Deployment",
-    "Engine",
-    "Runtime",
-    "locate",
-    "of_hosts",
-    "on_this_machine",
-    "read",
-]
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
 HOST_DATA = (

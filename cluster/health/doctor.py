@@ -14,7 +14,7 @@ from cluster.checks import facts, rules
 from cluster.checks.observe import observe
 from cluster.checks.rules import Finding
 from cluster.config import inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.refusal import Refusal
 from cluster.runtimes import of, tunnel

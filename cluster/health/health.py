@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from cluster.config import Replica
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Failed
 from cluster.runtimes import of, tunnel
 from cluster.runtimes.base import ReplicaProcess

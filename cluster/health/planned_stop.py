@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 
 from cluster.config import Cluster
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.runtimes import ssh, tunnel
 
 

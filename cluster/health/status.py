@@ -22,7 +22,7 @@ from rich.text import Text
 from cluster import REPOSITORY
 from cluster.command import by_inventory
 from cluster.config import inventory
-from cluster.config.inventory import Deployment, Engine
+from cluster.config.deployment import Deployment, Engine
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
 from cluster.refusal import Refusal

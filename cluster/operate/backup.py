@@ -18,7 +18,7 @@ import click
 
 from cluster.command import by_inventory
 from cluster.config import inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.operate import backup_set, phase
 from cluster.operate.backup_set import Manifest, PackedFile

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster import REPOSITORY
 from cluster.config import Cluster
-from cluster.config.inventory import Engine
+from cluster.config.deployment import Engine
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Superblock
 from cluster.tigerbeetle.totals import Totals

@@ -14,7 +14,7 @@ import click
 
 from cluster.command import by_inventory
 from cluster.config import inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.operate import backup_set
 from cluster.operate.backup_set import Damaged, Manifest, PackedFile
 from cluster.operate.scratch import Scratch, unpacked

@@ -13,7 +13,7 @@ from cluster.checks import engine, rules
 from cluster.checks.observe import observe
 from cluster.command import confirm
 from cluster.config import Cluster, inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop, status
 from cluster.operate import rollout
 from cluster.refusal import Refusal

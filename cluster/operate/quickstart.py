@@ -26,7 +26,7 @@ from cluster import REPOSITORY, config
 from cluster.checks import rules
 from cluster.checks.observe import observe
 from cluster.config import Cluster, inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import image, of
 from cluster.tigerbeetle import binary

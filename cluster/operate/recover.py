@@ -14,7 +14,7 @@ import click
 
 from cluster.command import by_inventory, chosen
 from cluster.config import inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
 from cluster.operate import phase

@@ -15,7 +15,7 @@ import click
 
 from cluster.command import by_inventory, confirm
 from cluster.config import inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.operate import backup, backup_set, phase
 from cluster.operate.backup_set import Manifest
 from cluster.refusal import Refusal, begun

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cluster import config
 from cluster.config import PREFIX, Cluster
-from cluster.config.inventory import Deployment, Engine, Runtime
+from cluster.config.deployment import Deployment, Engine, Runtime
 from cluster.operate import packing, phase
 from cluster.operate.backup_set import Damaged, Manifest
 from cluster.refusal import Refusal

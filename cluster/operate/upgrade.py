@@ -19,7 +19,7 @@ import click
 from cluster import config
 from cluster.command import by_inventory, confirm
 from cluster.config import PREFIX, env_file, inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth, Unhealthy
 from cluster.operate import backup_set, phase, rollout

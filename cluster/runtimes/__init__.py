@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cluster.config.inventory import Deployment
+    from cluster.config.deployment import Deployment
     from cluster.runtimes.base import Runtime
 
 #: Module, which is the runtime's name in an inventory → its class.

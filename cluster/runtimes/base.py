@@ -20,7 +20,7 @@ from cluster.tigerbeetle.data_file import Plan
 
 if TYPE_CHECKING:
     from cluster.config import Cluster
-    from cluster.config.inventory import Deployment
+    from cluster.config.deployment import Deployment
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cluster import REPOSITORY, config
 from cluster.config import Cluster
+from cluster.config.deployment import Deployment, Engine
 from cluster.config.env_file import record
-from cluster.config.inventory import Deployment, Engine
 from cluster.refusal import Refusal
 from cluster.runtimes import docker_engine
 

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.tigerbeetle import data_file
 
 ETC = "/etc/tigerbeetle"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cluster import REPOSITORY, pyz
 from cluster.config import PREFIX
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import image
 from cluster.tigerbeetle import binary

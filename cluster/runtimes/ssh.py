@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.config.servers import Host, Server
 from cluster.refusal import Refusal
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 
 from cluster.config import Replica
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.config.servers import Host, Server
 from cluster.runtimes import ssh
 from cluster.tigerbeetle.waiting import Expired, wait_until

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cluster import REPOSITORY
 from cluster.config import Cluster
-from cluster.config.inventory import Deployment, Engine
+from cluster.config.deployment import Deployment, Engine
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Superblock, parse_progress
 

@@ -10,6 +10,7 @@ import os
 
 from cluster import config
 from cluster.config import inventory
+from cluster.config.deployment import ENGINE_LABELS
 from cluster.refusal import Refusal
 from cluster.runtimes import tunnel
 from loadtests.run.result import Target
@@ -62,7 +63,7 @@ def by_hand(cluster_id: str, addresses: str, engine: str | None) -> Target:
         raise Refusal(f"--cluster-id: expected 0 to 2^128 - 1, found {cluster_id!r}")
     label = UNDECLARED
     if engine:
-        known = {str(name): text for name, text in inventory.ENGINE_LABELS.items()}
+        known = {str(name): text for name, text in ENGINE_LABELS.items()}
         if engine not in known:
             raise Refusal(f"--engine: expected {' or '.join(known)}, found {engine!r}")
         label = f"{known[engine]} (as declared)"

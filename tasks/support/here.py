@@ -9,7 +9,8 @@ from functools import cache
 from pyinfra import host, inventory
 from pyinfra.api.exceptions import DeployError
 
-from cluster.config.inventory import HOST_DATA, Deployment, of_hosts, read
+from cluster.config.deployment import Deployment
+from cluster.config.inventory import HOST_DATA, of_hosts, read
 from cluster.refusal import Refusal
 
 

@@ -15,7 +15,7 @@ from pyinfra.context import ctx_host
 
 from cluster.checks import facts, observe
 from cluster.checks.facts import Facts
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.runtimes import layout
 from tasks.support.here import guarded
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from cluster.config import inventory
-from cluster.config.inventory import Deployment, Engine, Runtime
+from cluster.config.deployment import Deployment, Engine, Runtime
 from cluster.refusal import Refusal
 from cluster.runtimes import of
 from tests.infra.world import WORLDS, World

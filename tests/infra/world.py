@@ -16,7 +16,7 @@ from typing import Any
 import testinfra
 
 from cluster.config import Replica
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
 
 _LISTEN = "0A"  # include/net/tcp_states.h

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster import config
 from cluster.config import servers
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.config.servers import Server, Settings
 from monitoring.host import Observation
 from monitoring.stack import Ports

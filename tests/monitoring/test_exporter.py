@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from monitoring import exporter, host
 from tests.monitoring import documents

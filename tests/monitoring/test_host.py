@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import planned_stop
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.waiting import wait_until

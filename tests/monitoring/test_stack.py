@@ -9,7 +9,7 @@ import jinja2
 import pytest
 
 from cluster import REPOSITORY, config
-from cluster.config.inventory import Deployment, Engine, Runtime
+from cluster.config.deployment import Deployment, Engine, Runtime
 from cluster.health import planned_stop
 from cluster.refusal import Refusal
 from monitoring import stack

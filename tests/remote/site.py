@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster import REPOSITORY, config
 from cluster.config import ENV_FILE, PREFIX, inventory
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from tests.docker.sandbox import BASES, memlock
 from tests.remote.bed import Bed
 from tests.remote.machine import ADMIN, Machine

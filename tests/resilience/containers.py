@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from cluster import config
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.runtimes import container
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox
 from tests.resilience.world import World

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.operate import rollout
 from cluster.runtimes import of

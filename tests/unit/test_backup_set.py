@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster import config
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.operate import backup_set, packing
 from cluster.operate.backup_set import Damaged, Manifest, PackedFile
 from cluster.refusal import Refusal

@@ -12,7 +12,7 @@ import pytest
 from cluster import config
 from cluster.checks import engine, observe, rules
 from cluster.checks.facts import Facts
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes.container import parse
 from cluster.runtimes.diagnoses import KNOWN, of_container, of_text

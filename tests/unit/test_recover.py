@@ -8,7 +8,7 @@ import pytest
 
 from cluster import config
 from cluster.command import chosen
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.health.health import ReplicaHealth
 from cluster.operate.recover import refuse_engine, refuse_unsafe
 from cluster.refusal import Refusal

@@ -14,7 +14,7 @@ import pytest
 
 from cluster import REPOSITORY
 from cluster.config import Cluster
-from cluster.config.inventory import Deployment, Runtime
+from cluster.config.deployment import Deployment, Runtime
 from cluster.config.servers import Server, Settings
 from cluster.runtimes.docker import Docker
 from cluster.runtimes.process import Process

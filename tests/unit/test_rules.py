@@ -16,7 +16,7 @@ from cluster import config
 from cluster.checks import facts, rules
 from cluster.checks.facts import DataFile, Facts
 from cluster.config import Cluster, servers
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from tests.unit.test_servers import HOSTS, env_text
 

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 
 from cluster import config
-from cluster.config.inventory import Deployment, Runtime
+from cluster.config.deployment import Deployment, Runtime
 from cluster.runtimes import CLASSES, of
 from cluster.runtimes.base import Runtime as Running
 

@@ -9,7 +9,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from cluster import config
-from cluster.config.inventory import Deployment, Runtime
+from cluster.config.deployment import Deployment, Runtime
 from cluster.config.servers import Server, Settings
 from cluster.runtimes import layout, of, ssh, tunnel
 from cluster.runtimes.base import ReplicaProcess

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config import ENV_FILE, PREFIX
-from cluster.config.inventory import Deployment
+from cluster.config.deployment import Deployment
 from cluster.operate import upgrade
 from cluster.operate.backup_set import Manifest, PackedFile
 from cluster.refusal import Refusal
