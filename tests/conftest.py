@@ -94,6 +94,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFileAndEngine(LoadFileScheduling):  # type: ignore[misc] # untyped
         def _split_scope(self, nodeid: str) -> str:
             file, _, test = nodeid.partition("::")
+            if file.startswith("tests/remote/"):
+                return "servers"  # two beds want more inotify instances than the kernel grants
             return f"{file} of the genuine" if "[process" in test else file
 
     return ByFileAndEngine(config, log)
