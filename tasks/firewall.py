@@ -129,7 +129,9 @@ def _in_force() -> str:
 def _try_and_keep() -> None:
     """Load the uploaded rules for TRIAL_S; keep them when a new connection gets in."""
     former = f"if [ -e {RULES} ]; then nft -f {RULES}; else {_DELETE}; fi"
-    timer = f"systemd-run --quiet --unit={_ROLLBACK} --on-active={TRIAL_S}"
+    # Without an accuracy of its own a timer may come up to a minute late.
+    on_time = f"--on-active={TRIAL_S} --timer-property=AccuracySec=1s"
+    timer = f"systemd-run --quiet --unit={_ROLLBACK} {on_time}"
     _run(f"systemctl stop {_ROLLBACK}.timer 2>/dev/null; nft -c -f {_NEXT}", "refused")
     _run(f"{timer} sh -c {shlex.quote(former)}", "no timer")
     try:

@@ -173,7 +173,7 @@ def test_rules_that_cut_ssh_are_taken_back_by_the_server_itself(walled: Site) ->
         wait_until(
             lambda: (host.ssh("true").returncode == 0, "no answer"),
             what="SSH to get in again",
-            timeout_s=TRIAL_S + 30,
+            timeout_s=TRIAL_S * 10,
         )
         assert time.monotonic() - started > TRIAL_S / 2, "SSH was never cut: the mistake was none"
         assert "tcp dport 22 drop" not in host.read("nft list table inet tigerbeetle")
