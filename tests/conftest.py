@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -80,7 +81,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: as many test processes as the machine keeps busy."""
-    cores = len(os.sched_getaffinity(0))
+    cores = psutil.cpu_count() or 1  # on every system; the process' own share is Linux's alone
     return min(cores * WORKERS_PER_CORE, WORKERS_MAX)
 
 
