@@ -154,11 +154,6 @@ class NativeClient:
             raise Unanswered(f"no reply within {timeout_s:g} s") from None
         return reply
 
-    @property
-    def in_flight(self) -> int:
-        """Packets without a reply so far."""
-        return len(self._packets)
-
     def close(self) -> None:
         """End the session; packets in flight are completed as shut down. Bounded, idempotent."""
         if self._closed or os.getpid() != self._pid:

@@ -41,7 +41,6 @@ from loadtests.client.records import (
 from loadtests.run.result import Check, Verdict
 
 NAMED_MAX = 3
-BALANCES = ("debits_posted", "debits_pending", "credits_posted", "credits_pending")
 #: Rows of 128 bytes that are copied at a time.
 _PIECE_ROWS = 1 << 17
 
