@@ -1,7 +1,7 @@
 """TigerBeetle's fixed-size records as numpy columns: no Python object per account or transfer.
 
-Layouts and status codes are those of release 0.17 (the client's ``bindings.py``), little-endian.
-A u128 is a pair of u64 columns, low half first.
+Layouts and status codes are those of the client (release 0.17), little-endian. A u128 is a pair of
+u64 columns, low half first.
 """
 
 from __future__ import annotations
@@ -12,75 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tigerbeetle as tb
+from tigerbeetle.lib import c_uint128
 
-U128 = ("<u8", (2,))
 
-ACCOUNT = np.dtype(
-    [
-        ("id", *U128),
-        ("debits_pending", *U128),
-        ("debits_posted", *U128),
-        ("credits_pending", *U128),
-        ("credits_posted", *U128),
-        ("user_data_128", *U128),
-        ("user_data_64", "<u8"),
-        ("user_data_32", "<u4"),
-        ("reserved", "<u4"),
-        ("ledger", "<u4"),
-        ("code", "<u2"),
-        ("flags", "<u2"),
-        ("timestamp", "<u8"),
-    ]
-)
-TRANSFER = np.dtype(
-    [
-        ("id", *U128),
-        ("debit_account_id", *U128),
-        ("credit_account_id", *U128),
-        ("amount", *U128),
-        ("pending_id", *U128),
-        ("user_data_128", *U128),
-        ("user_data_64", "<u8"),
-        ("user_data_32", "<u4"),
-        ("timeout", "<u4"),
-        ("ledger", "<u4"),
-        ("code", "<u2"),
-        ("flags", "<u2"),
-        ("timestamp", "<u8"),
-    ]
-)
-RESULT = np.dtype([("timestamp", "<u8"), ("status", "<u4"), ("reserved", "<u4")])
+def _columns(record: Any) -> np.dtype[np.void]:
+    u128 = np.dtype(("<u8", (2,)))
+    return np.dtype([(n, u128 if kind is c_uint128 else kind) for n, kind in record._fields_])
+
+
+ACCOUNT = _columns(tb.CAccount)
+TRANSFER = _columns(tb.CTransfer)
+RESULT = _columns(tb.CCreateTransferResult)
 #: One line of a run's record: a transfer exactly as sent, and what the cluster answered.
 RECORD = np.dtype([("sent", TRANSFER), ("result", RESULT)])
+QUERY_FILTER = _columns(tb.CQueryFilter)
+ACCOUNT_FILTER = _columns(tb.CAccountFilter)
 
-QUERY_FILTER = np.dtype(
-    [
-        ("user_data_128", *U128),
-        ("user_data_64", "<u8"),
-        ("user_data_32", "<u4"),
-        ("ledger", "<u4"),
-        ("code", "<u2"),
-        ("reserved", "V6"),
-        ("timestamp_min", "<u8"),
-        ("timestamp_max", "<u8"),
-        ("limit", "<u4"),
-        ("flags", "<u4"),
-    ]
-)
-ACCOUNT_FILTER = np.dtype(
-    [
-        ("account_id", *U128),
-        ("user_data_128", *U128),
-        ("user_data_64", "<u8"),
-        ("user_data_32", "<u4"),
-        ("code", "<u2"),
-        ("reserved", "V58"),
-        ("timestamp_min", "<u8"),
-        ("timestamp_max", "<u8"),
-        ("limit", "<u4"),
-        ("flags", "<u4"),
-    ]
-)
 for _layout, _size in ((ACCOUNT, 128), (TRANSFER, 128), (RESULT, 16), (RECORD, 144)):
     if _layout.itemsize != _size:
         raise AssertionError(f"{_layout} takes {_layout.itemsize} bytes, the wire {_size}")
@@ -150,6 +97,11 @@ def split(value: int) -> tuple[int, int]:
 def join(pair: Any) -> int:
     """A u128 from its (low, high) halves."""
     return int(pair[0]) | int(pair[1]) << 64
+
+
+def wide(layout: np.dtype[np.void]) -> frozenset[str]:
+    """The names of a record's u128 fields."""
+    return frozenset(name for name in layout.names or () if layout[name].shape)
 
 
 def add(a: Array, b: Array) -> Array:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 from cluster.refusal import Refusal
+from loadtests.client.records import ACCOUNT, TRANSFER, wide
 
 Outcome = Literal["ok", "rejected", "unknown"]
 Kind = Literal[
@@ -28,20 +29,7 @@ Kind = Literal[
 FILE = "history.jsonl"
 CREATED, EXISTS = "created", "exists"
 
-_WIDE = frozenset(
-    {
-        "id",
-        "debit_account_id",
-        "credit_account_id",
-        "amount",
-        "pending_id",
-        "user_data_128",
-        "debits_pending",
-        "debits_posted",
-        "credits_pending",
-        "credits_posted",
-    }
-)
+_WIDE = wide(TRANSFER) | wide(ACCOUNT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ is unknown. ``Expiries`` keeps a lower bound of it, and every answer may raise t
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from loadtests.run.history import CREATED, EXISTS, Account, Transfer
 
@@ -115,17 +115,7 @@ class Model:
             raise OutsideModelError(f"account {account.id:#x} has flags {account.flags:#x}")
         if account.id in self.balances:
             return EXISTS
-        stamped = Account(
-            id=account.id,
-            user_data_128=account.user_data_128,
-            user_data_64=account.user_data_64,
-            user_data_32=account.user_data_32,
-            ledger=account.ledger,
-            code=account.code,
-            flags=account.flags,
-            timestamp=timestamp,
-        )
-        self.balances[account.id] = Balance(stamped)
+        self.balances[account.id] = Balance(replace(account, timestamp=timestamp))
         return CREATED
 
     # -- transfers -----------------------------------------------------------------------------
@@ -196,7 +186,7 @@ class Model:
             debit, event.amount, observed
         ):
             return EXCEEDS_CREDITS
-        self._store(event, timestamp)
+        self.transfers[event.id] = replace(event, timestamp=timestamp)
         if event.flags & PENDING:
             debit.debits_pending += event.amount
             credit.credits_pending += event.amount
@@ -242,7 +232,8 @@ class Model:
             return f"pending_transfer_already_{self.settled[held.id]}"
         if held.timeout and _hold(held).expires <= timestamp:
             return "pending_transfer_expired"
-        self._store(_settlement(event, held, amount), timestamp)
+        stored = replace(_settlement(event, held, amount), timestamp=timestamp)
+        self.transfers[event.id] = stored
         self._release(held)
         if held.timeout:
             self.expiries.remove(_hold(held))
@@ -264,9 +255,6 @@ class Model:
             if getattr(event, name) != getattr(stored, name):
                 return f"exists_with_different_{name}"
         return EXISTS
-
-    def _store(self, event: Transfer, timestamp: int) -> None:
-        self.transfers[event.id] = _stamped(event, timestamp)
 
     def _release(self, held: Transfer, sign: int = -1) -> None:
         self.balances[held.debit_account_id].debits_pending += sign * held.amount
@@ -324,34 +312,5 @@ def _settled_amount(event: Transfer, held: Transfer) -> int:
 
 def _settlement(event: Transfer, held: Transfer, amount: int) -> Transfer:
     """What a post or void stores: the hold's own fields where it gives none."""
-    return Transfer(
-        id=event.id,
-        debit_account_id=event.debit_account_id or held.debit_account_id,
-        credit_account_id=event.credit_account_id or held.credit_account_id,
-        amount=amount,
-        pending_id=event.pending_id,
-        user_data_128=event.user_data_128 or held.user_data_128,
-        user_data_64=event.user_data_64 or held.user_data_64,
-        user_data_32=event.user_data_32 or held.user_data_32,
-        ledger=event.ledger or held.ledger,
-        code=event.code or held.code,
-        flags=event.flags,
-    )
-
-
-def _stamped(event: Transfer, timestamp: int) -> Transfer:
-    return Transfer(
-        event.id,
-        event.debit_account_id,
-        event.credit_account_id,
-        event.amount,
-        event.pending_id,
-        event.user_data_128,
-        event.user_data_64,
-        event.user_data_32,
-        event.timeout,
-        event.ledger,
-        event.code,
-        event.flags,
-        timestamp,
-    )
+    own = {name: getattr(event, name) or getattr(held, name) for name in _COMPARED}
+    return replace(event, **(own | {"amount": amount, "timeout": 0}))
