@@ -15,6 +15,7 @@ import os
 import platform
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         settings.reach = settings.reach or target.way(environment.target)
         if environment.target.release != target.UNKNOWN_RELEASE:
             preflight.check_release(environment.target.release)
-        _probe(int(environment.target.cluster_id), settings.reach)
+        # Connect once: a wrong address or id is reported before users are started.
+        with closing(Ledger(int(environment.target.cluster_id), settings.reach)) as ledger:
+            ledger.connect()
     except Refusal as error:
         print(f"error: {error}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE
@@ -195,15 +198,6 @@ def _workers(environment: Any) -> int:
     if isinstance(runner, MasterRunner):
         return max(len(runner.clients.all), int(settings.expect_workers))
     return max(1, int(settings.expect_workers))
-
-
-def _probe(cluster_id: int, addresses: str) -> None:
-    """Connect once, so that a wrong address or id is reported before users are started."""
-    ledger = Ledger(cluster_id, addresses)
-    try:
-        ledger.connect()
-    finally:
-        ledger.close()
 
 
 def _plan(environment: Any) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Any
 
 import click
@@ -50,25 +51,19 @@ def add(parser: Any) -> None:
 
 def check(options: Any) -> None:
     """Raise Refusal for a value that cannot work: expected, found, fix."""
-    _expect("--wallets", options.wallets >= 2, "2 or more", options.wallets)
-    _expect("--skew", options.skew >= 0, "0 or more", options.skew)
-    _expect("--rate", options.rate >= 0, "0 (closed loop) or more", options.rate)
-    _expect("--warmup-s", options.warmup_s >= 0, "0 or more", options.warmup_s)
-    _expect("--think-s", options.think_s >= 0, "0 or more", options.think_s)
-    _expect(
-        "--deadline-s",
-        0.1 <= options.deadline_s <= 60,
-        f"0.1 to 60 (holds live {HOLD_TIMEOUT_S} s)",
-        options.deadline_s,
-    )
-    _expect(
-        "--batch-max", 3 <= options.batch_max <= BATCH_MAX, f"3 to {BATCH_MAX}", options.batch_max
-    )
-
-
-def _expect(option: str, good: bool, expected: str, found: object) -> None:
-    if not good:
-        raise Refusal(f"{option}: expected {expected}, found {found}. Fix: change the option")
+    for name, least, most, expected in (
+        ("wallets", 2, inf, "2 or more"),
+        ("skew", 0, inf, "0 or more"),
+        ("rate", 0, inf, "0 (closed loop) or more"),
+        ("warmup_s", 0, inf, "0 or more"),
+        ("think_s", 0, inf, "0 or more"),
+        ("deadline_s", 0.1, 60, f"0.1 to 60 (holds live {HOLD_TIMEOUT_S} s)"),
+        ("batch_max", 3, BATCH_MAX, f"3 to {BATCH_MAX}"),
+    ):
+        found = getattr(options, name)
+        if not least <= found <= most:
+            option = "--" + name.replace("_", "-")
+            raise Refusal(f"{option}: expected {expected}, found {found}. Fix: change the option")
 
 
 def _add(

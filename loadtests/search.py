@@ -47,19 +47,13 @@ class Search:
         else:
             self._bad += 1  # a machine that is never quiet gives no good news
         if self._good == 2:
-            self._passed()
+            self.knee = self.rate
+            if self._ceiling is not None and self._ceiling <= self.rate:
+                self._ceiling = None  # what failed has passed now: look further up again
+            self._next()
         elif self._bad == 2:
-            self._failed()
-
-    def _passed(self) -> None:
-        self.knee = self.rate
-        if self._ceiling is not None and self._ceiling <= self.rate:
-            self._ceiling = None  # what failed has passed now: look further up again
-        self._next()
-
-    def _failed(self) -> None:
-        self._ceiling = self.rate
-        self._next()
+            self._ceiling = self.rate
+            self._next()
 
     def _next(self) -> None:
         self._good = self._bad = 0

@@ -41,13 +41,6 @@ PATIENCE_S = 60.0
 EXPIRY_SLACK_S = 3.0
 _BATCH = 2000
 
-_OPERATIONS = {
-    "create_accounts": tb.Operation.CREATE_ACCOUNTS,
-    "create_transfers": tb.Operation.CREATE_TRANSFERS,
-    "lookup_accounts": tb.Operation.LOOKUP_ACCOUNTS,
-    "lookup_transfers": tb.Operation.LOOKUP_TRANSFERS,
-    "query_transfers": tb.Operation.QUERY_TRANSFERS,
-}
 _STATUSES = {
     "create_accounts": {int(s): s.name.lower() for s in tb.CreateAccountStatus},
     "create_transfers": {int(s): s.name.lower() for s in tb.CreateTransferStatus},
@@ -88,13 +81,9 @@ class Caller:
             number=recording.number(),
             worker=self.worker,
             session=self.session,
-            kind=request.kind,
-            action=request.action,
             invoked=time.monotonic_ns(),
-            ids=request.ids,
-            transfers=request.transfers,
-            accounts=request.accounts,
             final=final,
+            **vars(request),
         )
         recording.sent |= dict.fromkeys(one.id for one in request.transfers)
         if any(one.timeout for one in request.transfers):
@@ -110,7 +99,7 @@ class Caller:
             self._client = NativeClient(self.recording.cluster_id, self.recording.addresses)
             deadline_s += CONNECT_S
         try:
-            reply = self._client.call(_OPERATIONS[operation.kind], body, deadline_s)
+            reply = self._client.call(tb.Operation[operation.kind.upper()], body, deadline_s)
         except Unanswered:
             self.close()
             return operation
@@ -188,9 +177,8 @@ class Workload:
             request = scenario.next()
             while True:
                 operation = caller.ask(request)
-                if operation.outcome != "unknown" or self.stopping.is_set():
-                    break
-                if not request.transfers:
+                is_over = operation.outcome != "unknown" or self.stopping.is_set()
+                if is_over or not request.transfers:
                     break
             scenario.learn(request, operation.statuses)
             gevent.sleep(PAUSE_S)

@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -77,11 +78,10 @@ def _keep_log_line(level: int, message: int, length: int) -> None:
     _log_lines.append((level, ctypes.string_at(message, length).decode("utf-8", "replace")))
 
 
+@cache
 def take_over_logging() -> None:
     """Keep the native library's log lines in memory instead of calling ``logging`` off-thread."""
-    if not getattr(take_over_logging, "done", False):
-        tb.configure_logging(debug=False, handler=_keep_log_line)
-        take_over_logging.done = True  # type: ignore[attr-defined]
+    tb.configure_logging(debug=False, handler=_keep_log_line)
 
 
 def log_lines() -> list[str]:

@@ -7,6 +7,7 @@ Works without locust; the audit uses it too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -61,21 +62,15 @@ class Ledger:
         self._on_transfers, self._on_accounts = on_transfers, on_accounts
         self._writer = NativeClient(cluster_id, addresses)
         self._reader = NativeClient(cluster_id, addresses)
-        self._transfers = Combiner(
+        combiner = partial(Combiner, batch_max=batch_max, deadline_s=deadline_s)
+        self._transfers = combiner(
             self._writer,
             tb.Operation.CREATE_TRANSFERS,
             TRANSFER.itemsize,
-            batch_max=batch_max,
-            deadline_s=deadline_s,
             on_packet=self._transfers_done,
         )
-        self._accounts = Combiner(
-            self._reader,
-            tb.Operation.LOOKUP_ACCOUNTS,
-            16,
-            batch_max=batch_max,
-            deadline_s=deadline_s,
-            on_packet=self._accounts_done,
+        self._accounts = combiner(
+            self._reader, tb.Operation.LOOKUP_ACCOUNTS, 16, on_packet=self._accounts_done
         )
 
     def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
@@ -84,18 +79,14 @@ class Ledger:
         Raises BridgeError with a diagnosis when the cluster does not answer in time.
         """
         nobody = (1).to_bytes(16, "little")
-        calls = [
-            gevent.spawn(_outcome, client, tb.Operation.LOOKUP_ACCOUNTS, nobody, timeout_s)
-            for client in (self._writer, self._reader)
-        ]
-        for call in calls:
-            outcome = call.get()
-            if isinstance(outcome, Unanswered):
+        for client in (self._writer, self._reader):
+            try:
+                reply = client.call(tb.Operation.LOOKUP_ACCOUNTS, nobody, timeout_s)
+            except Unanswered:
                 raise BridgeError(
                     preflight.diagnose(self.cluster_id, self.addresses, timeout_s, log_lines())
-                )
-            if outcome.status != tb.PacketStatus.OK:
-                raise BridgeError(PACKET_ERRORS[outcome.status])
+                ) from None
+            _refuse_failed(reply)
 
     def create_transfers(self, events: bytes) -> list[int]:
         """Create 1 to ``batch_max`` packed transfers; their statuses, in order.
@@ -113,27 +104,15 @@ class Ledger:
 
     def create_accounts(self, accounts: Array) -> Array:
         """Create accounts in as many batches as needed; one RESULT each."""
-        parts = [
-            self._ask(self._writer, tb.Operation.CREATE_ACCOUNTS, part.tobytes(), RESULT)
-            for part in self._batches(accounts)
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, RESULT)
+        return self._ask_all(self._writer, tb.Operation.CREATE_ACCOUNTS, accounts, RESULT)
 
     def read_accounts(self, ids: Array) -> Array:
         """All accounts that exist among ids of shape (n, 2), in the order given."""
-        parts = [
-            self._ask(self._reader, tb.Operation.LOOKUP_ACCOUNTS, part.tobytes(), ACCOUNT)
-            for part in self._batches(ids)
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, ACCOUNT)
+        return self._ask_all(self._reader, tb.Operation.LOOKUP_ACCOUNTS, ids, ACCOUNT)
 
     def read_transfers(self, ids: Array) -> Array:
         """All transfers that exist among ids of shape (n, 2), in the order given."""
-        parts = [
-            self._ask(self._reader, tb.Operation.LOOKUP_TRANSFERS, part.tobytes(), TRANSFER)
-            for part in self._batches(ids)
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, TRANSFER)
+        return self._ask_all(self._reader, tb.Operation.LOOKUP_TRANSFERS, ids, TRANSFER)
 
     def statement(self, account_id: tuple[int, int], limit: int) -> Array:
         """The latest transfers of one account, newest first."""
@@ -185,13 +164,17 @@ class Ledger:
         self, client: NativeClient, operation: int, data: bytes, layout: np.dtype[Any]
     ) -> Array:
         reply = client.call(operation, data, self.deadline_s)
-        if reply.status != tb.PacketStatus.OK:
-            raise BridgeError(PACKET_ERRORS[reply.status])
+        _refuse_failed(reply)
         return np.frombuffer(reply.body, layout)
 
-    def _batches(self, events: Array) -> Iterator[Array]:
-        for start in range(0, len(events), self.batch_max):
-            yield events[start : start + self.batch_max]
+    def _ask_all(
+        self, client: NativeClient, operation: int, events: Array, layout: np.dtype[Any]
+    ) -> Array:
+        parts = [
+            self._ask(client, operation, events[start : start + self.batch_max].tobytes(), layout)
+            for start in range(0, len(events), self.batch_max)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, layout)
 
     def _transfers_done(self, events: bytes, reply: Reply, sent_at: float) -> list[int]:
         seconds = perf_counter() - sent_at
@@ -216,8 +199,6 @@ class Ledger:
         return [found.get(ids[at : at + 16]) for at in range(0, len(ids), 16)]
 
 
-def _outcome(client: NativeClient, operation: int, data: bytes, timeout_s: float) -> Any:
-    try:
-        return client.call(operation, data, timeout_s)
-    except Unanswered as error:
-        return error
+def _refuse_failed(reply: Reply) -> None:
+    if reply.status != tb.PacketStatus.OK:
+        raise BridgeError(PACKET_ERRORS[reply.status])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import gevent
@@ -78,8 +79,7 @@ def _read(
     manifest: Manifest, proof: Proof, asked: Array, connect_timeout_s: float
 ) -> tuple[list[Check], int]:
     cluster_id = int(manifest.target.cluster_id)
-    ledger = Ledger(cluster_id, way(manifest.target), deadline_s=DEADLINE_S)
-    try:
+    with closing(Ledger(cluster_id, way(manifest.target), deadline_s=DEADLINE_S)) as ledger:
         ledger.connect(connect_timeout_s)
         next_report = _PROGRESS_ROWS
         for page in ledger.transfers_of_run(int(manifest.tag)):
@@ -88,8 +88,6 @@ def _read(
                 _say(f"{proof.count:,} transfers compared")
                 next_report += _PROGRESS_ROWS
         accounts = _settled_accounts(ledger, asked["id"], proof.last_expiry_ns())
-    finally:
-        ledger.close()
     return proof.finish(accounts, asked), len(accounts)
 
 

@@ -9,6 +9,4 @@ from loadtests.run.shaping import Profile
 class Soak(Profile):
     """See loadtests/run/profiles.py."""
 
-    def level(self, elapsed: float) -> float:
-        """The share of the peak."""
-        return profiles.soak(elapsed)
+    level = staticmethod(profiles.soak)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import count
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import tigerbeetle as tb
@@ -41,19 +42,6 @@ from loadtests.wallet.wallets import (
     TransferCode,
 )
 
-ACTIONS = (
-    "deposit",
-    "withdraw",
-    "pay",
-    "hold",
-    "capture",
-    "void",
-    "exchange",
-    "balance",
-    "statement",
-    "settle",
-    "retry",
-)
 HOLD_TIMEOUT_S = 10
 HOLD_EXPIRES_S = 1
 STATEMENT_LINES = 10
@@ -141,14 +129,9 @@ class Bank:
         asset = self.choices.asset()
         wallet = self._wallet(self.choices.payer(), asset)
         amount = self.choices.amount(asset)
+        funding = self._system(AccountCode.FUNDING, asset)
         legs = [
-            (
-                asset,
-                wallet,
-                self._system(AccountCode.FUNDING, asset),
-                amount,
-                TransferCode.WITHDRAW,
-            ),
+            (asset, wallet, funding, amount, TransferCode.WITHDRAW),
             (asset, wallet, self._fees(asset), amount // FEE_DIVISOR + 1, TransferCode.FEE),
         ]
         self._post("withdraw", self._chain(legs), since)
@@ -250,12 +233,10 @@ class Bank:
         amount: int,
         code: int,
         *,
-        flags: int = 0,
-        timeout_s: int = 0,
-        pending: Pair = (0, 0),
-        chain: Pair = (0, 0),
         number: int = 0,
+        **more: Any,
     ) -> bytes:
+        """One packed transfer of this run; ``more`` as pack_transfer takes it."""
         population = self.population
         return pack_transfer(
             number or self._new_id(),
@@ -265,12 +246,9 @@ class Bank:
             amount,
             ledger=ASSETS[asset].ledger,
             code=code,
-            flags=flags,
-            timeout_s=timeout_s,
-            pending=pending,
-            chain=chain,
             user_data_64=population.tag,
             user_data_32=population.worker,
+            **more,
         )
 
     def _chain(self, legs: list[tuple[int, Pair, Pair, int, int]]) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from loadtests.client.records import LINKED, MUST_NOT_OVERDRAW, PENDING, POST, VOID
+from loadtests.client.records import LINKED, MUST_NOT_OVERDRAW, PENDING, POST, VOID, join
 from loadtests.run.history import CREATED, Account, Kind, Transfer
 from loadtests.wallet.wallets import ASSETS, OPENING_UNITS, AccountCode, Population, TransferCode
 
@@ -52,11 +52,11 @@ class World:
 
     def wallet(self, number: int, asset: int) -> int:
         """The account of a wallet."""
-        return _joined(self._population.wallet(number, asset))
+        return join(self._population.wallet(number, asset))
 
     def system(self, code: int, asset: int) -> int:
         """The account of funding or fees."""
-        return _joined(self._population.system(code, asset))
+        return join(self._population.system(code, asset))
 
     def accounts(self) -> tuple[Account, ...]:
         """Every account, to be created before anything else."""
@@ -235,7 +235,3 @@ class Scenario:
             ledger=ASSETS[asset].ledger,
             code=code,
         )
-
-
-def _joined(pair: tuple[int, int]) -> int:
-    return pair[1] << 64 | pair[0]

@@ -6,7 +6,7 @@ bulk, because firing an event for each action costs as much as the action.
 
 from __future__ import annotations
 
-from locust import TaskSet, User, constant, task
+from locust import TaskSet, User, constant
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
@@ -18,6 +18,7 @@ import gevent
 
 from loadtests.client.bridge import BridgeError
 from loadtests.run.exit_codes import EXIT_USAGE
+from loadtests.wallet.bank import Bank
 from loadtests.wallet.session import Session
 
 
@@ -32,31 +33,25 @@ def give_up(environment: Any, error: BridgeError) -> None:
 
 
 class LedgerTasks(TaskSet):
-    """Tasks against the worker's session. Without think time they go on without a pause."""
+    """Tasks are actions of the worker's bank. Without think time they go on without a pause."""
 
-    def session(self) -> Session:
-        """This process's session. Raises StopUser where there is none (any more)."""
+    def on_start(self) -> None:
+        """Keep what every task needs. Raises StopUser where there is no session (any more)."""
         session: Session | None = getattr(self.user.environment, "session", None)
         if session is None:
             raise StopUser
-        return session
-
-    def on_start(self) -> None:
-        """Keep what every task needs."""
-        session = self.session()
         self.bank, self._since = session.bank, session.since
 
-    def since(self) -> float:
-        """From when the next action's latency counts. Raises StopUser when all is over."""
+    def execute_task(self, task: Callable[[Bank, float], None]) -> None:
+        """Perform an action, its latency counted from when it is due. Raises StopUser at the end.
+
+        A client that cannot serve any more ends the run: trying again would fail again.
+        """
         instant = self._since()
         if instant is None:
             raise StopUser
-        return instant
-
-    def execute_task(self, task: Callable[[TaskSet], None]) -> None:
-        """A client that cannot serve any more ends the run: trying again would fail again."""
         try:
-            super().execute_task(task)
+            getattr(self.bank, task.__name__)(instant)
         except BridgeError as error:
             give_up(self.user.environment, error)
             raise StopUser from None
@@ -80,50 +75,17 @@ class LedgerUser(User):
 class WalletTasks(LedgerTasks):
     """The interactive mix: the actions of wallet owners, in their usual proportions."""
 
-    @task(40)
-    def pay(self) -> None:
-        """To another wallet."""
-        self.bank.pay(self.since())
-
-    @task(10)
-    def deposit(self) -> None:
-        """From outside."""
-        self.bank.deposit(self.since())
-
-    @task(10)
-    def withdraw(self) -> None:
-        """To outside, with a fee."""
-        self.bank.withdraw(self.since())
-
-    @task(8)
-    def hold_and_capture(self) -> None:
-        """A purchase that goes through."""
-        self.bank.hold_and_capture(self.since())
-
-    @task(2)
-    def hold_and_void(self) -> None:
-        """A purchase that is called off."""
-        self.bank.hold_and_void(self.since())
-
-    @task(1)
-    def hold_and_forget(self) -> None:
-        """A purchase nobody finishes: the hold times out."""
-        self.bank.hold_and_forget(self.since())
-
-    @task(5)
-    def exchange(self) -> None:
-        """One asset for another."""
-        self.bank.exchange(self.since())
-
-    @task(19)
-    def balance(self) -> None:
-        """Read one balance."""
-        self.bank.balance(self.since())
-
-    @task(5)
-    def statement(self) -> None:
-        """What happened lately."""
-        self.bank.statement(self.since())
+    tasks: ClassVar = {
+        Bank.pay: 40,
+        Bank.deposit: 10,
+        Bank.withdraw: 10,
+        Bank.hold_and_capture: 8,
+        Bank.hold_and_void: 2,
+        Bank.hold_and_forget: 1,
+        Bank.exchange: 5,
+        Bank.balance: 19,
+        Bank.statement: 5,
+    }
 
 
 class WalletUser(LedgerUser):
@@ -135,10 +97,7 @@ class WalletUser(LedgerUser):
 class SettlementTasks(LedgerTasks):
     """Throughput: batches as full as the protocol allows."""
 
-    @task
-    def settle(self) -> None:
-        """8189 payments in one request."""
-        self.bank.settle(self.since())
+    tasks: ClassVar = [Bank.settle]
 
 
 class SettlementUser(LedgerUser):
@@ -150,15 +109,7 @@ class SettlementUser(LedgerUser):
 class ReaderTasks(LedgerTasks):
     """Reads alone."""
 
-    @task(4)
-    def balance(self) -> None:
-        """How much is there."""
-        self.bank.balance(self.since())
-
-    @task(1)
-    def statement(self) -> None:
-        """What happened lately."""
-        self.bank.statement(self.since())
+    tasks: ClassVar = {Bank.balance: 4, Bank.statement: 1}
 
 
 class ReaderUser(LedgerUser):
