@@ -29,9 +29,12 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant("id max is no account id", "ledger/accounts", "account_id == ID_MAX", "False"),
-    Mutant("limits exclude each other", "ledger/accounts", "== _BOTH_LIMITS", "== 99"),
+    Mutant("limits exclude each other", "ledger/accounts", "== account_flags.LIMITS", "== 99"),
     Mutant(
-        "flags are compared as they are", "ledger/accounts", "!= existing.flags", "!= event[15]"
+        "flags are compared as they are",
+        "ledger/accounts",
+        '(15, "flags", Status.EXISTS_WITH_DIFFERENT_FLAGS),',
+        "",
     ),
     Mutant(
         "imported accounts avoid transfers' times",
@@ -56,11 +59,11 @@ MUTANTS = [
     Mutant(
         "exists carries the stored time",
         "ledger/creates",
-        "if status == rules.exists:",
+        "if status == rules.status.EXISTS:",
         "if False:",
     ),
     Mutant("a transient failure uses the id up", "ledger/creates", "in rules.transient", "in ()"),
-    Mutant("a closed account is not plain", "protocol/records", "| ACCOUNT_CLOSED\n)", ")"),
+    Mutant("a closed account is not plain", "protocol/records", " | account_flags.CLOSED\n", "\n"),
     Mutant(
         "debits stay within credits", "ledger/transfers", "debits > debit.credits_posted", "False"
     ),
@@ -89,16 +92,23 @@ MUTANTS = [
         "max(0, available)",
         "available",
     ),
-    Mutant("closing is for pending transfers", "ledger/transfers", "flags & _CLOSING", "False"),
+    Mutant(
+        "closing is for pending transfers",
+        "ledger/transfers",
+        "flags & transfer_flags.CLOSING:",
+        "False:",
+    ),
     Mutant("an imported transfer postdates", "ledger/transfers", "<= credit.timestamp", "< 0"),
     Mutant(
         "an imported hold cannot time out", "ledger/transfers", "if event[9] else 0", "if 0 else 0"
     ),
     Mutant("2^128-1 posts everything", "ledger/pending", "U128_MAX if", "5 if"),
-    Mutant("0 voids everything", "ledger/pending", "TRANSFER_POST else 0", "TRANSFER_POST else 5"),
+    Mutant("0 voids everything", "ledger/pending", "POST else 0", "POST else 5"),
     Mutant("a void is for the whole amount", "ledger/pending", "amount < held_amount", "False"),
     Mutant("no more is posted than is held", "ledger/pending", "amount > held_amount", "False"),
-    Mutant("a post is refused by a closed account", "ledger/pending", "& ACCOUNT_CLOSED", "& 0"),
+    Mutant(
+        "a post is refused by a closed account", "ledger/pending", "& account_flags.CLOSED", "& 0"
+    ),
     Mutant("a resolution is final", "ledger/pending", "ledger.pending[row] = POSTED", "pass"),
     Mutant("user data is inherited", "ledger/pending", "event[8] or held[8]", "event[8]"),
     Mutant("a passed timeout is final", "ledger/pending", "POSTED: Status", "EXPIRED + 1: Status"),
@@ -111,10 +121,12 @@ MUTANTS = [
     Mutant(
         "flags come before other differences",
         "ledger/duplicates",
-        "event[12] != stored[12]",
-        "False",
+        "(12, Status.EXISTS_WITH_DIFFERENT_FLAGS),",
+        "",
     ),
-    Mutant("voiding reopens accounts", "ledger/ledger", "flags & TRANSFER_CLOSING_DEBIT", "False"),
+    Mutant(
+        "voiding reopens accounts", "ledger/ledger", "flags & transfer_flags.CLOSING_DEBIT", "False"
+    ),
     Mutant(
         "undone resolutions are pending",
         "ledger/ledger",
@@ -127,18 +139,25 @@ MUTANTS = [
     Mutant(
         "an expiry releases the amount",
         "ledger/ledger",
-        "self.release_pending(event, debit, credit)\n        self.pending[row] = EXPIRED",
+        "self.release_pending(event, self.accounts[event[1]], self.accounts[event[2]])",
         "pass",
     ),
     Mutant("imported times rise", "ledger/ledger", "timestamp <= newest", "False"),
     Mutant("a range of time includes its end", "ledger/queries", "bisect_right", "bisect_left"),
-    Mutant("reversed means descending", "ledger/queries", "if descending else", "if False else"),
     Mutant(
-        "only accounts with history have one", "ledger/queries", "& ACCOUNT_HISTORY", "& 63 or True"
+        "reversed means descending", "ledger/queries", "if self.descending else", "if False else"
     ),
-    Mutant("an unknown filter flag finds nothing", "ledger/queries", " or flags > 7", ""),
     Mutant(
-        "a history shows the releases of holds", "ledger/history", "opening=True", "opening=False"
+        "only accounts with history have one",
+        "ledger/queries",
+        "& account_flags.HISTORY",
+        "& 63 or True",
+    ),
+    Mutant(
+        "an unknown filter flag finds nothing", "ledger/queries", " or flags >= 2 * reversing", ""
+    ),
+    Mutant(
+        "a history shows the releases of holds", "ledger/history", "closed=False", "closed=None"
     ),
 ]
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..protocol.records import (
-    ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS,
-    ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
-    ACCOUNT_FLAGS_KNOWN,
-    ACCOUNT_IMPORTED,
-    ID_MAX,
-    ID_ZERO,
-    Account,
-    AccountRow,
-)
+from ..protocol import account_flags
+from ..protocol.records import ID_MAX, ID_ZERO, Account, AccountRow
 from ..protocol.status import CREATED
 from ..protocol.status import CreateAccountStatus as Status
 
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-_BOTH_LIMITS = ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS | ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS
-
-
-def stored_timestamp(ledger: Ledger, account_id: bytes) -> int:
-    """When the existing account `account_id` was created."""
-    return ledger.accounts[account_id].timestamp
+# Position in the event, field of the account, status when they differ: by precedence.
+_DIFFERENCES = (
+    (15, "flags", Status.EXISTS_WITH_DIFFERENT_FLAGS),
+    (9, "user_data_128", Status.EXISTS_WITH_DIFFERENT_USER_DATA_128),
+    (10, "user_data_64", Status.EXISTS_WITH_DIFFERENT_USER_DATA_64),
+    (11, "user_data_32", Status.EXISTS_WITH_DIFFERENT_USER_DATA_32),
+    (13, "ledger", Status.EXISTS_WITH_DIFFERENT_LEDGER),
+    (14, "code", Status.EXISTS_WITH_DIFFERENT_CODE),
+)
 
 
 def create(ledger: Ledger, event: AccountRow, record: bytes, timestamp: int) -> int:
@@ -33,7 +28,7 @@ def create(ledger: Ledger, event: AccountRow, record: bytes, timestamp: int) -> 
     account_id, flags, given = event[0], event[15], event[16]
     if event[12]:
         return Status.RESERVED_FIELD
-    if flags & ~ACCOUNT_FLAGS_KNOWN:
+    if flags & ~account_flags.KNOWN:
         return Status.RESERVED_FLAG
     if account_id == ID_ZERO:
         return Status.ID_MUST_NOT_BE_ZERO
@@ -42,7 +37,7 @@ def create(ledger: Ledger, event: AccountRow, record: bytes, timestamp: int) -> 
     existing = ledger.accounts.get(account_id)
     if existing is not None:
         return _compare(event, existing)
-    if flags & _BOTH_LIMITS == _BOTH_LIMITS:
+    if flags & account_flags.LIMITS == account_flags.LIMITS:
         return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
     if event[1] or event[2]:
         return Status.DEBITS_PENDING_MUST_BE_ZERO
@@ -56,27 +51,18 @@ def create(ledger: Ledger, event: AccountRow, record: bytes, timestamp: int) -> 
         return Status.LEDGER_MUST_NOT_BE_ZERO
     if not event[14]:
         return Status.CODE_MUST_NOT_BE_ZERO
-    if flags & ACCOUNT_IMPORTED:
+    if flags & account_flags.IMPORTED:
         order = ledger.account_order
         if (order and given <= order[-1].timestamp) or ledger.transfer_at(given):
             return Status.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS
         timestamp = given
-    ledger.add_account(Account(event, timestamp))
+    ledger.add_account(Account(account_id, *event[9:12], *event[13:16], timestamp))
     return CREATED
 
 
 def _compare(event: AccountRow, existing: Account) -> int:
     """The status of an account whose id is taken. Its current flags are compared."""
-    if event[15] != existing.flags:
-        return Status.EXISTS_WITH_DIFFERENT_FLAGS
-    if event[9] != existing.user_data_128:
-        return Status.EXISTS_WITH_DIFFERENT_USER_DATA_128
-    if event[10] != existing.user_data_64:
-        return Status.EXISTS_WITH_DIFFERENT_USER_DATA_64
-    if event[11] != existing.user_data_32:
-        return Status.EXISTS_WITH_DIFFERENT_USER_DATA_32
-    if event[13] != existing.ledger:
-        return Status.EXISTS_WITH_DIFFERENT_LEDGER
-    if event[14] != existing.code:
-        return Status.EXISTS_WITH_DIFFERENT_CODE
+    for position, name, status in _DIFFERENCES:
+        if event[position] != getattr(existing, name):
+            return status
     return Status.EXISTS

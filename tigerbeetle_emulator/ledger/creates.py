@@ -11,26 +11,18 @@ from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..protocol import account_flags, transfer_flags
 from ..protocol.operations import Operation
-from ..protocol.records import (
-    ACCOUNT,
-    ACCOUNT_IMPORTED,
-    FAILED,
-    RECORD_SIZE,
-    TIMESTAMP_MAX,
-    TRANSFER,
-    TRANSFER_IMPORTED,
-)
-from ..protocol.status import CREATED, TRANSIENT
-from ..protocol.status import CreateAccountStatus as A
-from ..protocol.status import CreateTransferStatus as T
+from ..protocol.records import ACCOUNT, FAILED, RECORD_SIZE, TIMESTAMP_MAX, TRANSFER
+from ..protocol.status import CREATED, TRANSIENT, CreateAccountStatus, CreateTransferStatus
 from . import accounts, plain, transfers
 
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-_LINKED = 1
-_FAILED, _CHAIN_OPEN, _TIMESTAMP_MUST_BE_ZERO = 1, 2, 3  # the same for accounts and transfers
+# The same for accounts and transfers.
+_LINKED = transfer_flags.LINKED
+_FAILED, _CHAIN_OPEN, _TIMESTAMP_MUST_BE_ZERO = 1, 2, 3
 
 
 class Rules(NamedTuple):
@@ -41,40 +33,28 @@ class Rules(NamedTuple):
     stored_timestamp: Callable[[Ledger, bytes], int]
     has_plain: bool  # whether ordinary events have the hot path of `plain`
     transient: frozenset[int]
-    imported: int
-    exists: int
-    imported_expected: int
-    imported_not_expected: int
-    timestamp_out_of_range: int
-    timestamp_must_not_advance: int
+    imported: int  # the flag
+    status: type[CreateAccountStatus | CreateTransferStatus]
 
 
 RULES = {
     "create_accounts": Rules(
         ACCOUNT,
         accounts.create,
-        accounts.stored_timestamp,
+        lambda ledger, account_id: ledger.accounts[account_id].timestamp,
         False,
         frozenset(),
-        ACCOUNT_IMPORTED,
-        A.EXISTS,
-        A.IMPORTED_EVENT_EXPECTED,
-        A.IMPORTED_EVENT_NOT_EXPECTED,
-        A.IMPORTED_EVENT_TIMESTAMP_OUT_OF_RANGE,
-        A.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_ADVANCE,
+        account_flags.IMPORTED,
+        CreateAccountStatus,
     ),
     "create_transfers": Rules(
         TRANSFER,
         transfers.create,
-        transfers.stored_timestamp,
+        lambda ledger, transfer_id: ledger.timestamps[ledger.transfers[transfer_id]],
         True,
         TRANSIENT,
-        TRANSFER_IMPORTED,
-        T.EXISTS,
-        T.IMPORTED_EVENT_EXPECTED,
-        T.IMPORTED_EVENT_NOT_EXPECTED,
-        T.IMPORTED_EVENT_TIMESTAMP_OUT_OF_RANGE,
-        T.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_ADVANCE,
+        transfer_flags.IMPORTED,
+        CreateTransferStatus,
     ),
 }
 
@@ -130,7 +110,7 @@ def _run(
                 timestamps[index] = event[-1]
         else:
             statuses[index] = status
-            if status == rules.exists:
+            if status == rules.status.EXISTS:
                 timestamps[index] = rules.stored_timestamp(ledger, event[0])
             if chain is not None and not broken:
                 broken = True
@@ -151,11 +131,11 @@ def _check_timestamp(rules: Rules, event: Any, imported: int, last: int) -> int:
     The first event decides whether a batch is imported; an imported timestamp must lie before
     the batch's own.
     """
-    given = event[-1]
+    given, status = event[-1], rules.status
     if event[-2] & rules.imported != imported:
-        return rules.imported_expected if imported else rules.imported_not_expected
+        return status.IMPORTED_EVENT_EXPECTED if imported else status.IMPORTED_EVENT_NOT_EXPECTED
     if not imported:
         return _TIMESTAMP_MUST_BE_ZERO if given else 0
     if not 1 <= given <= TIMESTAMP_MAX:
-        return rules.timestamp_out_of_range
-    return rules.timestamp_must_not_advance if given >= last else 0
+        return status.IMPORTED_EVENT_TIMESTAMP_OUT_OF_RANGE
+    return status.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_ADVANCE if given >= last else 0

@@ -9,21 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..protocol.records import (
-    ACCOUNT_CLOSED,
-    TRANSFER_CLOSING_CREDIT,
-    TRANSFER_CLOSING_DEBIT,
-    TRANSFER_PENDING,
-    TRANSFER_POST,
-    TRANSFER_VOID,
-    TransferRow,
-)
+from ..protocol import account_flags, transfer_flags
+from ..protocol.records import Balances, TransferRow
 
 if TYPE_CHECKING:
     from .ledger import Ledger
-
-# debits_pending, debits_posted, credits_pending, credits_posted, flags
-Balances = tuple[int, int, int, int, int]
 
 
 class History:
@@ -76,41 +66,39 @@ class History:
 
     def _follow(self, event: TransferRow) -> tuple[Balances, Balances]:
         amount, flags = event[3] | event[4] << 64, event[12]
-        if flags & TRANSFER_VOID:
+        if flags & transfer_flags.VOID:
             return self._release(self._held(event))
-        if flags & TRANSFER_POST:
+        if flags & transfer_flags.POST:
             held = self._held(event)
             return self._move(event, -(held[3] | held[4] << 64), amount)
-        if not flags & TRANSFER_PENDING:
+        if not flags & transfer_flags.PENDING:
             return self._move(event, 0, amount)
-        return self._move(event, amount, 0, closing=True)
+        return self._move(event, amount, 0, closed=True)
 
     def _held(self, event: TransferRow) -> TransferRow:
         return self._ledger.transfer(self._ledger.transfers[event[5]])
 
     def _release(self, held: TransferRow) -> tuple[Balances, Balances]:
-        return self._move(held, -(held[3] | held[4] << 64), 0, opening=True)
+        return self._move(held, -(held[3] | held[4] << 64), 0, closed=False)
 
     def _move(
-        self,
-        event: TransferRow,
-        pending: int,
-        posted: int,
-        closing: bool = False,
-        opening: bool = False,
+        self, event: TransferRow, pending: int, posted: int, closed: bool | None = None
     ) -> tuple[Balances, Balances]:
-        """Add to both accounts' balances; open or close the accounts the event says."""
-        flags = event[12]
-        dpe, dpo, cpe, cpo, state = self._balances(event[1])
-        if flags & TRANSFER_CLOSING_DEBIT and (closing or opening):
-            state = state | ACCOUNT_CLOSED if closing else state & ~ACCOUNT_CLOSED
-        debit = self._current[event[1]] = (dpe + pending, dpo + posted, cpe, cpo, state)
-        dpe, dpo, cpe, cpo, state = self._balances(event[2])
-        if flags & TRANSFER_CLOSING_CREDIT and (closing or opening):
-            state = state | ACCOUNT_CLOSED if closing else state & ~ACCOUNT_CLOSED
-        credit = self._current[event[2]] = (dpe, dpo, cpe + pending, cpo + posted, state)
+        """Add to both accounts' balances; close or reopen the accounts that the event says."""
+        closes = event[12] & transfer_flags.CLOSING_DEBIT
+        dpe, dpo, cpe, cpo, flags = self._balances(event[1], closed if closes else None)
+        debit = self._current[event[1]] = (dpe + pending, dpo + posted, cpe, cpo, flags)
+        closes = event[12] & transfer_flags.CLOSING_CREDIT
+        dpe, dpo, cpe, cpo, flags = self._balances(event[2], closed if closes else None)
+        credit = self._current[event[2]] = (dpe, dpo, cpe + pending, cpo + posted, flags)
         return debit, credit
 
-    def _balances(self, account_id: bytes) -> Balances:
+    def _balances(self, account_id: bytes, closed: bool | None) -> Balances:
+        """An account's balances so far, and its flags, now with `closed` if that is not None."""
         current = self._current.get(account_id)
-        return current or (0, 0, 0, 0, self._ledger.accounts[account_id].flags_created)
+        if current is None:
+            current = (0, 0, 0, 0, self._ledger.accounts[account_id].flags_created)
+        if closed is None:
+            return current
+        flags = current[4] | account_flags.CLOSED if closed else current[4] & ~account_flags.CLOSED
+        return (*current[:4], flags)

@@ -12,11 +12,10 @@ from array import array
 from bisect import bisect_left
 from operator import attrgetter
 
-from ..protocol import multibatch
+from ..protocol import account_flags, multibatch, transfer_flags
 from ..protocol.aegis import Buffer
 from ..protocol.operations import Operation, batches_of, timestamps_needed
 from ..protocol.records import (
-    ACCOUNT_CLOSED,
     EXPIRED,
     FAILED,
     ID_MAX,
@@ -25,12 +24,10 @@ from ..protocol.records import (
     PENDING,
     RECORD_SIZE,
     TRANSFER,
-    TRANSFER_CLOSING_CREDIT,
-    TRANSFER_CLOSING_DEBIT,
-    TRANSFER_POST,
-    TRANSFER_VOID,
     Account,
+    Balances,
     TransferRow,
+    balances_of,
 )
 from . import creates, queries
 from .history import History
@@ -45,7 +42,7 @@ class Scope:
     def __init__(self, ledger: Ledger) -> None:
         self.rows = len(ledger.timestamps)
         self.accounts = len(ledger.account_order)
-        self.balances: list[tuple[Account, tuple[int, int, int, int, int]]] = []
+        self.balances: list[tuple[Account, Balances]] = []
 
 
 class Ledger:
@@ -97,16 +94,12 @@ class Ledger:
             if expires_at is None or expires_at > timestamp:
                 break
             due.append(heapq.heappop(self.expiries)[2])
-        for position, row in enumerate(due):
-            self._expire_one(row, timestamp - len(due) + position + 1)
+        for moment, row in enumerate(due, timestamp - len(due) + 1):
+            event = self.transfer(row)
+            self.release_pending(event, self.accounts[event[1]], self.accounts[event[2]])
+            self.pending[row] = EXPIRED
+            self.expired.append((len(self.timestamps), moment, row))
         return len(due)
-
-    def _expire_one(self, row: int, timestamp: int) -> None:
-        event = self.transfer(row)
-        debit, credit = self.accounts[event[1]], self.accounts[event[2]]
-        self.release_pending(event, debit, credit)
-        self.pending[row] = EXPIRED
-        self.expired.append((len(self.timestamps), timestamp, row))
 
     def next_expiry(self) -> int | None:
         """When the next pending transfer times out, or None."""
@@ -177,18 +170,18 @@ class Ledger:
     def touch(self, debit: Account, credit: Account) -> None:
         """Announce that the balances of two accounts are about to change."""
         if self.scope:
-            self.scope.balances.append((debit, debit.balances()))
-            self.scope.balances.append((credit, credit.balances()))
+            self.scope.balances.append((debit, balances_of(debit)))
+            self.scope.balances.append((credit, balances_of(credit)))
 
     def release_pending(self, event: TransferRow, debit: Account, credit: Account) -> None:
         """Take a pending transfer's amount and its closing of accounts back (void, expiry)."""
         amount, flags = event[3] | event[4] << 64, event[12]
         debit.debits_pending -= amount
         credit.credits_pending -= amount
-        if flags & TRANSFER_CLOSING_DEBIT:
-            debit.flags &= ~ACCOUNT_CLOSED
-        if flags & TRANSFER_CLOSING_CREDIT:
-            credit.flags &= ~ACCOUNT_CLOSED
+        if flags & transfer_flags.CLOSING_DEBIT:
+            debit.flags &= ~account_flags.CLOSED
+        if flags & transfer_flags.CLOSING_CREDIT:
+            credit.flags &= ~account_flags.CLOSED
         debit.classify()
         credit.classify()
 
@@ -211,7 +204,7 @@ class Ledger:
             event = self.transfer(row)
             del self.transfers[event[0]]
             self.pending.pop(row, None)
-            if event[12] & (TRANSFER_POST | TRANSFER_VOID):
+            if event[12] & transfer_flags.RESOLVING:
                 self.pending[self.transfers[event[5]]] = PENDING
         del self.records[scope.rows * RECORD_SIZE :], self.timestamps[scope.rows :]
         for account in self.account_order[scope.accounts :]:

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..protocol import account_flags, transfer_flags
 from ..protocol.records import (
-    ACCOUNT_CLOSED,
     EXPIRED,
     ID_MAX,
     ID_ZERO,
     NANOSECONDS,
     POSTED,
     TRANSFER,
-    TRANSFER_BALANCING_CREDIT,
-    TRANSFER_BALANCING_DEBIT,
-    TRANSFER_CLOSING_CREDIT,
-    TRANSFER_CLOSING_DEBIT,
-    TRANSFER_IMPORTED,
-    TRANSFER_PENDING,
-    TRANSFER_POST,
-    TRANSFER_VOID,
     U64_MAX,
     U128_MAX,
     VOIDED,
@@ -31,14 +23,7 @@ from ..protocol.status import CreateTransferStatus as Status
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-_EXCLUDED = (
-    TRANSFER_PENDING
-    | TRANSFER_BALANCING_DEBIT
-    | TRANSFER_BALANCING_CREDIT
-    | TRANSFER_CLOSING_DEBIT
-    | TRANSFER_CLOSING_CREDIT
-)
-_BOTH = TRANSFER_POST | TRANSFER_VOID
+_EXCLUDED = transfer_flags.PENDING | transfer_flags.BALANCING | transfer_flags.CLOSING
 _RESOLVED = {
     POSTED: Status.PENDING_TRANSFER_ALREADY_POSTED,
     VOIDED: Status.PENDING_TRANSFER_ALREADY_VOIDED,
@@ -55,26 +40,27 @@ def resolve(ledger: Ledger, event: TransferRow, timestamp: int) -> int:
     if row is None:
         return Status.PENDING_TRANSFER_NOT_FOUND
     held = ledger.transfer(row)
-    if not held[12] & TRANSFER_PENDING:
+    if not held[12] & transfer_flags.PENDING:
         return Status.PENDING_TRANSFER_NOT_PENDING
     amount = resolved_amount(event, held)
     status = _check_against(event, held, amount) or _check_state(ledger, row, held, timestamp)
     if status:
         return status
-    if event[12] & TRANSFER_IMPORTED:
+    if event[12] & transfer_flags.IMPORTED:
         if ledger.transfer_regresses(event[13]):
             return Status.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS
         timestamp = event[13]
     debit, credit = ledger.accounts[held[1]], ledger.accounts[held[2]]
-    if event[12] & TRANSFER_POST:
-        if debit.flags & ACCOUNT_CLOSED:
+    if event[12] & transfer_flags.POST:
+        if debit.flags & account_flags.CLOSED:
             return Status.DEBIT_ACCOUNT_ALREADY_CLOSED
-        if credit.flags & ACCOUNT_CLOSED:
+        if credit.flags & account_flags.CLOSED:
             return Status.CREDIT_ACCOUNT_ALREADY_CLOSED
-    ledger.add_transfer(event[0], _record(event, held, amount), timestamp)
+    record = TRANSFER.pack(*resolution(event, held, amount))
+    ledger.add_transfer(event[0], record, timestamp)
     ledger.touch(debit, credit)
     ledger.release_pending(held, debit, credit)
-    if event[12] & TRANSFER_POST:
+    if event[12] & transfer_flags.POST:
         ledger.pending[row] = POSTED
         debit.debits_posted += amount
         credit.credits_posted += amount
@@ -86,14 +72,14 @@ def resolve(ledger: Ledger, event: TransferRow, timestamp: int) -> int:
 def resolved_amount(event: TransferRow, held: TransferRow) -> int:
     """The amount a post or void asks for: 0 voids it all, 2^128-1 posts it all."""
     amount = event[3] | event[4] << 64
-    everything = U128_MAX if event[12] & TRANSFER_POST else 0
+    everything = U128_MAX if event[12] & transfer_flags.POST else 0
     return held[3] | held[4] << 64 if amount == everything else amount
 
 
 def _check_fields(event: TransferRow) -> int:
     """The first status that the fields alone cause, or 0."""
     transfer_id, pending_id, flags = event[0], event[5], event[12]
-    if flags & _BOTH == _BOTH or flags & _EXCLUDED:
+    if flags & transfer_flags.RESOLVING == transfer_flags.RESOLVING or flags & _EXCLUDED:
         return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
     if pending_id == ID_ZERO:
         return Status.PENDING_ID_MUST_NOT_BE_ZERO
@@ -117,7 +103,7 @@ def _check_against(event: TransferRow, held: TransferRow, amount: int) -> int:
     held_amount = held[3] | held[4] << 64
     if amount > held_amount:
         return Status.EXCEEDS_PENDING_TRANSFER_AMOUNT
-    if event[12] & TRANSFER_VOID and amount < held_amount:
+    if event[12] & transfer_flags.VOID and amount < held_amount:
         return Status.PENDING_TRANSFER_HAS_DIFFERENT_AMOUNT
     return 0
 
@@ -133,21 +119,21 @@ def _check_state(ledger: Ledger, row: int, held: TransferRow, timestamp: int) ->
     return 0
 
 
-def _record(event: TransferRow, held: TransferRow, amount: int) -> bytes:
-    """The stored form: accounts, ledger and code of the pending transfer, user data inherited."""
-    return TRANSFER.pack(
+def resolution(event: TransferRow, held: TransferRow, amount: int) -> TransferRow:
+    """What a post or void stores: where it has zeroes, the fields of the pending transfer."""
+    return (
         event[0],
-        held[1],
-        held[2],
+        event[1] if event[1] != ID_ZERO else held[1],
+        event[2] if event[2] != ID_ZERO else held[2],
         amount & U64_MAX,
         amount >> 64,
         event[5],
         event[6] if event[6] != ID_ZERO else held[6],
         event[7] or held[7],
         event[8] or held[8],
-        0,
-        held[10],
-        held[11],
+        event[9],
+        event[10] or held[10],
+        event[11] or held[11],
         event[12],
-        0,
+        event[13],
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
-from operator import attrgetter
-from typing import TYPE_CHECKING
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..protocol import account_flags, transfer_flags
 from ..protocol.records import (
     ACCOUNT_FILTER,
-    ACCOUNT_HISTORY,
     BALANCE,
     CHANGE_EVENT,
     CHANGE_EVENTS_FILTER,
@@ -20,24 +20,66 @@ from ..protocol.records import (
     QUERY_FILTER,
     RECORD_SIZE,
     TIMESTAMP_MAX,
-    TRANSFER_PENDING,
-    TRANSFER_POST,
-    TRANSFER_VOID,
     Account,
+    Balances,
     split_balances,
 )
 
 if TYPE_CHECKING:
-    from .history import Balances
     from .ledger import Ledger
 
 # Where the fields that filters name are in a stored transfer.
-_DEBIT, _CREDIT = slice(16, 32), slice(32, 48)
-_USER_DATA_128, _USER_DATA_64, _USER_DATA_32 = slice(80, 96), slice(96, 104), slice(104, 108)
-_LEDGER, _CODE = slice(112, 116), slice(116, 118)
+_PARTS = {
+    "debit_account_id": slice(16, 32),
+    "credit_account_id": slice(32, 48),
+    "user_data_128": slice(80, 96),
+    "user_data_64": slice(96, 104),
+    "user_data_32": slice(104, 108),
+    "ledger": slice(112, 116),
+    "code": slice(116, 118),
+}
+_ACCOUNT_FILTER_FIELDS = ("user_data_128", "user_data_64", "user_data_32", "code")
+_QUERY_FILTER_FIELDS = ("user_data_128", "user_data_64", "user_data_32", "ledger", "code")
 _FILTER_DEBITS, _FILTER_CREDITS, _FILTER_REVERSED = 1, 2, 4
 _QUERY_REVERSED = 1
 SINGLE_PHASE, TWO_PHASE_PENDING, TWO_PHASE_POSTED, TWO_PHASE_VOIDED, TWO_PHASE_EXPIRED = range(5)
+_KINDS = {
+    transfer_flags.PENDING: TWO_PHASE_PENDING,
+    transfer_flags.POST: TWO_PHASE_POSTED,
+    transfer_flags.VOID: TWO_PHASE_VOIDED,
+}
+
+
+class Filter(NamedTuple):
+    """What a valid filter asks for."""
+
+    wanted: dict[str, Any]  # field -> the value it must have
+    bounds: tuple[int, int]  # timestamps, both inclusive
+    limit: int
+    descending: bool
+
+    def within(self, ordered: Sequence[Any], time_of: Callable[[Any], int] | None = None) -> range:
+        """The positions in `ordered`, which is by time, of what lies within the bounds."""
+        first = bisect_left(ordered, self.bounds[0], key=time_of)
+        end = bisect_right(ordered, self.bounds[1], key=time_of)
+        return range(first, end)[:: -1 if self.descending else 1]
+
+
+def _filter(
+    names: tuple[str, ...], fields: Sequence[Any], limit_max: int, reversing: int
+) -> Filter | None:
+    """A filter with these fields; None where it is invalid. Its highest flag is `reversing`."""
+    *values, reserved, minimum, maximum, limit, flags = fields
+    is_never = max(minimum, maximum) > TIMESTAMP_MAX or 0 < maximum < minimum
+    if is_never or not limit or any(reserved) or flags >= 2 * reversing:
+        return None
+    given = zip(names, values, strict=True)
+    return Filter(
+        {name: value for name, value in given if value not in (0, ID_ZERO)},
+        (minimum or 1, maximum or TIMESTAMP_MAX),
+        min(limit, limit_max),
+        bool(flags & reversing),
+    )
 
 
 def _lookup_accounts(ledger: Ledger, batch: memoryview, limit: int) -> bytes:
@@ -56,47 +98,30 @@ def _ids(batch: memoryview) -> Iterator[bytes]:
     return (data[start : start + 16] for start in range(0, len(data), 16))
 
 
-def _time_range(minimum: int, maximum: int) -> tuple[int, int] | None:
-    """Both bounds inclusive, 0 meaning none; None for a range that cannot be."""
-    if minimum > TIMESTAMP_MAX or maximum > TIMESTAMP_MAX or (maximum and minimum > maximum):
-        return None
-    return minimum or 1, maximum or TIMESTAMP_MAX
-
-
 def _account_rows(ledger: Ledger, batch: memoryview, limit_max: int) -> Iterator[int]:
     """Rows of the transfers an AccountFilter selects."""
-    (
-        account_id,
-        user_data_128,
-        user_data_64,
-        user_data_32,
-        code,
-        reserved,
-        minimum,
-        maximum,
-        limit,
-        flags,
-    ) = ACCOUNT_FILTER.unpack(batch)
-    bounds = _time_range(minimum, maximum)
-    sides = flags & (_FILTER_DEBITS | _FILTER_CREDITS)
-    invalid = account_id in (ID_ZERO, ID_MAX) or not sides or any(reserved) or flags > 7
-    if bounds is None or invalid or not limit:
+    account_id, *fields = ACCOUNT_FILTER.unpack(batch)
+    query = _filter(_ACCOUNT_FILTER_FIELDS, fields, limit_max, _FILTER_REVERSED)
+    sides = fields[-1] & (_FILTER_DEBITS | _FILTER_CREDITS)
+    if query is None or account_id in (ID_ZERO, ID_MAX) or not sides:
         return iter(())
+    if sides == _FILTER_DEBITS:
+        query.wanted["debit_account_id"] = account_id
+    elif sides == _FILTER_CREDITS:
+        query.wanted["credit_account_id"] = account_id
     rows = ledger.history.rows_of(account_id)
-    first = bisect_left(rows, bisect_left(ledger.timestamps, bounds[0]))
-    end = bisect_left(rows, bisect_right(ledger.timestamps, bounds[1]))
-    span: Iterable[int] = _span(first, end, bool(flags & _FILTER_REVERSED))
-    selected: Iterable[int] = (rows[position] for position in span)
-    if sides != _FILTER_DEBITS | _FILTER_CREDITS:
-        selected = _where(
-            ledger, selected, _DEBIT if sides == _FILTER_DEBITS else _CREDIT, account_id
-        )
-    selected = _where_user(ledger, selected, user_data_128, user_data_64, user_data_32, code)
-    return islice(selected, min(limit, limit_max))
+    positions = query.within(rows, ledger.timestamps.__getitem__)
+    return _matching(ledger, (rows[position] for position in positions), query)
 
 
-def _span(first: int, end: int, descending: bool) -> range:
-    return range(end - 1, first - 1, -1) if descending else range(first, end)
+def _matching(ledger: Ledger, selected: Iterable[int], query: Filter) -> Iterator[int]:
+    """The first of the rows whose transfers have all the values the filter wants."""
+    for name, value in query.wanted.items():
+        part = _PARTS[name]
+        if isinstance(value, int):
+            value = value.to_bytes(part.stop - part.start, "little")
+        selected = _where(ledger, selected, part, value)
+    return islice(selected, query.limit)
 
 
 def _where(ledger: Ledger, selected: Iterable[int], part: slice, value: bytes) -> Iterator[int]:
@@ -109,26 +134,6 @@ def _where(ledger: Ledger, selected: Iterable[int], part: slice, value: bytes) -
     )
 
 
-def _where_user(
-    ledger: Ledger,
-    selected: Iterable[int],
-    user_data_128: bytes,
-    user_data_64: int,
-    user_data_32: int,
-    code: int,
-) -> Iterable[int]:
-    """The rows with these values; zero means any value."""
-    if user_data_128 != ID_ZERO:
-        selected = _where(ledger, selected, _USER_DATA_128, user_data_128)
-    if user_data_64:
-        selected = _where(ledger, selected, _USER_DATA_64, user_data_64.to_bytes(8, "little"))
-    if user_data_32:
-        selected = _where(ledger, selected, _USER_DATA_32, user_data_32.to_bytes(4, "little"))
-    if code:
-        selected = _where(ledger, selected, _CODE, code.to_bytes(2, "little"))
-    return selected
-
-
 def _get_account_transfers(ledger: Ledger, batch: memoryview, limit: int) -> bytes:
     return b"".join(map(ledger.record, _account_rows(ledger, batch, limit)))
 
@@ -136,7 +141,7 @@ def _get_account_transfers(ledger: Ledger, batch: memoryview, limit: int) -> byt
 def _get_account_balances(ledger: Ledger, batch: memoryview, limit: int) -> bytes:
     account_id = bytes(batch[:16])
     account = ledger.accounts.get(account_id)
-    if account is None or not account.flags & ACCOUNT_HISTORY:
+    if account is None or not account.flags & account_flags.HISTORY:
         return b""
     results = []
     for row in _account_rows(ledger, batch, limit):
@@ -146,87 +151,43 @@ def _get_account_balances(ledger: Ledger, batch: memoryview, limit: int) -> byte
     return b"".join(results)
 
 
-def _query_filter(
-    batch: memoryview,
-) -> tuple[bytes, int, int, int, int, tuple[int, int], int, bool] | None:
-    """The fields of a valid QueryFilter: user data, ledger, code, bounds, limit, descending."""
-    (
-        user_data_128,
-        user_data_64,
-        user_data_32,
-        ledger_id,
-        code,
-        reserved,
-        minimum,
-        maximum,
-        limit,
-        flags,
-    ) = QUERY_FILTER.unpack(batch)
-    bounds = _time_range(minimum, maximum)
-    if bounds is None or not limit or any(reserved) or flags & ~_QUERY_REVERSED:
-        return None
-    descending = bool(flags & _QUERY_REVERSED)
-    return user_data_128, user_data_64, user_data_32, ledger_id, code, bounds, limit, descending
-
-
 def _query_transfers(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
-    query = _query_filter(batch)
+    fields = QUERY_FILTER.unpack(batch)
+    query = _filter(_QUERY_FILTER_FIELDS, fields, limit_max, _QUERY_REVERSED)
     if query is None:
         return b""
-    user_data_128, user_data_64, user_data_32, ledger_id, code, bounds, limit, descending = query
-    first = bisect_left(ledger.timestamps, bounds[0])
-    end = bisect_right(ledger.timestamps, bounds[1])
-    selected = _where_user(
-        ledger, _span(first, end, descending), user_data_128, user_data_64, user_data_32, code
-    )
-    if ledger_id:
-        selected = _where(ledger, selected, _LEDGER, ledger_id.to_bytes(4, "little"))
-    return b"".join(map(ledger.record, islice(selected, min(limit, limit_max))))
+    rows = _matching(ledger, query.within(ledger.timestamps), query)
+    return b"".join(map(ledger.record, rows))
 
 
 def _query_accounts(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
-    query = _query_filter(batch)
+    fields = QUERY_FILTER.unpack(batch)
+    query = _filter(_QUERY_FILTER_FIELDS, fields, limit_max, _QUERY_REVERSED)
     if query is None:
         return b""
-    user_data_128, user_data_64, user_data_32, ledger_id, code, bounds, limit, descending = query
-    time_of, order = attrgetter("timestamp"), ledger.account_order
-    first = bisect_left(order, bounds[0], key=time_of)
-    end = bisect_right(order, bounds[1], key=time_of)
+    order = ledger.account_order
+    found: Iterator[Account] = map(order.__getitem__, query.within(order, attrgetter("timestamp")))
+    for name, value in query.wanted.items():
+        found = _having(found, name, value)
+    return b"".join(account.pack() for account in islice(found, query.limit))
 
-    def matches(account: Account) -> bool:
-        return (
-            user_data_128 in (ID_ZERO, account.user_data_128)
-            and user_data_64 in (0, account.user_data_64)
-            and user_data_32 in (0, account.user_data_32)
-            and ledger_id in (0, account.ledger)
-            and code in (0, account.code)
-        )
 
-    selected = filter(matches, (order[position] for position in _span(first, end, descending)))
-    return b"".join(account.pack() for account in islice(selected, min(limit, limit_max)))
+def _having(accounts: Iterator[Account], name: str, value: object) -> Iterator[Account]:
+    return (account for account in accounts if getattr(account, name) == value)
 
 
 def _get_change_events(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
-    minimum, maximum, limit, reserved = CHANGE_EVENTS_FILTER.unpack(batch)
-    bounds = _time_range(minimum, maximum)
-    if bounds is None or not limit or any(reserved):
+    *bounds, limit, reserved = CHANGE_EVENTS_FILTER.unpack(batch)
+    query = _filter((), (reserved, *bounds, limit, 0), limit_max, reversing=1)
+    if query is None:
         return b""
-    first = bisect_left(ledger.timestamps, bounds[0])
-    end = bisect_right(ledger.timestamps, bounds[1])
-    transfers = ((ledger.timestamps[row], row, -1) for row in range(first, end))
-    time_of = _expiry_timestamp
-    expiry_first = bisect_left(ledger.expired, bounds[0], key=time_of)
-    expiry_end = bisect_right(ledger.expired, bounds[1], key=time_of)
+    transfers = ((ledger.timestamps[row], row, -1) for row in query.within(ledger.timestamps))
     expiries = (
-        (ledger.expired[position][1], ledger.expired[position][2], position)
-        for position in range(expiry_first, expiry_end)
+        (*ledger.expired[position][1:], position)
+        for position in query.within(ledger.expired, itemgetter(1))
     )
-    events = islice(merge(transfers, expiries), min(limit, limit_max))
+    events = islice(merge(transfers, expiries), query.limit)
     return b"".join(_change_event(ledger, *event) for event in events)
-
-
-def _expiry_timestamp(expiry: tuple[int, int, int]) -> int:
-    return expiry[1]
 
 
 def _change_event(ledger: Ledger, timestamp: int, row: int, expiry: int) -> bytes:
@@ -236,13 +197,8 @@ def _change_event(ledger: Ledger, timestamp: int, row: int, expiry: int) -> byte
     if expiry >= 0:
         kind, after = TWO_PHASE_EXPIRED, ledger.history.after_expiry(expiry)
     else:
-        after = ledger.history.after_transfer(row)
-        if flags & TRANSFER_PENDING:
-            kind = TWO_PHASE_PENDING
-        elif flags & TRANSFER_POST:
-            kind = TWO_PHASE_POSTED
-        else:
-            kind = TWO_PHASE_VOIDED if flags & TRANSFER_VOID else SINGLE_PHASE
+        resolving = flags & (transfer_flags.PENDING | transfer_flags.RESOLVING)
+        kind, after = _KINDS.get(resolving, SINGLE_PHASE), ledger.history.after_transfer(row)
     debit, credit = ledger.accounts[event[1]], ledger.accounts[event[2]]
     return CHANGE_EVENT.pack(
         event[0],

@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..protocol import account_flags, transfer_flags
 from ..protocol.records import (
-    ACCOUNT_CLOSED,
-    ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS,
-    ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
     FAILED,
     ID_MAX,
     ID_ZERO,
     NANOSECONDS,
     TIMESTAMP_MAX,
-    TRANSFER_BALANCING_CREDIT,
-    TRANSFER_BALANCING_DEBIT,
-    TRANSFER_CLOSING_CREDIT,
-    TRANSFER_CLOSING_DEBIT,
-    TRANSFER_FLAGS_KNOWN,
-    TRANSFER_IMPORTED,
-    TRANSFER_PENDING,
-    TRANSFER_POST,
-    TRANSFER_VOID,
     U128_MAX,
     Account,
     TransferRow,
@@ -37,18 +26,11 @@ from . import duplicates, pending
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-_CLOSING = TRANSFER_CLOSING_DEBIT | TRANSFER_CLOSING_CREDIT
-
-
-def stored_timestamp(ledger: Ledger, transfer_id: bytes) -> int:
-    """When the existing transfer `transfer_id` was created."""
-    return ledger.timestamps[ledger.transfers[transfer_id]]
-
 
 def create(ledger: Ledger, event: TransferRow, record: bytes, timestamp: int) -> int:
     """Create one transfer; returns CREATED, or the first status that forbids it."""
     transfer_id, flags = event[0], event[12]
-    if flags & ~TRANSFER_FLAGS_KNOWN:
+    if flags & ~transfer_flags.KNOWN:
         return Status.RESERVED_FLAG
     if transfer_id == ID_ZERO:
         return Status.ID_MUST_NOT_BE_ZERO
@@ -57,7 +39,7 @@ def create(ledger: Ledger, event: TransferRow, record: bytes, timestamp: int) ->
     row = ledger.transfers.get(transfer_id)
     if row is not None:
         return Status.ID_ALREADY_FAILED if row == FAILED else duplicates.compare(ledger, event, row)
-    if flags & (TRANSFER_POST | TRANSFER_VOID):
+    if flags & transfer_flags.RESOLVING:
         return pending.resolve(ledger, event, timestamp)
     status = _check_fields(event)
     if status:
@@ -71,14 +53,14 @@ def create(ledger: Ledger, event: TransferRow, record: bytes, timestamp: int) ->
         return Status.ACCOUNTS_MUST_HAVE_THE_SAME_LEDGER
     if event[10] != debit.ledger:
         return Status.TRANSFER_MUST_HAVE_THE_SAME_LEDGER_AS_ACCOUNTS
-    if flags & TRANSFER_IMPORTED:
+    if flags & transfer_flags.IMPORTED:
         status = _check_imported(ledger, event, debit, credit)
         if status:
             return status
         timestamp = event[13]
-    if debit.flags & ACCOUNT_CLOSED:
+    if debit.flags & account_flags.CLOSED:
         return Status.DEBIT_ACCOUNT_ALREADY_CLOSED
-    if credit.flags & ACCOUNT_CLOSED:
+    if credit.flags & account_flags.CLOSED:
         return Status.CREDIT_ACCOUNT_ALREADY_CLOSED
     requested = event[3] | event[4] << 64
     amount = balanced_amount(requested, flags, debit, credit)
@@ -86,14 +68,9 @@ def create(ledger: Ledger, event: TransferRow, record: bytes, timestamp: int) ->
     if status:
         return status
     if amount != requested:
-        record = with_amount(record, amount)
+        record = record[:48] + amount.to_bytes(16, "little") + record[64:]
     _apply(ledger, event, record, amount, timestamp, debit, credit)
     return CREATED
-
-
-def with_amount(record: bytes, amount: int) -> bytes:
-    """A transfer record with another amount."""
-    return record[:48] + amount.to_bytes(16, "little") + record[64:]
 
 
 def _check_fields(event: TransferRow) -> int:
@@ -111,10 +88,10 @@ def _check_fields(event: TransferRow) -> int:
         return Status.ACCOUNTS_MUST_BE_DIFFERENT
     if pending_id != ID_ZERO:
         return Status.PENDING_ID_MUST_BE_ZERO
-    if not flags & TRANSFER_PENDING:
+    if not flags & transfer_flags.PENDING:
         if timeout:
             return Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER
-        if flags & _CLOSING:
+        if flags & transfer_flags.CLOSING:
             return Status.CLOSING_TRANSFER_MUST_BE_PENDING
     if not ledger_id:
         return Status.LEDGER_MUST_NOT_BE_ZERO
@@ -137,10 +114,10 @@ def _check_imported(ledger: Ledger, event: TransferRow, debit: Account, credit: 
 
 def balanced_amount(amount: int, flags: int, debit: Account, credit: Account) -> int:
     """The amount actually moved: a balancing transfer takes at most what is there."""
-    if flags & TRANSFER_BALANCING_DEBIT:
+    if flags & transfer_flags.BALANCING_DEBIT:
         available = debit.credits_posted - debit.debits_posted - debit.debits_pending
         amount = min(amount, max(0, available))
-    if flags & TRANSFER_BALANCING_CREDIT:
+    if flags & transfer_flags.BALANCING_CREDIT:
         available = credit.debits_posted - credit.credits_posted - credit.credits_pending
         amount = min(amount, max(0, available))
     return amount
@@ -150,7 +127,7 @@ def _check_amount(
     amount: int, flags: int, timeout: int, timestamp: int, debit: Account, credit: Account
 ) -> int:
     """The status of an amount too large for the balances or their limits, or 0."""
-    if flags & TRANSFER_PENDING:
+    if flags & transfer_flags.PENDING:
         if debit.debits_pending + amount > U128_MAX:
             return Status.OVERFLOWS_DEBITS_PENDING
         if credit.credits_pending + amount > U128_MAX:
@@ -169,9 +146,12 @@ def _check_amount(
         return Status.OVERFLOWS_CREDITS
     if timestamp + timeout * NANOSECONDS > TIMESTAMP_MAX:
         return Status.OVERFLOWS_TIMEOUT
-    if debit.flags & ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS and debits > debit.credits_posted:
+    if debit.flags & account_flags.DEBITS_MUST_NOT_EXCEED_CREDITS and debits > debit.credits_posted:
         return Status.EXCEEDS_CREDITS
-    if credit.flags & ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS and credits > credit.debits_posted:
+    if (
+        credit.flags & account_flags.CREDITS_MUST_NOT_EXCEED_DEBITS
+        and credits > credit.debits_posted
+    ):
         return Status.EXCEEDS_DEBITS
     return 0
 
@@ -189,14 +169,14 @@ def _apply(
     flags = event[12]
     row = ledger.add_transfer(event[0], record, timestamp)
     ledger.touch(debit, credit)
-    if flags & TRANSFER_PENDING:
+    if flags & transfer_flags.PENDING:
         ledger.add_pending(row, timestamp, event[9])
         debit.debits_pending += amount
         credit.credits_pending += amount
-        if flags & TRANSFER_CLOSING_DEBIT:
-            debit.flags |= ACCOUNT_CLOSED
-        if flags & TRANSFER_CLOSING_CREDIT:
-            credit.flags |= ACCOUNT_CLOSED
+        if flags & transfer_flags.CLOSING_DEBIT:
+            debit.flags |= account_flags.CLOSED
+        if flags & transfer_flags.CLOSING_CREDIT:
+            credit.flags |= account_flags.CLOSED
         debit.classify()
         credit.classify()
     else:

@@ -1,4 +1,4 @@
-"""Accounts, transfers and filters as bytes: layouts, flags and the account object.
+"""Accounts, transfers and filters as bytes: layouts and the account object.
 
 Ids and 128-bit user data stay `bytes` of length 16, as they came: they are only compared. Amounts
 and balances are integers. A 128-bit integer is two u64 in a layout, low half first.
@@ -7,6 +7,11 @@ and balances are integers. A 128-bit integer is two u64 in a layout, low half fi
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from . import account_flags
 
 RECORD_SIZE = 128
 ID_ZERO, ID_MAX = bytes(16), b"\xff" * 16
@@ -34,27 +39,7 @@ CHANGE_EVENTS_FILTER = struct.Struct("<QQI44s")
 # timestamps of event, transfer, debit account, credit account
 CHANGE_EVENT = struct.Struct("<16sQQ16s16sQIIHHIB39s" + 2 * "16sQQQQQQQQ16sQIHH" + "QQQQ")
 
-ACCOUNT_LINKED = 1
-ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS = 2
-ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS = 4
-ACCOUNT_HISTORY = 8
-ACCOUNT_IMPORTED = 16
-ACCOUNT_CLOSED = 32
-ACCOUNT_FLAGS_KNOWN = 63
-_ACCOUNT_NOT_PLAIN = (
-    ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS | ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS | ACCOUNT_CLOSED
-)
-
-TRANSFER_LINKED = 1
-TRANSFER_PENDING = 2
-TRANSFER_POST = 4
-TRANSFER_VOID = 8
-TRANSFER_BALANCING_DEBIT = 16
-TRANSFER_BALANCING_CREDIT = 32
-TRANSFER_CLOSING_DEBIT = 64
-TRANSFER_CLOSING_CREDIT = 128
-TRANSFER_IMPORTED = 256
-TRANSFER_FLAGS_KNOWN = 511
+_NOT_PLAIN = account_flags.LIMITS | account_flags.CLOSED
 
 FAILED = -1  # in place of a row number: an id that was used up by a transient failure
 PENDING, POSTED, VOIDED, EXPIRED = range(4)  # what became of a pending transfer
@@ -63,8 +48,12 @@ TransferRow = tuple[bytes, bytes, bytes, int, int, bytes, bytes, int, int, int, 
 AccountRow = tuple[
     bytes, int, int, int, int, int, int, int, int, bytes, int, int, int, int, int, int, int
 ]
+# debits_pending, debits_posted, credits_pending, credits_posted, flags
+Balances = tuple[int, int, int, int, int]
+_BALANCES = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "flags")
 
 
+@dataclass(slots=True, eq=False)
 class Account:
     """One account with its current balances and flags.
 
@@ -73,65 +62,42 @@ class Account:
     else. Whoever changes flags or pending balances calls `classify`.
     """
 
-    __slots__ = (
-        "code",
-        "credits_pending",
-        "credits_posted",
-        "debits_pending",
-        "debits_posted",
-        "flags",
-        "flags_created",
-        "id",
-        "ledger",
-        "plain_ledger",
-        "timestamp",
-        "user_data_32",
-        "user_data_64",
-        "user_data_128",
-    )
+    id: bytes
+    user_data_128: bytes
+    user_data_64: int
+    user_data_32: int
+    ledger: int
+    code: int
+    flags: int
+    timestamp: int
+    debits_pending: int = 0
+    debits_posted: int = 0
+    credits_pending: int = 0
+    credits_posted: int = 0
+    flags_created: int = field(init=False)
+    plain_ledger: int = field(init=False)
 
-    def __init__(self, row: AccountRow, timestamp: int) -> None:
-        self.id = row[0]
-        self.debits_pending = self.debits_posted = 0
-        self.credits_pending = self.credits_posted = 0
-        self.user_data_128, self.user_data_64, self.user_data_32 = row[9:12]
-        self.ledger, self.code = row[13], row[14]
-        self.flags = self.flags_created = row[15]
-        self.timestamp = timestamp
+    def __post_init__(self) -> None:
+        self.flags_created = self.flags
         self.classify()
 
     def classify(self) -> None:
         """Find out whether ordinary transfers may take the hot path."""
-        unusual = self.flags & _ACCOUNT_NOT_PLAIN
+        unusual = self.flags & _NOT_PLAIN
         large = self.debits_pending > U127_MAX or self.credits_pending > U127_MAX
         self.plain_ledger = -1 if unusual or large else self.ledger
 
-    def balances(self) -> tuple[int, int, int, int, int]:
-        """debits_pending, debits_posted, credits_pending, credits_posted and the flags."""
-        return (
-            self.debits_pending,
-            self.debits_posted,
-            self.credits_pending,
-            self.credits_posted,
-            self.flags,
-        )
-
-    def restore(self, balances: tuple[int, int, int, int, int]) -> None:
-        """Put back what `balances` returned."""
-        (
-            self.debits_pending,
-            self.debits_posted,
-            self.credits_pending,
-            self.credits_posted,
-            self.flags,
-        ) = balances
+    def restore(self, balances: Balances) -> None:
+        """Put back what `balances_of` returned."""
+        for name, value in zip(_BALANCES, balances, strict=True):
+            setattr(self, name, value)
         self.classify()
 
     def pack(self) -> bytes:
         """The account as a 128-byte record."""
         return ACCOUNT.pack(
             self.id,
-            *split_balances(self.balances()),
+            *split_balances(balances_of(self)),
             self.user_data_128,
             self.user_data_64,
             self.user_data_32,
@@ -143,7 +109,10 @@ class Account:
         )
 
 
-def split_balances(balances: tuple[int, int, int, int, int]) -> tuple[int, ...]:
+balances_of: Callable[[Account], Balances] = attrgetter(*_BALANCES)
+
+
+def split_balances(balances: Balances) -> tuple[int, ...]:
     """The four balances as (low, high) pairs of u64."""
     dpe, dpo, cpe, cpo, _ = balances
     return (

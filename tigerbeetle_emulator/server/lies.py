@@ -9,22 +9,15 @@ from __future__ import annotations
 import struct
 
 from ..ledger.ledger import Ledger
-from ..protocol import multibatch
+from ..protocol import multibatch, transfer_flags
 from ..protocol.aegis import Buffer
 from ..protocol.operations import Operation, batches_of, timestamps_needed
-from ..protocol.records import (
-    RECORD_SIZE,
-    TRANSFER,
-    TRANSFER_PENDING,
-    TRANSFER_POST,
-    TRANSFER_VOID,
-    TransferRow,
-)
+from ..protocol.records import RECORD_SIZE, TRANSFER, TransferRow
 from ..protocol.status import CREATED
 from .faults import Faults
 
 _RESULT = struct.Struct("<QQ")  # timestamp, and the status with its padding
-_MOVES_NOTHING_ANEW = TRANSFER_PENDING | TRANSFER_POST | TRANSFER_VOID
+_MOVES_NOTHING_ANEW = transfer_flags.PENDING | transfer_flags.POST | transfer_flags.VOID
 
 
 class Liar:
