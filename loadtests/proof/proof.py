@@ -102,7 +102,7 @@ class Proof:
 
     def finish(self, accounts: Array, asked: Array) -> list[Check]:
         """All checks. ``accounts`` as found in the ledger, ``asked`` as the run created them."""
-        self._present: Lows = np.sort(np.concatenate(self._lows or [np.empty(0, np.uint64)]))
+        self._present = self._stored_lows()
         extra = np.concatenate(self._extra) if self._extra else np.empty(0, TRANSFER)
         unknown = np.isin(extra["id"][:, 0], self.record.unanswered)
         self.committed = extra[unknown]
@@ -130,15 +130,13 @@ class Proof:
     def _check_once(self) -> Check:
         twice_created = repeated(self.record.created_lows)
         twice_stored = repeated(self._present)
+        shared = self.record.one_stamp_two_ids
         problems = [
             self._named("acknowledged as created twice", twice_created),
             self._named("stored twice", twice_stored),
-            self._named("acknowledged with another transfer's timestamp", self._shared()),
+            self._named("acknowledged with another transfer's timestamp", shared),
         ]
         return _check("once", problems, "every id was created once, at its own timestamp")
-
-    def _shared(self) -> Lows:
-        return self.record.one_stamp_two_ids
 
     def _check_unknown(self) -> Check:
         record, committed = self.record, self.committed
@@ -152,20 +150,13 @@ class Proof:
             expected["timestamp"] = found["timestamp"]
             if expected.tobytes() != found.tobytes():
                 differing.append(_difference(expected, found))
-        self.resolved = self._resolve()
-        problems = [f"stored with other fields: {'; '.join(differing[:NAMED_MAX])}"] * bool(
-            differing
-        )
-        good = (
-            f"{len(record.unanswered):,} unanswered: {self.resolved['committed']:,} committed, "
-            f"{self.resolved['absent']:,} absent"
-        )
+        sent = len(record.unanswered)
+        held = int(np.count_nonzero(among(record.unanswered, self._present)))
+        self.resolved = {"committed": held, "absent": sent - held}
+        named = "; ".join(differing[:NAMED_MAX])
+        problems = [f"stored with other fields: {named}" if differing else ""]
+        good = f"{sent:,} unanswered: {held:,} committed, {sent - held:,} absent"
         return _check("unknown resolved", problems, good)
-
-    def _resolve(self) -> dict[str, int]:
-        """Of the transfers without an answer: how many the ledger holds."""
-        held = int(np.count_nonzero(among(self.record.unanswered, self._present)))
-        return {"committed": held, "absent": len(self.record.unanswered) - held}
 
     def _check_nothing_else(self, extra: Array) -> Check:
         lows: Lows = np.ascontiguousarray(extra["id"][:, 0])
@@ -197,10 +188,10 @@ class Proof:
             (accounts["debits_pending"] != 0).any(axis=1)
             | (accounts["credits_pending"] != 0).any(axis=1)
         ]
-        problems = [self._named("settled twice", twice)]
-        if len(pending):
-            ids = ", ".join(hex(join(account["id"])) for account in pending[:NAMED_MAX])
-            problems.append(f"{len(pending):,} accounts still have pending amounts: {ids}")
+        problems = [
+            self._named("settled twice", twice),
+            _accounts("accounts still have pending amounts:", pending),
+        ]
         good = f"{holds:,} holds: {settled:,} captured or voided, {holds - settled:,} timed out"
         return _check("holds settled", problems, good)
 
@@ -213,6 +204,9 @@ class Proof:
         pending: Lows = np.sort(np.concatenate(ended))
         return holds, len(np.unique(pending)), repeated(pending)
 
+    def _stored_lows(self) -> Lows:
+        return np.sort(np.concatenate(self._lows or [np.empty(0, np.uint64)]))
+
     def _stored(self) -> Iterator[Array]:
         """What was sent and is in the ledger, each id once, in pieces that fit into memory."""
         lows, first = np.unique(self.record.lows, return_index=True)
@@ -222,7 +216,7 @@ class Proof:
 
     def last_expiry_ns(self) -> int:
         """When the last stored and unsettled hold times out, on the cluster's clock; 0 if none."""
-        present: Lows = np.sort(np.concatenate(self._lows or [np.empty(0, np.uint64)]))
+        present = self._stored_lows()
         sent = self.record.lines["sent"]
         ends = (sent["flags"] & (POST | VOID)) != 0
         ended = np.sort(sent["pending_id"][ends & among(self.record.lows, present), 0])
@@ -236,10 +230,7 @@ class Proof:
     def _check_balances(self, accounts: Array, asked: Array) -> Check:
         missing = asked[~among_ids(asked["id"], accounts["id"])]
         expected = self._expected(asked)
-        problems = []
-        if len(missing):
-            ids = ", ".join(hex(join(account["id"])) for account in missing[:NAMED_MAX])
-            problems.append(f"{len(missing):,} accounts are not in the ledger: {ids}")
+        problems = [_accounts("accounts are not in the ledger:", missing)]
         order = np.argsort(asked["id"][:, 0])
         at = np.searchsorted(asked["id"][order, 0], accounts["id"][:, 0])
         wrong: list[str] = []
@@ -297,9 +288,7 @@ def check_conservation(accounts: Array) -> Check:
 
 def check_no_overdraft(accounts: Array) -> Check:
     """No account that must not overdraw has more debits, pending included, than credits."""
-    wrong = accounts[overdrawn(accounts)]
-    named = ", ".join(hex(join(account["id"])) for account in wrong[:NAMED_MAX])
-    problems = [f"{len(wrong):,} overdrawn: account {named}"] if len(wrong) else []
+    problems = [_accounts("overdrawn: account", accounts[overdrawn(accounts)])]
     return _check("no overdraft", problems, "no wallet has spent more than it had")
 
 
@@ -316,6 +305,11 @@ def _check(name: str, problems: list[str], good: str) -> Check:
     return Check(
         name=name, verdict="failed" if found else "passed", detail="; ".join(found) or good
     )
+
+
+def _accounts(problem: str, accounts: Array) -> str:
+    named = ", ".join(hex(join(account["id"])) for account in accounts[:NAMED_MAX])
+    return f"{len(accounts):,} {problem} {named}" if len(accounts) else ""
 
 
 def _words(transfers: Array) -> npt.NDArray[np.uint64]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 480, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 12, 26
 
 _DOTS_WIDTH = 720
+_NOTHING = '<p class="nothing">nothing was measured</p>'
 
 Points = Sequence[tuple[float, float | None]]
 
@@ -40,7 +41,7 @@ class Chart:
     shade: tuple[float, float] | None = None
     x_max: float | None = None
     y_max: float | None = None
-    description: str = field(default="")
+    description: str = ""
 
 
 def time_chart(chart: Chart) -> str:
@@ -48,7 +49,7 @@ def time_chart(chart: Chart) -> str:
     xs = [x for line in chart.lines for x, _ in line.points]
     ys = [y for line in chart.lines for _, y in line.points if y is not None]
     if not xs or not ys:
-        return nothing("nothing was measured")
+        return _NOTHING
     x_top = chart.x_max or max(xs) or 1.0
     scale = _log_scale(ys) if chart.log else _linear_scale(chart.y_max or max(ys))
     parts = [_frame(scale, chart.unit), _x_axis(x_top, chart.x_unit)]
@@ -75,14 +76,13 @@ def histogram(
 ) -> str:
     """Bars (from ms, to ms, percent of all) on a logarithmic axis, with named marks in ms."""
     if not bars:
-        return nothing("nothing was measured")
+        return _NOTHING
     low, high = bars[0][0], bars[-1][1]
     top = max(height for *_, height in bars)
-    scale = _linear_scale(top)
+    scale, axis = _linear_scale(top), _Scale(low, high, (), log=True)
 
     def x_of(value: float) -> float:
-        share = (math.log10(value) - math.log10(low)) / (math.log10(high) - math.log10(low) or 1)
-        return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+        return _LEFT + axis.share(value) * (WIDTH - _LEFT - _RIGHT)
 
     parts = [_frame(scale, "%")]
     for left, right, height in bars:
@@ -111,15 +111,13 @@ def dots(rows: Sequence[tuple[str, Sequence[float]]], unit: str, description: st
     """A row for each label, a dot for each of its values, on one logarithmic axis."""
     values = [value for _, row in rows for value in row]
     if not values:
-        return nothing("nothing was measured")
+        return _NOTHING
     scale = _log_scale(values)
     row_height, left = 24, 230
     bottom = _TOP + row_height * len(rows)
 
     def x_of(value: float) -> float:
-        span = math.log10(scale.high) - math.log10(scale.low)
-        share = (math.log10(max(value, scale.low)) - math.log10(scale.low)) / span
-        return left + share * (_DOTS_WIDTH - left - 2 * _RIGHT)
+        return left + scale.share(value) * (_DOTS_WIDTH - left - 2 * _RIGHT)
 
     parts = []
     for tick in scale.ticks:
@@ -143,11 +141,6 @@ def dots(rows: Sequence[tuple[str, Sequence[float]]], unit: str, description: st
     return _svg("".join(parts), description, _DOTS_WIDTH, bottom + 24)
 
 
-def nothing(why: str) -> str:
-    """A plot's place, when there is nothing to plot."""
-    return f'<p class="nothing">{escape(why)}</p>'
-
-
 def short(value: float) -> str:
     """A number in at most about four characters: 0.25, 4.2, 130, 12k, 3.4M."""
     for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
@@ -165,6 +158,13 @@ class _Scale:
     high: float
     ticks: tuple[float, ...]
     log: bool
+
+    def share(self, value: float) -> float:
+        """Where a value is: 0 at the low end, 1 at the high end."""
+        if not self.log:
+            return (value - self.low) / (self.high - self.low)
+        low = math.log10(self.low)
+        return (math.log10(max(value, self.low)) - low) / (math.log10(self.high) - low)
 
 
 def _linear_scale(top: float) -> _Scale:
@@ -188,13 +188,7 @@ def _x(value: float, top: float) -> float:
 
 
 def _y(value: float, scale: _Scale) -> float:
-    if scale.log:
-        value = max(value, scale.low)
-        span = math.log10(scale.high) - math.log10(scale.low)
-        share = (math.log10(value) - math.log10(scale.low)) / span
-    else:
-        share = (value - scale.low) / (scale.high - scale.low)
-    return HEIGHT - _BOTTOM - min(max(share, 0.0), 1.0) * (HEIGHT - _TOP - _BOTTOM)
+    return HEIGHT - _BOTTOM - min(max(scale.share(value), 0.0), 1.0) * (HEIGHT - _TOP - _BOTTOM)
 
 
 def _frame(scale: _Scale, unit: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console
 from rich.table import Table
 
@@ -57,14 +56,11 @@ def verdict(found: Recoveries) -> str:
 
 def render(found: Recoveries) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(report.TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"number": report.number, "clock": report.clock}
     groups: dict[str, list[float]] = {}
     for strike in found.strikes:
         groups.setdefault(f"{strike.fault} ({strike.deployment})", []).append(strike.gap_s)
-    return environment.get_template("recovery.html.j2").render(
+    return report.page(
+        "recovery.html.j2",
         found=found,
         verdict=verdict(found),
         histories=[

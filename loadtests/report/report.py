@@ -6,6 +6,7 @@ It needs no script, font or other outside resource: it can be mailed, archived a
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,7 @@ from loadtests.report import gate, plots
 from loadtests.report.plots import Chart, Line
 from loadtests.run import runs
 from loadtests.run.histogram import BUCKETS_PER_DOUBLING, Histogram, seconds_of
-from loadtests.run.result import (
-    ActionResult,
-    Audit,
-    Manifest,
-    Result,
-    read_audit,
-    read_manifest,
-    read_result,
-)
+from loadtests.run.result import Audit, Manifest, Result, read_audit, read_manifest, read_result
 
 TEMPLATES = Path(__file__).parent / "templates"
 _BARS_PER_DOUBLING = 4
@@ -34,18 +27,15 @@ _GAP_S = 3.0
 
 def write(run: Path) -> Path:
     """Write report.html from what the run's directory holds so far; the file's path."""
-    page = run / "report.html"
-    runs.write_json(page, render(read_manifest(run), read_result(run), read_audit(run), run))
-    return page
+    path = run / "report.html"
+    runs.write_json(path, render(read_manifest(run), read_result(run), read_audit(run), run))
+    return path
 
 
 def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: Path) -> str:
     """The page. Without an audit the verdict is 'not audited', so nobody takes it for passed."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"number": number, "ms": milliseconds, "clock": clock}
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
         manifest=manifest,
         result=result,
         audit=audit,
@@ -55,6 +45,15 @@ def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: 
         actions=_rows(result) if result else [],
         start=_start(result) if result else manifest.started,
     )
+
+
+def page(template: str, **shown: Any) -> str:
+    """One of our templates, filled in."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"number": number, "ms": milliseconds, "clock": clock}
+    return environment.get_template(template).render(shown)
 
 
 def charts(result: Result) -> list[dict[str, Any]]:
@@ -90,7 +89,7 @@ def charts(result: Result) -> list[dict[str, Any]]:
         {
             "title": "Latency distribution",
             "legend": [],
-            "svg": _distribution(result.actions, result),
+            "svg": _distribution(result),
             "note": "all actions within the measured window",
         },
         _figure("CPU", load, unit="% of one core", **common),
@@ -130,20 +129,18 @@ def _with_gaps(points: list[tuple[float, float]]) -> list[tuple[float, float | N
     return broken
 
 
-def _distribution(actions: dict[str, ActionResult], result: Result) -> str:
-    total = Histogram()
-    for action in actions.values():
-        total.merge(action.buckets)
+def _distribution(result: Result) -> str:
+    total = Histogram(*(action.buckets for action in result.actions.values()))
     group = BUCKETS_PER_DOUBLING // _BARS_PER_DOUBLING
-    sums: dict[int, int] = {}
+    sums = Counter[int]()
     for bucket, count in total.buckets.items():
-        sums[bucket // group] = sums.get(bucket // group, 0) + count
+        sums[bucket // group] += count
     half = 2 ** (0.5 / BUCKETS_PER_DOUBLING)
     bars = [
         (
             seconds_of(bar * group) * 1000 / half,
             seconds_of((bar + 1) * group) * 1000 / half,
-            100 * sums.get(bar, 0) / max(1, total.total),
+            100 * sums[bar] / max(1, total.total),
         )
         for bar in (range(min(sums), max(sums) + 1) if sums else ())
     ]

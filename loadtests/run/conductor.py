@@ -61,8 +61,7 @@ class Conductor:
 
     def server_cpu_percent(self) -> float:
         """All local replicas together, of one core, as last sampled."""
-        latest = {point.replica: point.cpu_percent for point in self._servers.points}
-        return sum(latest.values())
+        return sum({point.replica: point.cpu_percent for point in self._servers.points}.values())
 
     def wait_for_workers(self, workers: int, timeout_s: float) -> bool:
         """Wait until every worker has handed in its summary; False if the time ran out."""
@@ -76,7 +75,7 @@ class Conductor:
         self._servers.stop()
         if self._printer:
             self._printer.kill()
-        missing = self._missing(workers)
+        missing = [worker for worker in range(workers) if worker not in self.finished]
         notes = [f"worker {worker}: no figures or record arrived" for worker in missing]
         window, seconds = self._window(notes)
         self._note_generator(window, notes)
@@ -99,9 +98,6 @@ class Conductor:
         )
         runs.write_json(self.path / "result.json", result.model_dump_json(indent=1))
         return result
-
-    def _missing(self, workers: int) -> list[int]:
-        return [worker for worker in range(workers) if worker not in self.finished]
 
     def _window(self, notes: list[str]) -> tuple[Figures, list[Second]]:
         """The measured window, and the seconds in it."""

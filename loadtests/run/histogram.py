@@ -30,9 +30,9 @@ def seconds_of(bucket: int) -> float:
 class Histogram:
     """A count for each bucket. Histograms of workers and seconds add up without loss."""
 
-    def __init__(self, buckets: Mapping[int, int] | None = None) -> None:
+    def __init__(self, *parts: Mapping[int, int]) -> None:
         self.counts = np.zeros(BUCKETS, np.int64)
-        if buckets:
+        for buckets in parts:
             self.merge(buckets)
 
     def add(self, seconds: Sequence[float]) -> None:

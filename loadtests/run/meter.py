@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from itertools import chain
 from time import perf_counter
-from typing import TypedDict
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 
 from loadtests.client.records import CREATED, EXISTS, Array
 from loadtests.run.histogram import Histogram
 
-OUTCOMES = ("ok", "rejected", "unknown", "error")
+Outcome = Literal["ok", "rejected", "unknown", "error"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
 class ActionSecond(TypedDict):

@@ -7,11 +7,6 @@ SPIKE_BASE = 0.2
 SOAK_RAMP = 0.1
 
 
-def steady(_elapsed: float) -> float:
-    """The peak, from start to end."""
-    return 1.0
-
-
 def step(elapsed: float) -> float:
     """Five equal steps up to the peak; ``elapsed`` is the share of the run that is over, 0 to 1."""
     return min(STEPS, int(elapsed * STEPS) + 1) / STEPS

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import Literal
 
 from loadtests.run.histogram import Histogram
 from loadtests.run.meter import OUTCOMES, ActionSecond, Second
 from loadtests.run.result import ActionResult, Figures, Latency, Point
+
+_Count = Literal["transfers", "events", "requests", "drops", "users"]
 
 
 def latency(histogram: Histogram) -> Latency:
@@ -37,7 +40,7 @@ class Series:
     @property
     def transfers(self) -> int:
         """Transfers acknowledged so far."""
-        return sum(second["transfers"] for second in self.seconds)
+        return _sum(self.seconds, "transfers")
 
     def points(self) -> list[Point]:
         """One Point for each wall-clock second."""
@@ -49,28 +52,21 @@ class Series:
 
 def figures(seconds: list[Second], duration_s: float) -> Figures:
     """Sum up a window of ``duration_s``."""
-    actions, requests, lags = Histogram(), Histogram(), Histogram()
-    for second in seconds:
-        requests.merge(second["request_buckets"])
-        lags.merge(second["lag_buckets"])
-        for action in second["actions"].values():
-            actions.merge(action["buckets"])
-    counts = {o: sum(a[o] for s in seconds for a in s["actions"].values()) for o in OUTCOMES}  # type: ignore[literal-required]
-    transfers = sum(second["transfers"] for second in seconds)
-    packets = sum(second["requests"] for second in seconds)
-    events = sum(second["events"] for second in seconds)
+    actions = _actions(seconds)
+    counts = _outcomes(actions)
+    transfers, requests = _sum(seconds, "transfers"), _sum(seconds, "requests")
     return Figures(
         duration_s=duration_s,
         actions=sum(counts.values()),
         actions_per_s=sum(counts.values()) / duration_s if duration_s else 0.0,
         transfers=transfers,
         transfers_per_s=transfers / duration_s if duration_s else 0.0,
-        requests=packets,
-        transfers_per_request=events / packets if packets else 0.0,
-        drops=sum(second["drops"] for second in seconds),
-        latency=latency(actions),
-        request_latency=latency(requests),
-        hub_lag=latency(lags),
+        requests=requests,
+        transfers_per_request=_sum(seconds, "events") / requests if requests else 0.0,
+        drops=_sum(seconds, "drops"),
+        latency=latency(Histogram(*(action["buckets"] for action in actions))),
+        request_latency=latency(Histogram(*(second["request_buckets"] for second in seconds))),
+        hub_lag=latency(Histogram(*(second["lag_buckets"] for second in seconds))),
         generator_cpu_percent=_busiest(seconds),
         **counts,
     )
@@ -86,13 +82,10 @@ def by_action(seconds: list[Second], duration_s: float) -> dict[str, ActionResul
 
 
 def _action(parts: list[ActionSecond], duration_s: float) -> ActionResult:
-    histogram, reasons = Histogram(), Counter[str]()
-    for part in parts:
-        histogram.merge(part["buckets"])
-        reasons.update(part["reasons"])
-    counts = {o: sum(part[o] for part in parts) for o in OUTCOMES}  # type: ignore[literal-required]
+    histogram = Histogram(*(part["buckets"] for part in parts))
+    counts = _outcomes(parts)
     return ActionResult(
-        reasons=dict(reasons),
+        reasons=dict(sum((Counter(part["reasons"]) for part in parts), Counter[str]())),
         per_s=sum(counts.values()) / duration_s if duration_s else 0.0,
         latency=latency(histogram),
         buckets=histogram.buckets,
@@ -101,23 +94,32 @@ def _action(parts: list[ActionSecond], duration_s: float) -> ActionResult:
 
 
 def _point(at: float, seconds: list[Second]) -> Point:
-    histogram = Histogram()
-    for second in seconds:
-        for action in second["actions"].values():
-            histogram.merge(action["buckets"])
-    counts = {o: sum(a[o] for s in seconds for a in s["actions"].values()) for o in OUTCOMES}  # type: ignore[literal-required]
+    actions = _actions(seconds)
+    histogram = Histogram(*(action["buckets"] for action in actions))
     return Point(
         at=at,
-        transfers=sum(second["transfers"] for second in seconds),
-        requests=sum(second["requests"] for second in seconds),
-        drops=sum(second["drops"] for second in seconds),
-        users=sum(second["users"] for second in seconds),
+        transfers=_sum(seconds, "transfers"),
+        requests=_sum(seconds, "requests"),
+        drops=_sum(seconds, "drops"),
+        users=_sum(seconds, "users"),
         p50_ms=histogram.percentile_ms(50),
         p99_ms=histogram.percentile_ms(99),
         lag_max_ms=max(second["lag_max_ms"] for second in seconds),
         generator_cpu_percent=max(second["cpu_percent"] for second in seconds),
-        **counts,
+        **_outcomes(actions),
     )
+
+
+def _actions(seconds: list[Second]) -> list[ActionSecond]:
+    return [action for second in seconds for action in second["actions"].values()]
+
+
+def _outcomes(actions: list[ActionSecond]) -> dict[str, int]:
+    return {outcome: sum(action[outcome] for action in actions) for outcome in OUTCOMES}
+
+
+def _sum(seconds: list[Second], count: _Count) -> int:
+    return sum(second[count] for second in seconds)
 
 
 def _busiest(seconds: list[Second]) -> float:

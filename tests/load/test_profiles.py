@@ -10,7 +10,7 @@ from loadtests.run import profiles
 from loadtests.search import Search, Window
 
 
-@pytest.mark.parametrize("profile", [profiles.steady, profiles.step, profiles.spike, profiles.soak])
+@pytest.mark.parametrize("profile", [profiles.step, profiles.spike, profiles.soak])
 def test_a_profile_stays_within_its_peak_and_reaches_it(profile) -> None:  # type: ignore[no-untyped-def]
     levels = [profile(i / 1000) for i in range(1000)]
     assert min(levels) > 0
