@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from cluster import config
 from cluster.tigerbeetle import binary
+from tests import scheduling
 from tests.leases import give_locust_its_port
 
 # Every test process, and every program that a test starts, would compile the whole project anew.
@@ -31,7 +32,7 @@ WORKERS_PER_CORE, WORKERS_MAX = 2, 32
 
 NO_SERVER = "no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download"
 
-#: Seconds that each file took the last time, in pytest's cache: the longest are begun first.
+#: Seconds that each group took the last time, in pytest's cache: the longest are begun first.
 DURATIONS = "wallet-service/durations"
 
 #: The longest where nothing is known yet; genuine ones, which wait for memory, are apart.
@@ -86,20 +87,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """What shares a fixture stays in one process: a file, or of each engine a file's tests.
+    """What shares a fixture stays in one process."""
+    return scheduling.ByNeed(config, log)
 
-    Here and not by xdist's own groups: since pytest 9.2 a test's id no longer takes their names.
-    """
-    from xdist.scheduler import LoadFileScheduling
 
-    class ByFileAndEngine(LoadFileScheduling):  # type: ignore[misc] # untyped
-        def _split_scope(self, nodeid: str) -> str:
-            file, _, test = nodeid.partition("::")
-            if file.startswith("tests/remote/"):
-                return "servers"  # two beds want more inotify instances than the kernel grants
-            return f"{file} of the genuine" if "[process" in test else file
-
-    return ByFileAndEngine(config, log)
+@pytest.fixture(scope="session")
+def takes_memory() -> None:
+    """For fixtures whose cluster may be a genuine one: see tests/scheduling.py."""
 
 
 def _lacks(marker: str) -> str | None:
@@ -123,20 +117,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marked and (reason := _lacks(marker)):
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    scheduling.remember(config, items)
     assert config.cache
     if config.getoption("random_order_enabled"):
         return
     durations = config.cache.get(DURATIONS, {})
-    items.sort(key=lambda item: _begins(_file(item.nodeid), durations))
+    items.sort(key=lambda item: _begins(scheduling.group_of(item), durations))
 
 
-def _begins(file: str, durations: dict[str, float]) -> tuple[float, int, str]:
+def _begins(group: str, durations: dict[str, float]) -> tuple[float, int, str]:
+    file = group.partition(" ")[0]
     place = LONGEST.index(file) if file in LONGEST else len(LONGEST)
-    return -durations.get(file, 0.0), place, file
-
-
-def _file(nodeid: str) -> str:
-    return nodeid.split("::")[0]
+    return -durations.get(group, 0.0), place, group
 
 
 def pytest_report_header() -> str:
@@ -150,11 +142,13 @@ def pytest_terminal_summary(
     """How many ran of each suite, how to repeat what failed; and remember who took how long."""
     ran: Counter[str] = Counter()
     took: defaultdict[str, float] = defaultdict(float)
+    groups = scheduling.known_groups(config)
     for outcome in ("passed", "failed", "skipped", "error"):
         for report in terminalreporter.stats.get(outcome, []):
             if not isinstance(report, pytest.TestReport) or "/" not in report.nodeid:
                 continue
-            took[_file(report.nodeid)] += report.duration
+            if report.nodeid in groups:
+                took[groups[report.nodeid]] += report.duration
             if report.when == "call" and outcome != "skipped":
                 ran[report.nodeid.split("/")[1].split("::")[0]] += 1
     for reports in (terminalreporter.stats.get(kind, []) for kind in ("failed", "error")):

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from ipaddress import IPv4Network
@@ -33,7 +33,15 @@ SUBNETS = range(50 * 256)  # /24 networks from 10.200.0.0 on
 #: What one genuine replica takes with the tests' cache (64 MiB), and what the rest is left.
 REPLICA_BYTES = MEMORY_BASE_BYTES + 64 * 1024**2
 SPARED_BYTES = 6 * 1024**3
-MEMORY_WAIT_S = 3600
+
+#: Of the inotify instances that the kernel lets a user have: what one server of a test bed takes
+#: while it boots (its systemd, journald, udevd, ...: nine were seen), and what the rest is left.
+SERVER_INSTANCES = 12
+SPARED_INSTANCES = 24
+SERVERS_OF_LARGEST_BED = 8
+_INOTIFY_MAX = Path("/proc/sys/fs/inotify/max_user_instances")
+
+WAIT_S = 3600
 
 _DIRECTORY = Path(tempfile.gettempdir()) / "wallet-service-leases"
 
@@ -120,6 +128,45 @@ def memory(replicas: int) -> Iterator[None]:
         held.give_back()
 
 
+@contextmanager
+def servers(count: int) -> Iterator[None]:
+    """Room for so many servers of a test bed: waits until others have given back enough."""
+    held = _wait_for("servers", count, servers_max())
+    try:
+        yield
+    finally:
+        _locks("servers").give_back(held)
+
+
+def replicas_max() -> int:
+    """How many genuine replicas this machine has memory for."""
+    return max(3, (psutil.virtual_memory().total - SPARED_BYTES) // REPLICA_BYTES)
+
+
+def servers_max() -> int:
+    """How many servers of test beds the kernel lets boot; the largest bed is always tried."""
+    if not _INOTIFY_MAX.exists():
+        return SERVERS_OF_LARGEST_BED
+    free = int(_INOTIFY_MAX.read_text()) - SPARED_INSTANCES
+    return max(SERVERS_OF_LARGEST_BED, free // SERVER_INSTANCES)
+
+
+def _wait_for(
+    what: str, count: int, total: int, is_free: Callable[[], bool] = lambda: True
+) -> list[int]:
+    """Hold so many of ``total`` units, once others have given back enough and it is really free."""
+    assert count <= total, f"{what}: this machine has room for {total}, not for {count}"
+    locks, deadline = _locks(what), time.monotonic() + WAIT_S
+    while True:
+        units = [unit for unit in range(total) if locks.take(unit)]
+        if len(units) >= count and is_free():
+            locks.give_back(units[count:])
+            return units[:count]
+        locks.give_back(units)
+        assert time.monotonic() < deadline, f"{what}: room for {len(units)} of {count}"
+        time.sleep(random.uniform(0.2, 1.0))
+
+
 class _Memory:
     """The units (one replica each) that this process holds, and how many of them are unused."""
 
@@ -133,22 +180,13 @@ class _Memory:
         return _Memory()
 
     def wait_for(self, count: int) -> None:
-        total = max(3, (psutil.virtual_memory().total - SPARED_BYTES) // REPLICA_BYTES)
-        assert count <= total, f"{count} genuine replicas: this machine has memory for {total}"
-        locks, deadline = _locks("memory"), time.monotonic() + MEMORY_WAIT_S
-        while True:
-            self.units = [unit for unit in range(total) if locks.take(unit)]
-            # What others hold they may not have taken yet; what no lease speaks of may be taken.
-            is_free = psutil.virtual_memory().available > count * REPLICA_BYTES + SPARED_BYTES // 4
-            if len(self.units) >= count and is_free:
-                locks.give_back(self.units[count:])
-                del self.units[count:]
-                return
-            found = len(self.units)
-            locks.give_back(self.units)
-            self.units = []
-            assert time.monotonic() < deadline, f"memory: room for {found} of {count} replicas"
-            time.sleep(random.uniform(0.2, 1.0))
+        # What others hold they may not have taken yet; what no lease speaks of may be taken.
+        self.units = _wait_for(
+            "memory",
+            count,
+            replicas_max(),
+            lambda: psutil.virtual_memory().available > count * REPLICA_BYTES + SPARED_BYTES // 4,
+        )
 
     def give_back(self) -> None:
         _locks("memory").give_back(self.units)

@@ -29,6 +29,7 @@ class Links:
         self.loss: dict[Pair, float] = dict.fromkeys(self.pairs, 0.0)
         self.cut: set[Pair] = set()
         self.port: dict[Pair, int] = {}
+        self._servers: list[asyncio.Server] = []
         self._random = random.Random(1)
         self._target = dict(enumerate(ports))
         self._loop = asyncio.new_event_loop()
@@ -58,11 +59,16 @@ class Links:
         """End all connections and the thread."""
         self._run(self._cancel())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join()
+        self._loop.close()
 
     async def _cancel(self) -> None:
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        for server in self._servers:
+            server.close()  # first: what it accepts is one more task
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
@@ -81,6 +87,7 @@ class Links:
             )
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self._servers.append(server)
         port: int = server.sockets[0].getsockname()[1]
         return port
 

@@ -38,9 +38,9 @@ def install_client_or_skip(release: str, target: Path) -> Path:
             timeout=120,
         )
     except FileNotFoundError:
-        pytest.skip("no uv to install the old client with")
+        pytest.skip("no uv to install the old client with: make .venv/.installed")
     if done.returncode != 0:
-        pytest.skip(f"{wanted} cannot be had: {done.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"{wanted} not to be had from an index: {done.stderr.strip().splitlines()[-1]}")
     return target
 
 

@@ -12,7 +12,7 @@ from tests.docker.sandbox import DockerSandbox, best_engine, docker_sandbox, has
 
 
 @pytest.fixture(scope="module")
-def deployed() -> Iterator[DockerSandbox]:
+def deployed(takes_memory: None) -> Iterator[DockerSandbox]:
     """A cluster that is up, by the command a user types: a genuine one where it can be had."""
     with docker_sandbox(best_engine()) as made:
         done = made.up()

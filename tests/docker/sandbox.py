@@ -59,12 +59,14 @@ def lacks_engine() -> str | None:
     """Why nothing can run in Docker here; None when it can."""
     try:
         if docker("info").returncode != 0:
-            return "no Docker engine answers"
+            return "no Docker engine answers: start it, or .ci/provision-docker engine"
         if docker("compose", "version").returncode != 0:
-            return "no Compose plugin"
+            return "no Compose plugin: .ci/provision-docker engine"
     except (FileNotFoundError, PermissionError):  # the latter from an unreadable PATH entry
-        return "no docker command"
-    return None if any(has_base(engine) for engine in BASES) else "no base image is here"
+        return "no docker command: .ci/provision-docker engine"
+    if any(has_base(engine) for engine in BASES):
+        return None
+    return "no base image is here: .ci/provision-docker base"
 
 
 @cache

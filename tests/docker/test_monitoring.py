@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.long,
     pytest.mark.skipif(
-        bool(stand_ins.missing()), reason=f"not installed: {', '.join(stand_ins.missing())}"
+        bool(stand_ins.missing()), reason=f"apt-get install {', '.join(stand_ins.missing())}"
     ),
     pytest.mark.random_order(disabled=True),  # the last one leaves the cluster stopped
 ]
@@ -116,7 +116,7 @@ def test_the_port_of_each_replica_is_seen_open(watched: Watched) -> None:
 
 def test_the_replicas_metrics_arrive(watched: Watched) -> None:
     if best_engine() == "emulator":
-        pytest.skip("the emulator emits no metrics")
+        pytest.skip("the emulator emits no metrics: tigerbeetle on PATH, .ci/provision-docker base")
     watched.until("tb_replica_status == 0", ["0"] * 3)
 
 

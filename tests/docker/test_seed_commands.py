@@ -25,10 +25,11 @@ pytestmark = [
 ]
 
 HEALTHY_WITHIN_S = 450
+NO_REPL = "the emulator has no REPL: .ci/provision-docker base, with a genuine server on PATH"
 
 
 @pytest.fixture(scope="module")
-def seed() -> Iterator[DockerSandbox]:
+def seed(takes_memory: None) -> Iterator[DockerSandbox]:
     """The cluster that the manual is about: a genuine one where it can be had."""
     with docker_sandbox(best_engine()) as made:
         yield made
@@ -234,7 +235,7 @@ def test_state_changes_can_be_filtered_from_the_logs(seed: DockerSandbox) -> Non
 
 def test_the_repl_creates_accounts_and_a_transfer(seed: DockerSandbox) -> None:
     if not is_genuine(seed):
-        pytest.skip("the emulator has no REPL")
+        pytest.skip(NO_REPL)
     shown = repl(
         seed,
         "create_accounts id=1 code=10 ledger=700, id=2 code=10 ledger=700;",
@@ -248,7 +249,7 @@ def test_the_repl_creates_accounts_and_a_transfer(seed: DockerSandbox) -> None:
 
 def test_the_repl_refuses_a_currency_as_a_code(seed: DockerSandbox) -> None:
     if not is_genuine(seed):
-        pytest.skip("the emulator has no REPL")
+        pytest.skip(NO_REPL)
     shown = repl(
         seed, "create_accounts id=3 code=USD ledger=1 flags=0;", until="(?i)invalid|fail|expected"
     )

@@ -28,7 +28,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The two releases; their base images are here while the tests run."""
     releases = both_or_skip()
     if not has_base("tigerbeetle"):
-        pytest.skip("no base image of the genuine server to take its system from")
+        pytest.skip("no base image of the genuine server: .ci/provision-docker base")
     cluster = config.load()
     for server, release in zip((OLD, NEW), releases, strict=True):
         context = tmp_path_factory.mktemp("image")

@@ -80,5 +80,7 @@ def test_a_client_of_0_16_passes(emulator_process: ServerProcess, tmp_path: Path
         if installed.returncode == 0:
             break
     else:
-        pytest.skip(f"tigerbeetle 0.16.70 cannot be installed: {installed.stderr.strip()[-200:]}")
+        pytest.skip(
+            f"tigerbeetle 0.16.70 not to be had from an index: {installed.stderr.strip()[-200:]}"
+        )
     _smoke(emulator_process, "sparse", target)

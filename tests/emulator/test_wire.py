@@ -30,7 +30,7 @@ def test_the_checksum_matches_the_published_vectors(function: object) -> None:
 
 def test_the_pure_checksum_equals_the_compiled_one_on_every_length() -> None:
     if aegis.checksum is aegis.checksum_pure:
-        pytest.skip("aeg is not installed: there is only the pure checksum")
+        pytest.skip("there is only the pure checksum: pip install aeg")
     for length in [*range(130), 240, 255, 256, 4096 + 5]:
         data = os.urandom(length)
         assert aegis.checksum_pure(data) == aegis.checksum(data), length

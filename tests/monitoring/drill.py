@@ -250,7 +250,7 @@ def missing() -> str | None:
         return "the drill takes 8 minutes: make monitor-drill"
     absent = [known[0] for known in stack.PROGRAMS.values() if not any(map(shutil.which, known))]
     if absent:
-        return f"not installed: {', '.join(absent)}"
+        return f"apt-get install what is not here: {', '.join(absent)}"
     if binary.find_tigerbeetle(config.load()) is None:
-        return "no genuine tigerbeetle server"
+        return "no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download"
     return None

@@ -27,7 +27,7 @@ def through_ssh(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return ran
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash: apt-get install bash")
 def test_from_outside_the_firewall_a_planned_stop_is_said_on_the_host_itself(
     through_ssh: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

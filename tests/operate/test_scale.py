@@ -27,7 +27,7 @@ def memory() -> None:
         pytest.skip("nine replicas take the whole machine: make migrate-drill")
     needed = 9 * (config.memory_bytes(config.load()) - config.size_bytes("448MiB"))
     if psutil.virtual_memory().available < needed:
-        pytest.skip(f"nine replicas take {needed / 1024**3:.0f} GiB of memory, which is not free")
+        pytest.skip(f"nine replicas take {needed / 1024**3:.0f} GiB of memory: stop what takes it")
 
 
 def client_of(made: Sandbox) -> Any:

@@ -18,7 +18,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from tests.docker.sandbox import docker, lacks_engine
-from tests.leases import free_subnet
+from tests.leases import free_subnet, servers
 from tests.remote import image
 from tests.remote.image import Flavour
 from tests.remote.machine import ADMIN, Machine
@@ -174,12 +174,15 @@ class Bed:
 
 @contextmanager
 def make_bed(flavour: Flavour, *, hosts: int = 3, with_monitor: bool = False) -> Iterator[Bed]:
-    """Hosts, a client and an outsider, up. They go at the end, with all that is on them."""
+    """Hosts, a client and an outsider, up. They go at the end, with all that is on them.
+
+    It waits until the kernel has room for them: see ``leases.servers``.
+    """
     numbers = dict(list(HOSTS.items())[:hosts]) | OTHERS
     if with_monitor:
         numbers[MONITOR] = MONITOR_NUMBER
     token = f"ws-bed-{os.getpid()}-{flavour}"
-    with ExitStack() as stack:
+    with servers(len(numbers)), ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ws-bed-")))
         subnet = free_subnet()
         made = docker("network", "create", f"--subnet={subnet}", token)

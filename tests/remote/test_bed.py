@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 
 import pytest
 
-from tests.docker.sandbox import docker
 from tests.remote.bed import Bed
 from tests.remote.machine import ADMIN
 
@@ -87,14 +85,3 @@ def test_a_renewed_host_has_forgotten_everything_but_its_address(bed: Bed) -> No
     assert host.inside("cat /root/old").returncode != 0
     assert host.read("cat /etc/ssh/ssh_host_ed25519_key.pub") != before
     assert host.ssh("hostname -I").stdout.split() == [host.ip]
-
-
-def test_the_engine_inside_is_real_and_its_own(engine_bed: Bed) -> None:
-    for host in engine_bed.hosts:
-        info = json.loads(host.read("docker info --format '{{json .}}'"))
-        assert info["Driver"] == "overlay2"
-        assert info["Images"] == 0
-        assert host.read("docker compose version --short").startswith("2.")
-    ids = {host.read("docker info --format '{{.ID}}'") for host in engine_bed.hosts}
-    assert len(ids) == 3
-    assert docker("info", "--format={{.ID}}").stdout not in ids

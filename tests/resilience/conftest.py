@@ -71,7 +71,7 @@ def processes(ledger: Ledger) -> Iterator[ProcessWorld]:
 def containers(ledger: Ledger) -> Iterator[ContainerWorld]:
     """Three genuine replicas in Docker."""
     if not has_base("tigerbeetle"):
-        pytest.skip("no base image of the genuine server: docker pull it")
+        pytest.skip("no base image of the genuine server: .ci/provision-docker base")
     with container_world(ledger.directory) as world:
         world.gate(may_restart=range(3))
         ledger.recoveries.release = world.deployment.cluster.release

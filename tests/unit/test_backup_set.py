@@ -256,7 +256,7 @@ def test_unpacking_gives_every_byte_and_leaves_the_data_file_alone(
     packed = tmp_path / f"replica-0.{suffix}"
     packer = {"zst": "zstd -q -c", "gz": "gzip -c"}[suffix]
     if shell(f"{packer} '{tmp_path}/raw' >'{packed}'") != 0:
-        pytest.skip(f"no {packer.split()[0]}")
+        pytest.skip(f"apt-get install {packer.split()[0]}")
     assert shell(packing.unpack(runtime, 0, packed, len(content))) == 0
     assert restoring(path).read_bytes() == content
     assert restoring(path).stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,97 @@
+"""Which tests stay in one process, and which processes may not all take what is scarce.
+
+A test says by its marks and fixtures what it needs: ``genuine`` or the fixture ``takes_memory`` is
+memory for a cluster, ``remote`` is a bed of servers. Leases are what is held; this sees to it that
+a process has something else to do while the others hold all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+from zlib import crc32
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+from tests import leases
+
+#: Test → its group, in pytest's cache: the process that hands out tests knows only their names.
+_GROUPS = "wallet-service/groups"
+
+MEMORY, BED = "memory", "bed"
+#: Replicas of a cluster, and servers of a bed, as most of the tests have them.
+_CLUSTER, _SERVERS = 3, 5
+
+
+def group_of(item: pytest.Item) -> str:
+    """Tests of one file that need the same stay together, since they share its fixtures."""
+    return f"{item.nodeid.partition('::')[0]} {_need_of(item)}".strip()
+
+
+def _need_of(item: pytest.Item) -> str:
+    if item.get_closest_marker("remote"):
+        return BED
+    fixtures = getattr(item, "fixturenames", ())
+    if "takes_memory" in fixtures:
+        return MEMORY
+    # The emulator is compared with one small server, which no cluster has to wait for.
+    return MEMORY if item.get_closest_marker("genuine") and "genuine_server" not in fixtures else ""
+
+
+def remember(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note the groups where the process that hands out tests finds them."""
+    assert config.cache
+    if getattr(config, "workerinput", {}).get("workerid") == "gw0":
+        known = config.cache.get(_GROUPS, {})
+        config.cache.set(_GROUPS, known | {item.nodeid: group_of(item) for item in items})
+
+
+def known_groups(config: pytest.Config) -> dict[str, str]:
+    """Test → its group, as last noted."""
+    assert config.cache
+    found: dict[str, str] = config.cache.get(_GROUPS, {})
+    return found
+
+
+class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
+    """A group to one process; and of what is scarce as much at once as there is, no more.
+
+    Not by xdist's own groups: since pytest 9.2 a test's id no longer takes their names.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        super().__init__(config, log)
+        self._groups: dict[str, str] = {}
+        self._rooms = {
+            MEMORY: leases.replicas_max() // _CLUSTER,
+            BED: leases.servers_max() // _SERVERS,
+        }
+
+    def _split_scope(self, nodeid: str) -> str:
+        self._groups = self._groups or known_groups(self.config)
+        group = self._groups.get(nodeid, nodeid.partition("::")[0])
+        if _need(group) == BED and (rooms := self._rooms[BED]) < self.numnodes:
+            # No process waits for a bed: as many have tests of servers as there are beds.
+            return f"{crc32(group.encode()) % rooms} {BED}"
+        return group
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """The first of what is scarce and there; then what needs nothing; then what must wait."""
+        held = Counter(
+            _need(scope)
+            for work in self.assigned_work.values()
+            for scope, tests in work.items()
+            if not all(tests.values())
+        )
+
+        def rank(scope: str) -> int:
+            need = _need(scope)
+            return 1 if not need else 0 if held[need] < self._rooms[need] else 2
+
+        self.workqueue.move_to_end(min(self.workqueue, key=rank), last=False)
+        super()._assign_work_unit(node)
+
+
+def _need(scope: str) -> str:
+    return scope.partition(" ")[2]
