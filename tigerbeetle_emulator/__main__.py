@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 import signal
 import sys
@@ -14,7 +15,7 @@ from .inspect_file import superblock_lines
 from .protocol import aegis
 from .protocol.wire import MESSAGE_SIZE_MAX, RELEASE, RELEASE_CLIENT_MIN, Author
 from .server.addresses import Address, AddressError, parse
-from .server.faults import LIES, Faults
+from .server.faults import DURATIONS, RATES, Faults
 from .server.journal import DataFileError, FileJournal, Identity, format_file
 from .server.log import to_stderr
 from .server.relay import Relay
@@ -47,12 +48,14 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="tigerbeetle-emulator", description=BANNER, allow_abbrev=False)
     verbs = top.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     verb = verbs.add_parser("format", help="create a data file", allow_abbrev=False)
+    verb.set_defaults(run=command_format)
     verb.add_argument("--cluster", type=int, help="cluster id; random when left out")
     verb.add_argument("--replica", type=int, required=True, help="index of this replica, from 0")
     verb.add_argument("--replica-count", type=int, required=True)
     verb.add_argument("--development", action="store_true", help="accepted, ignored")
     verb.add_argument("path", type=Path)
     verb = verbs.add_parser("start", help="serve a data file", allow_abbrev=False)
+    verb.set_defaults(run=command_start)
     verb.add_argument("--addresses", required=True, help="of all replicas, in order")
     verb.add_argument("--development", action="store_true", help="8 clients, requests of 32 KiB")
     verb.add_argument(
@@ -81,8 +84,10 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(option, action="store_true", help=argparse.SUPPRESS)
     verb.add_argument("path", type=Path)
     verb = verbs.add_parser("version", help="print the release", allow_abbrev=False)
+    verb.set_defaults(run=command_version)
     verb.add_argument("--verbose", action="store_true")
     verb = verbs.add_parser("inspect", help="what a data file belongs to", allow_abbrev=False)
+    verb.set_defaults(run=command_inspect)
     verb.add_argument("what", choices=("superblock",))
     verb.add_argument("path", type=Path)
     return top
@@ -90,13 +95,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _size(text: str) -> int:
     """A size such as 32KiB, as the genuine command line writes it."""
-    for suffix, factor in (("KiB", 1024), ("MiB", 1 << 20), ("", 1)):
-        number = text.removesuffix(suffix)
-        if text.endswith(suffix) and number.isdecimal():
-            if 4096 <= int(number) * factor <= MESSAGE_SIZE_MAX:
-                return int(number) * factor
-            break
-    raise argparse.ArgumentTypeError(f"expected 4KiB..1MiB, found {text}")
+    match = re.fullmatch(r"(\d+)(KiB|MiB|)", text)
+    size = int(match[1]) * {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}[match[2]] if match else 0
+    if not 4096 <= size <= MESSAGE_SIZE_MAX:
+        raise argparse.ArgumentTypeError(f"expected 4KiB..1MiB, found {text}")
+    return size
 
 
 def limits(arguments: argparse.Namespace) -> tuple[int, int]:
@@ -130,16 +133,14 @@ def add_fault_options(verb: argparse.ArgumentParser) -> None:
     """The options of `start` that make it misbehave: --fault-<field of Faults>."""
     group = verb.add_argument_group("faults, for testing clients (durations in seconds)")
     group.add_argument("--fault-seed", type=int, default=0, help="repeat the same choices")
-    group.add_argument("--fault-latency", type=float, default=0.0, help="delay every reply")
-    group.add_argument("--fault-latency-jitter", type=float, default=0.0, help="and up to this")
-    group.add_argument("--fault-drop-replies", type=float, default=0.0, metavar="RATE")
-    group.add_argument("--fault-refuse", type=float, default=0.0, metavar="RATE")
-    group.add_argument("--fault-evict", type=float, default=0.0, metavar="RATE")
-    group.add_argument("--fault-stop-every", type=float, default=0.0, metavar="SECONDS")
-    group.add_argument("--fault-stop-for", type=float, default=1.0, metavar="SECONDS")
-    for lie in LIES:
+    described = {"latency": "delay every reply", "latency_jitter": "and up to this"}
+    for name in (*DURATIONS, *RATES):
         group.add_argument(
-            f"--fault-{lie.replace('_', '-')}", type=float, default=0.0, metavar="RATE"
+            f"--fault-{name.replace('_', '-')}",
+            type=float,
+            default=getattr(Faults, name),
+            metavar="SECONDS" if name in DURATIONS else "RATE",
+            help=described.get(name),
         )
 
 
@@ -182,7 +183,9 @@ def command_start(arguments: argparse.Namespace) -> None:
     to_stderr("info", "main", f"release={RELEASE_TEXT}")
     to_stderr("info", "main", BANNER)
     to_stderr("info", "main", f"checksum={aegis.IMPLEMENTATION} sync={arguments.sync}")
-    ignored = [o for o in (*IGNORED_WITH_VALUE, *IGNORED_FLAGS) if getattr(arguments, _name(o))]
+    given = vars(arguments)
+    options = (*IGNORED_WITH_VALUE, *IGNORED_FLAGS)
+    ignored = [option for option in options if given[option[2:].replace("-", "_")]]
     if ignored:
         to_stderr("info", "main", f"without effect here: {' '.join(ignored)}")
     if faults.describe():
@@ -199,10 +202,6 @@ def command_start(arguments: argparse.Namespace) -> None:
         fail(f"{name}: cannot listen on {arguments.addresses}; is another server running there?")
 
 
-def _name(option: str) -> str:
-    return option.removeprefix("--").replace("-", "_")
-
-
 def serve_ledger(
     arguments: argparse.Namespace, journal: FileJournal, addresses: list[Address], faults: Faults
 ) -> None:
@@ -213,79 +212,55 @@ def serve_ledger(
     own = addresses if arguments.serve_all else [addresses[identity.replica]]
     server = Server(replica, own, clients_max=clients, faults=faults, log=to_stderr)
     replay(replica, journal)
-    view = replica.view
-    to_stderr(
-        "info",
-        "replica",
-        f"0N: transition_to_normal_from_view_change_status: view={view}..{view} primary",
-    )
-    _until_signalled(server)
-    _announce(identity, server.addresses, arguments)
-    server.run()
+    _serve(server, identity, arguments, "0N", "primary")
 
 
 def replay(replica: Replica, journal: FileJournal) -> None:
     """Take all journalled steps again, with a line every two seconds."""
     started = reported = time.monotonic()
     steps = 0
-    for entry in journal.replay():
+    for steps, entry in enumerate(journal.replay(), 1):
         replica.replay(entry)
-        steps += 1
         if time.monotonic() - reported > REPLAY_PROGRESS:
             reported = time.monotonic()
             to_stderr("info", "journal", f"0: replaying: {steps} steps so far")
     if journal.truncated:
         offset, size = journal.truncated
-        to_stderr(
-            "warning",
-            "journal",
-            f"0: torn tail: {size} bytes at {offset} truncated, of a request never acknowledged",
-        )
-    rows = len(replica.ledger.timestamps)
-    to_stderr(
-        "info",
-        "journal",
-        f"0: replayed {steps} steps, {rows} transfers in {time.monotonic() - started:.1f} s",
-    )
+        torn = f"{size} bytes at {offset} truncated, of a request never acknowledged"
+        to_stderr("warning", "journal", f"0: torn tail: {torn}")
+    rows, seconds = len(replica.ledger.timestamps), time.monotonic() - started
+    to_stderr("info", "journal", f"0: replayed {steps} steps, {rows} transfers in {seconds:.1f} s")
 
 
 def serve_relay(
     arguments: argparse.Namespace, identity: Identity, addresses: list[Address]
 ) -> None:
     """Pass connections on to replica 0: what the replicas after the first do."""
-    index = identity.replica
-    author = Author(
-        identity.cluster.to_bytes(16, "little"), identity.replica_count, index, RELEASE_NUMBER
-    )
-    relay = Relay(
-        author, addresses[index], addresses[0], clients_max=limits(arguments)[0], log=to_stderr
-    )
-    view = identity.replica_count
-    to_stderr(
-        "info",
-        "replica",
-        f"{index}n: transition_to_normal_from_view_change_status: view={view}..{view} backup",
-    )
-    _until_signalled(relay)
-    _announce(identity, [relay.address], arguments)
-    relay.run()
+    index, cluster = identity.replica, identity.cluster.to_bytes(16, "little")
+    author = Author(cluster, identity.replica_count, index, RELEASE_NUMBER)
+    clients, _ = limits(arguments)
+    relay = Relay(author, addresses[index], addresses[0], clients_max=clients, log=to_stderr)
+    _serve(relay, identity, arguments, f"{index}n", "backup")
 
 
-def _announce(identity: Identity, addresses: list[Address], arguments: argparse.Namespace) -> None:
-    """Say where it listens; on stdout too where the system chose the port, as the genuine one."""
-    for address in addresses:
-        to_stderr(
-            "info",
-            "main",
-            f"{identity.replica}: cluster={identity.cluster}: listening on {address}",
-        )
-    if any(address.port == 0 for address in parse(arguments.addresses)):
-        print(*(address.port for address in addresses), sep=",", flush=True)
+def _serve(
+    server: Server | Relay, identity: Identity, arguments: argparse.Namespace, who: str, role: str
+) -> None:
+    """Say what it is and where it listens, then serve until a signal.
 
-
-def _until_signalled(server: Server | Relay) -> None:
+    Ports that the system chose are printed on stdout too, as the genuine server does.
+    """
+    view = f"view={identity.replica_count}..{identity.replica_count}"
+    change = f"transition_to_normal_from_view_change_status: {view} {role}"
+    to_stderr("info", "replica", f"{who}: {change}")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
+    for address in server.addresses:
+        place = f"cluster={identity.cluster}: listening on {address}"
+        to_stderr("info", "main", f"{identity.replica}: {place}")
+    if any(address.port == 0 for address in parse(arguments.addresses)):
+        print(*(address.port for address in server.addresses), sep=",", flush=True)
+    server.run()
 
 
 def command_version(arguments: argparse.Namespace) -> None:
@@ -311,13 +286,7 @@ def command_inspect(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Entry point of `tigerbeetle-emulator` and `python -m tigerbeetle_emulator`."""
     arguments = parser().parse_args()
-    verbs = {
-        "format": command_format,
-        "start": command_start,
-        "version": command_version,
-        "inspect": command_inspect,
-    }
-    verbs[arguments.verb](arguments)
+    arguments.run(arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .server.addresses import Address
 from .server.faults import Faults
-from .server.journal import FileJournal, Identity, format_file
+from .server.journal import DataFileError, FileJournal, Identity, format_file
 from .server.replica import RELEASE_NUMBER, Replica
 from .server.server import CLIENTS_MAX, Server
 
@@ -88,8 +88,6 @@ def run(
 
 
 def _journal(path: Path, cluster: int, replicas: int) -> FileJournal:
-    from .server.journal import DataFileError
-
     expected = Identity(cluster, 0, replicas, RELEASE_NUMBER)
     if not path.exists():
         format_file(path, expected)

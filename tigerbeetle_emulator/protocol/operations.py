@@ -31,15 +31,13 @@ class Operation(NamedTuple):
 
     def event_max(self, body_limit: int) -> int:
         """Most events in one batch, given the largest request body the server accepts."""
-        request, reply = body_limit, BODY_SIZE_MAX
         if self.multi_batch:
-            request -= multibatch.trailer_size(self.event_size, 1)
-            reply -= multibatch.trailer_size(self.result_size, 1)
-        return min(request // self.event_size, reply // self.result_size)
+            body_limit -= multibatch.trailer_size(self.event_size, 1)
+        return min(body_limit // self.event_size, self.result_max)
 
     @property
     def result_max(self) -> int:
-        """Most results of one query."""
+        """Most results in one reply."""
         reply = BODY_SIZE_MAX
         if self.multi_batch:
             reply -= multibatch.trailer_size(self.result_size, 1)

@@ -77,10 +77,7 @@ class Frame(NamedTuple):
 class Request(NamedTuple):
     """A well-formed request header."""
 
-    checksum: bytes
-    size: int
-    view: int
-    release: int
+    frame: Frame
     parent: bytes
     client: bytes
     session: int
@@ -99,16 +96,17 @@ class PingClient(NamedTuple):
 
 
 _COMMON = struct.Struct("<16s16s16s16s16s16sIIIIHBB12s")
+_COMMON_BUILT = struct.Struct("<32x16s32x16sI4xII2xBB12x")  # the same, reserved bytes left out
 _REQUEST = struct.Struct("<16s16s16sQQIB3sI52s")
 _PING_CLIENT = struct.Struct("<16sQQ96s")
-_REPLY = struct.Struct("<16s16s16s16s16sQQQIB19s")
-_EVICTION = struct.Struct("<16s111sB")
-_PONG_CLIENT = struct.Struct("<Q120s")
+_REPLY = struct.Struct("<16s48x16sQQQIB19x")
+_EVICTION = struct.Struct("<16s111xB")
+_PONG_CLIENT = struct.Struct("<Q120x")
 _ZERO_16, _ZERO_12, _ZERO_3 = bytes(16), bytes(12), bytes(3)
 _ZERO_52, _ZERO_96 = bytes(52), bytes(96)
 _CONTEXT = slice(160, 176)  # of a reply header
 
-OPERATION_REGISTER, OPERATION_NOOP, OPERATION_PULSE = 2, 6, 128
+OPERATION_REGISTER, OPERATION_NOOP = 2, 6
 _PROTOCOL_OPERATIONS_MAX = 127
 
 
@@ -162,25 +160,13 @@ def parse_request(frame: Frame, header: Buffer) -> Request | None:
             and session == number == 0
             and frame.size - HEADER_SIZE in (0, REGISTER_BODY_SIZE)
         )
-    elif operation <= _PROTOCOL_OPERATIONS_MAX:
-        valid = operation == OPERATION_NOOP and session > 0 and number > 0
-        valid = valid and frame.size == HEADER_SIZE
     else:
         valid = session > 0 and number > 0
+        if operation <= _PROTOCOL_OPERATIONS_MAX:
+            valid = valid and operation == OPERATION_NOOP and frame.size == HEADER_SIZE
     if not valid:
         return None
-    return Request(
-        frame.checksum,
-        frame.size,
-        frame.view,
-        frame.release,
-        parent,
-        client,
-        session,
-        timestamp,
-        number,
-        operation,
-    )
+    return Request(frame, parent, client, session, timestamp, number, operation)
 
 
 def parse_ping_client(frame: Frame, header: Buffer) -> PingClient | None:
@@ -212,24 +198,9 @@ def _common(author: Author, command: Command, release: int, body: Buffer) -> byt
     """A header with its common half filled in, all but the header checksum."""
     header = bytearray(HEADER_SIZE)
     body_sum = checksum(body) if len(body) else EMPTY
-    _COMMON.pack_into(
-        header,
-        0,
-        _ZERO_16,
-        _ZERO_16,
-        body_sum,
-        _ZERO_16,
-        _ZERO_16,
-        author.cluster,
-        HEADER_SIZE + len(body),
-        0,
-        author.view,
-        release,
-        0,
-        command,
-        author.replica,
-        _ZERO_12,
-    )
+    size = HEADER_SIZE + len(body)
+    cluster, view, replica, _ = author
+    _COMMON_BUILT.pack_into(header, 0, body_sum, cluster, size, view, release, command, replica)
     return header
 
 
@@ -247,21 +218,11 @@ def build_reply(
     wrong one. `release` is the request's, not the server's; `context` is the checksum of this
     same header while its context is still zero.
     """
-    header = _common(author, Command.REPLY, request.release, body)
+    header = _common(author, Command.REPLY, request.frame.release, body)
+    number, operation = request.number, request.operation
+    asked = request.frame.checksum
     _REPLY.pack_into(
-        header,
-        128,
-        request.checksum,
-        _ZERO_16,
-        _ZERO_16,
-        _ZERO_16,
-        request.client,
-        commit,
-        commit,
-        timestamp,
-        request.number,
-        request.operation,
-        bytes(19),
+        header, 128, asked, request.client, commit, commit, timestamp, number, operation
     )
     context = checksum(memoryview(header)[16:])
     header[_CONTEXT] = context
@@ -271,14 +232,14 @@ def build_reply(
 def build_eviction(author: Author, client: bytes, reason: EvictionReason) -> bytes:
     """The message that ends a client's session."""
     header = _common(author, Command.EVICTION, author.release, b"")
-    _EVICTION.pack_into(header, 128, client, bytes(111), reason)
+    _EVICTION.pack_into(header, 128, client, reason)
     return _seal(header)
 
 
 def build_pong(author: Author, ping: PingClient) -> bytes:
     """The answer to ping_client: echoes the client's clock."""
     header = _common(author, Command.PONG_CLIENT, author.release, b"")
-    _PONG_CLIENT.pack_into(header, 128, ping.monotonic, bytes(120))
+    _PONG_CLIENT.pack_into(header, 128, ping.monotonic)
     return _seal(header)
 
 

@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass, field
 
 LIES = ("lose_commits", "double_transfers", "stale_reads")
+RATES = ("drop_replies", "refuse", "evict", *LIES)
+DURATIONS = ("latency", "latency_jitter", "stop_every", "stop_for")
 
 
 @dataclass
@@ -30,10 +32,10 @@ class Faults:
     _random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("drop_replies", "refuse", "evict", *LIES):
+        for name in RATES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a rate 0..1, found {getattr(self, name)}")
-        for name in ("latency", "latency_jitter", "stop_every", "stop_for"):
+        for name in DURATIONS:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected seconds >= 0, found {getattr(self, name)}")
         self._random = random.Random(self.seed)  # noqa: S311 reproducible, not secret
@@ -55,11 +57,7 @@ class Faults:
 
     def describe(self) -> str:
         """The faults that are on, for the log; empty when none is."""
-        on = {
-            name: value
-            for name, value in vars(self).items()
-            if value and name not in ("seed", "stop_for", "_random")
-        }
-        if self.stop_every:
-            on["stop_for"] = self.stop_for
-        return ", ".join(f"{name}={value}" for name, value in on.items())
+        given = {name: getattr(self, name) for name in (*DURATIONS, *RATES)}
+        if not self.stop_every:
+            del given["stop_for"]
+        return ", ".join(f"{name}={value}" for name, value in given.items() if value)

@@ -12,6 +12,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -41,50 +42,29 @@ class Identity(NamedTuple):
     release: int
 
 
-class Truncation(NamedTuple):
-    """A half-written last entry that was cut off: where, and how many bytes."""
-
-    offset: int
-    size: int
-
-
 def format_file(path: Path, identity: Identity) -> None:
     """Create a data file, readable by its owner only.
 
     Raises FileExistsError: an existing file is never touched.
     """
     block = bytearray(BLOCK_SIZE)
-    _BLOCK.pack_into(
-        block,
-        0,
-        bytes(16),
-        _MAGIC,
-        identity.cluster.to_bytes(16, "little"),
-        identity.replica,
-        identity.replica_count,
-        identity.release,
-    )
+    cluster, *others = identity
+    _BLOCK.pack_into(block, 0, bytes(16), _MAGIC, cluster.to_bytes(16, "little"), *others)
     block[0:16] = checksum(memoryview(block)[16:])
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, block)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with open(path, "xb", buffering=0, opener=partial(os.open, mode=0o600)) as file:
+        file.write(block)
+        os.fsync(file)
 
 
 def read_identity(path: Path) -> Identity:
     """What the data file at `path` belongs to. Raises DataFileError."""
     try:
         with path.open("rb") as file:
-            return _parse_identity(path, file.read(BLOCK_SIZE))
+            block = file.read(BLOCK_SIZE)
     except FileNotFoundError:
         raise DataFileError(
             f"{path}: no such data file; create it with `format` while the cluster is new"
         ) from None
-
-
-def _parse_identity(path: Path, block: bytes) -> Identity:
     if len(block) < BLOCK_SIZE or block[16:32] != _MAGIC:
         raise DataFileError(
             f"{path}: not an emulator data file; a file formatted by the genuine tigerbeetle "
@@ -103,7 +83,8 @@ class FileJournal:
         """Open and lock `path`. Raises DataFileError."""
         self.path, self._sync = path, sync
         self.identity = read_identity(path)
-        self.truncated: Truncation | None = None
+        #: A half-written last entry that was cut off: where, and how many bytes.
+        self.truncated: tuple[int, int] | None = None
         self._file: BinaryIO = path.open("r+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,7 +145,7 @@ class FileJournal:
         if self._end < end:
             self._refuse_damage(end)
             os.ftruncate(self._file.fileno(), self._end)
-            self.truncated = Truncation(self._end, end - self._end)
+            self.truncated = (self._end, end - self._end)
         self._file.seek(self._end)
 
     def _read(self, file: BinaryIO) -> Entry | None:

@@ -52,21 +52,15 @@ class Liar:
             count = len(batch) // RECORD_SIZE
             answers.append(b"".join(_RESULT.pack(at + i + 1, CREATED) for i in range(count)))
             at += count
-        if not operation.multi_batch:
-            return answers[0]
         return multibatch.encode(answers, operation.result_size)
 
     def _move_again(self, operation: Operation, body: Buffer, result: bytes) -> None:
         """What was created moves its amount a second time."""
         batches = batches_of(operation, body)
-        answers = (
-            multibatch.decode(result, operation.result_size)
-            if operation.multi_batch
-            else [memoryview(result)]
-        )
+        answers = multibatch.decode(result, operation.result_size)
         for batch, answer in zip(batches, answers, strict=True):
-            statuses = [status for _, status in _RESULT.iter_unpack(answer)]
-            for status, event in zip(statuses, TRANSFER.iter_unpack(batch), strict=True):
+            results = _RESULT.iter_unpack(answer)
+            for (_, status), event in zip(results, TRANSFER.iter_unpack(batch), strict=True):
                 if status == CREATED and not event[12] & _MOVES_NOTHING_ANEW:
                     self._move(event)
 

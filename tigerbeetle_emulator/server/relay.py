@@ -42,7 +42,7 @@ class Relay:
         self._pipes: set[_Pipe] = set()
         self._upstream_answers = True
         self._listener = listen(address)
-        self.address = Address(address.host, self._listener.getsockname()[1])
+        self.addresses = [Address(*self._listener.getsockname()[:2])]
         self._loop.watch(self._listener, selectors.EVENT_READ, self._accept)
 
     def run(self) -> None:

@@ -7,8 +7,7 @@ the journal rebuilds it, down to the stored replies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..ledger.ledger import EXPIRED_PER_PULSE, Ledger
 from ..protocol.aegis import Buffer
@@ -36,6 +35,9 @@ from ..protocol.wire import (
     release_number,
 )
 
+if TYPE_CHECKING:
+    from .journal import FileJournal
+
 SESSIONS_MAX = 64
 RELEASE_NUMBER = release_number(RELEASE)
 RELEASE_MIN_NUMBER = release_number(RELEASE_CLIENT_MIN)
@@ -54,27 +56,6 @@ class Entry(NamedTuple):
     body: Buffer
 
 
-class Journal(Protocol):
-    """Where steps are recorded before they are taken."""
-
-    def append(self, entry: Entry) -> None:
-        """Record a step; raises if it cannot be kept."""
-
-    def replay(self) -> Iterator[Entry]:
-        """All recorded steps in order."""
-
-
-class NoJournal:
-    """For a ledger that lives in memory only."""
-
-    def append(self, entry: Entry) -> None:
-        """Keep nothing."""
-
-    def replay(self) -> Iterator[Entry]:
-        """Nothing to replay."""
-        return iter(())
-
-
 class Session:
     """A registered client and the last reply it was sent."""
 
@@ -88,13 +69,16 @@ class Session:
 
 
 class Replica:
-    """One node: the whole cluster as far as a client can tell."""
+    """One node: the whole cluster as far as a client can tell.
+
+    Without a journal its ledger lives in memory only.
+    """
 
     def __init__(
         self,
         cluster: int,
         replica_count: int = 1,
-        journal: Journal | None = None,
+        journal: FileJournal | None = None,
         request_size_max: int = MESSAGE_SIZE_MAX,
     ) -> None:
         self.cluster = cluster.to_bytes(16, "little")
@@ -108,18 +92,16 @@ class Replica:
         self.sessions: dict[bytes, Session] = {}
         self.commit = 0
         self.timestamp = 0
-        self.journal: Journal = journal or NoJournal()
+        self.journal = journal
 
     # -- messages ------------------------------------------------------------------------------
 
     def receive(self, frame: Frame, header: Buffer, body: Buffer, now: int) -> Message:
         """Handle one intact message of this cluster at the time `now` (ns since 1970)."""
-        if frame.command == Command.REQUEST:
-            request = parse_request(frame, header)
-            return self._on_request(request, header, body, now) if request else NOTHING
-        if frame.command == Command.PING_CLIENT:
-            ping = parse_ping_client(frame, header)
-            return self._on_ping(ping) if ping else NOTHING
+        if frame.command == Command.REQUEST and (request := parse_request(frame, header)):
+            return self._on_request(request, header, body, now)
+        if frame.command == Command.PING_CLIENT and (ping := parse_ping_client(frame, header)):
+            return self._on_ping(ping)
         return NOTHING
 
     def _on_ping(self, ping: PingClient) -> Message:
@@ -132,7 +114,7 @@ class Replica:
         return (build_pong(self.author, ping),)
 
     def _on_request(self, request: Request, header: Buffer, body: Buffer, now: int) -> Message:
-        if request.view > self.view:
+        if request.frame.view > self.view:
             return NOTHING
         reason = self._reason_to_evict(request, body)
         if reason:
@@ -147,10 +129,10 @@ class Replica:
                     return self.evict(request.client, EvictionReason.SESSION_TOO_LOW)
                 if session.session < request.session:
                     return NOTHING
-            if session.release != request.release:
+            if session.release != request.frame.release:
                 return self.evict(request.client, EvictionReason.SESSION_RELEASE_MISMATCH)
             if request.number == session.number:
-                repeated = request.checksum == session.request
+                repeated = request.frame.checksum == session.request
                 return (session.header, session.body) if repeated else NOTHING
             if request.number != session.number + 1 or request.parent != session.context:
                 return NOTHING
@@ -160,14 +142,14 @@ class Replica:
 
     def _reason_to_evict(self, request: Request, body: Buffer) -> EvictionReason | None:
         """What is wrong with a request, whichever client sends it, in the genuine order."""
-        unsupported = _unsupported(request.release)
+        unsupported = _unsupported(request.frame.release)
         if unsupported:
             return unsupported
-        if request.size > self.request_size_max:
+        if request.frame.size > self.request_size_max:
+            return EvictionReason.INVALID_REQUEST_BODY_SIZE
+        if request.operation == OPERATION_REGISTER and len(body) != REGISTER_BODY_SIZE:
             return EvictionReason.INVALID_REQUEST_BODY_SIZE
         if request.operation in (OPERATION_REGISTER, OPERATION_NOOP):
-            if request.operation == OPERATION_REGISTER and len(body) != REGISTER_BODY_SIZE:
-                return EvictionReason.INVALID_REQUEST_BODY_SIZE
             return None
         operation = OPERATIONS.get(request.operation)
         if operation is None:
@@ -187,7 +169,8 @@ class Replica:
         operation = OPERATIONS.get(request.operation)
         events = timestamps_needed(operation, body) if operation else 0
         timestamp = max(self.timestamp + 1, now) + events
-        self.journal.append(Entry(REQUEST, timestamp, bytes(header), body))
+        if self.journal:
+            self.journal.append(Entry(REQUEST, timestamp, bytes(header), body))
         return self._execute(request, body, timestamp)
 
     def _execute(self, request: Request, body: Buffer, timestamp: int) -> Message:
@@ -205,7 +188,7 @@ class Replica:
             self.author, request, self.commit, timestamp, result
         )
         session.body = result
-        session.request, session.number = request.checksum, request.number
+        session.request, session.number = request.frame.checksum, request.number
         session.commit = self.commit
         return (session.header, result)
 
@@ -214,20 +197,17 @@ class Replica:
         if len(self.sessions) >= SESSIONS_MAX:
             idlest = min(self.sessions, key=lambda client: self.sessions[client].commit)
             del self.sessions[idlest]
-        session = self.sessions[request.client] = Session(self.commit, request.release)
+        session = self.sessions[request.client] = Session(self.commit, request.frame.release)
         return session
-
-    def pulse_due(self) -> int | None:
-        """When the next pending transfer has to be expired, or None."""
-        return self.ledger.next_expiry()
 
     def pulse(self, now: int) -> bool:
         """Expire what is due at `now`; returns whether there was anything."""
-        due = self.pulse_due()
+        due = self.ledger.next_expiry()
         if due is None or due > now:
             return False
         timestamp = max(self.timestamp + 1, now) + EXPIRED_PER_PULSE
-        self.journal.append(Entry(PULSE, timestamp, b"", b""))
+        if self.journal:
+            self.journal.append(Entry(PULSE, timestamp, b"", b""))
         self._expire(timestamp)
         return True
 

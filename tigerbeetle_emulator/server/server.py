@@ -49,15 +49,12 @@ class Server:
     def open(self) -> None:
         """Start listening (again, on the same ports). Raises OSError."""
         try:
-            for position, address in enumerate(self.addresses):
-                listener = listen(address)
-                self._listeners.append(listener)
-                bound = Address(address.host, listener.getsockname()[1])
-                self.addresses = [*self.addresses]
-                self.addresses[position] = bound
+            for address in self.addresses:
+                self._listeners.append(listen(address))
         except OSError:
             self.shut()
             raise
+        self.addresses = [Address(*listener.getsockname()[:2]) for listener in self._listeners]
         for listener in self._listeners:
             self._loop.watch(listener, selectors.EVENT_READ, self._acceptor(listener))
 
@@ -85,10 +82,6 @@ class Server:
     def stop(self) -> None:
         """Let `run` return; safe from any thread."""
         self._loop.stop()
-
-    def call(self, callback: Callable[[], None]) -> None:
-        """Run a callable in the server's thread; safe from any thread."""
-        self._loop.call(callback)
 
     def _acceptor(self, listener: socket.socket) -> Callable[[int], None]:
         def accept(_events: int) -> None:
