@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -182,16 +183,14 @@ class NativeClient:
             on_reply(Reply(status, timestamp, body))
 
 
+@dataclass(slots=True, eq=False)
 class _Waiter:
     """The events that one greenlet has handed to a Combiner, and the greenlet that waits."""
 
-    __slots__ = ("count", "events", "greenlet", "since")
-
-    def __init__(self, events: bytes, count: int) -> None:
-        self.greenlet: Any = gevent.getcurrent()
-        self.events = events
-        self.count = count
-        self.since = perf_counter()
+    events: bytes
+    count: int
+    greenlet: Any = field(default_factory=gevent.getcurrent)
+    since: float = field(default_factory=perf_counter)
 
 
 class Combiner:

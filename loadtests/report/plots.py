@@ -36,11 +36,9 @@ class Chart:
     lines: Sequence[Line]
     unit: str
     log: bool = False
-    x_unit: str = "s"
     marks: Sequence[tuple[float, str]] = ()
     shade: tuple[float, float] | None = None
     x_max: float | None = None
-    y_max: float | None = None
     description: str = ""
 
 
@@ -51,8 +49,8 @@ def time_chart(chart: Chart) -> str:
     if not xs or not ys:
         return _NOTHING
     x_top = chart.x_max or max(xs) or 1.0
-    scale = _log_scale(ys) if chart.log else _linear_scale(chart.y_max or max(ys))
-    parts = [_frame(scale, chart.unit), _x_axis(x_top, chart.x_unit)]
+    scale = _log_scale(ys) if chart.log else _linear_scale(max(ys))
+    parts = [_frame(scale, chart.unit), _x_axis(x_top)]
     if chart.shade:
         left, right = _x(chart.shade[0], x_top), _x(chart.shade[1], x_top)
         parts.append(
@@ -204,12 +202,12 @@ def _frame(scale: _Scale, unit: str) -> str:
     return "".join(parts)
 
 
-def _x_axis(top: float, unit: str) -> str:
+def _x_axis(top: float) -> str:
     scale = _linear_scale(top)
     ticks = [tick for tick in scale.ticks if tick <= top * 1.001]
     last = ticks[-1]
     labels = (
-        _x_label(_x(tick, top), f"{short(tick)} {unit}" if tick == last else short(tick))
+        _x_label(_x(tick, top), f"{short(tick)} s" if tick == last else short(tick))
         for tick in ticks
     )
     return "".join(labels)

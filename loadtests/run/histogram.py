@@ -63,8 +63,3 @@ class Histogram:
         rank = max(1, int(np.ceil(total * percent / 100)))
         bucket = int(np.searchsorted(np.cumsum(self.counts), rank))
         return seconds_of(bucket) * 1000
-
-    @property
-    def max_ms(self) -> float | None:
-        """The largest duration in milliseconds, to its bucket; None if empty."""
-        return self.percentile_ms(100)

@@ -42,25 +42,20 @@ def name_of(tag: int) -> str:
 
 def find(name: str | None = None) -> Path:
     """The directory of a run by id, or of the newest. Raises Refusal."""
+    manifests = directory().glob("*/run.json")
+    newest = max(manifests, key=lambda path: path.stat().st_mtime_ns, default=None)
     if name:
         path = Path(name) if Path(name).is_dir() else directory() / name
         if (path / "run.json").is_file():
             return path
+        known = newest.parent.name if newest else "20260131-120000-1a2b"
         raise Refusal(
-            f"run: expected an id such as {newest_name() or '20260131-120000-1a2b'}, found {name}. "
+            f"run: expected an id such as {known}, found {name}. "
             f"Fix: name a directory in {directory()}"
         )
-    newest = newest_name()
     if newest is None:
         raise Refusal(f"run: there is none in {directory()}. Fix: `make load` makes one")
-    return directory() / newest
-
-
-def newest_name() -> str | None:
-    """The id of the newest run, if there is any."""
-    manifests = directory().glob("*/run.json")
-    newest = max(manifests, key=lambda path: path.stat().st_mtime_ns, default=None)
-    return newest.parent.name if newest else None
+    return newest.parent
 
 
 def write_json(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ def latency(histogram: Histogram) -> Latency:
         p95_ms=histogram.percentile_ms(95),
         p99_ms=histogram.percentile_ms(99),
         p999_ms=histogram.percentile_ms(99.9),
-        max_ms=histogram.max_ms,
+        max_ms=histogram.percentile_ms(100),
     )
 
 

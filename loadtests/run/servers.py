@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import gevent
@@ -17,6 +18,15 @@ from loadtests.run.result import Fault, ServerPoint
 _MIB = 1024**2
 
 
+@dataclass
+class _Server:
+    """A replica's process, and when and what of its I/O was last seen."""
+
+    name: str
+    process: psutil.Process
+    last: tuple[float, int, int] | None = None
+
+
 class Servers:
     """Samples the replica processes once a second, from ``start`` to ``stop``."""
 
@@ -24,9 +34,7 @@ class Servers:
         here = own_addresses()
         listed = (address.rpartition(":") for address in addresses.split(","))
         self._ports = {int(p): i for i, (ip, _, p) in enumerate(listed) if not ip or ip in here}
-        self._processes: dict[int, psutil.Process] = {}
-        self._last: dict[int, tuple[float, int, int]] = {}
-        self._names: dict[int, str] = {}
+        self._servers: dict[int, _Server] = {}
         self._seen: set[str] = set()
         self.points: list[ServerPoint] = []
         self.faults: list[Fault] = []
@@ -45,14 +53,11 @@ class Servers:
     def _run(self) -> None:
         while True:
             gevent.sleep(1)
-            if self._missing():
+            served = {server.name for server in self._servers.values()}
+            if len(served) < len(self._seen) or not served:
                 self._find()
-            for pid in list(self._processes):
+            for pid in list(self._servers):
                 self._sample(pid)
-
-    def _missing(self) -> bool:
-        served = set(self._names.values())
-        return len(served) < len(self._seen) or not served
 
     def _find(self) -> None:
         """Who listens on the ports now. One process may serve several replicas' ports."""
@@ -68,7 +73,7 @@ class Servers:
                 by_pid.setdefault(connection.pid, set()).add(self._ports[port])
         for listener, replicas in by_pid.items():
             pid = _server_of(listener)
-            if pid is None or pid in self._processes:
+            if pid is None or pid in self._servers:
                 continue
             name = "+".join(str(index) for index in sorted(replicas))
             try:
@@ -76,31 +81,29 @@ class Servers:
                 process.cpu_percent()
             except psutil.NoSuchProcess:
                 continue
-            self._processes[pid], self._names[pid] = process, name
+            self._servers[pid] = _Server(name, process)
             if name in self._seen:
                 self.faults.append(Fault(at=time.time(), what=f"replica {name} is back"))
             self._seen.add(name)
 
     def _sample(self, pid: int) -> None:
-        process, name, now = self._processes[pid], self._names[pid], time.time()
+        server, now = self._servers[pid], time.time()
         try:
-            with process.oneshot():
-                cpu, rss = process.cpu_percent(), process.memory_info().rss
-                read, written = _io_bytes(process)
+            with server.process.oneshot():
+                cpu, rss = server.process.cpu_percent(), server.process.memory_info().rss
+                read, written = _io_bytes(server.process)
         except psutil.NoSuchProcess:
-            del self._processes[pid], self._names[pid]
-            self._last.pop(pid, None)
-            self.faults.append(Fault(at=now, what=f"replica {name} is gone"))
+            del self._servers[pid]
+            self.faults.append(Fault(at=now, what=f"replica {server.name} is gone"))
             return
-        before = self._last.get(pid)
-        self._last[pid] = (now, read, written)
+        before, server.last = server.last, (now, read, written)
         if before is None:
             return  # rates need two looks, and the first may follow the discovery at once
         seconds = now - before[0]
         self.points.append(
             ServerPoint(
                 at=now,
-                replica=name,
+                replica=server.name,
                 cpu_percent=cpu,
                 rss_mib=rss / _MIB,
                 read_mib_s=(read - before[1]) / seconds / _MIB,

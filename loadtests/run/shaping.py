@@ -9,6 +9,7 @@ from __future__ import annotations
 from locust import LoadTestShape
 
 from abc import abstractmethod
+from typing import Any
 
 #: Users start and stop within these seconds: a profile's steps are meant to be steep.
 RAMP_S = 2.0
@@ -34,12 +35,13 @@ class Profile(LoadTestShape):
             return None
         level, users = self.level(elapsed), options.num_users or 1
         if options.rate:
-            self.set_rate(options.rate * level)
+            set_rate(self.runner, options.rate * level)
         else:
             users = max(1, round(users * level))
         return users, max(1.0, (options.num_users or 1) / RAMP_S)
 
-    def set_rate(self, rate: float) -> None:
-        """Arrivals a second, shared by all workers."""
-        workers = max(1, getattr(self.runner, "worker_count", 1))
-        self.runner.send_message("load_rate", {"rate": rate / workers})
+
+def set_rate(runner: Any, rate: float) -> None:
+    """Arrivals a second, shared by all workers."""
+    workers = max(1, getattr(runner, "worker_count", 1))
+    runner.send_message("load_rate", {"rate": rate / workers})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from locust import LoadTestShape
+
 import json
 import time
 
@@ -10,7 +12,7 @@ import psutil
 from loadtests.run import runs
 from loadtests.run.conductor import GENERATOR_CPU_LIMIT, Conductor
 from loadtests.run.series import figures
-from loadtests.run.shaping import Profile
+from loadtests.run.shaping import set_rate
 from loadtests.search import Search, Window
 
 #: Wait this long after a change of rate, so that queues fill or empty before a window begins.
@@ -21,8 +23,10 @@ REACHED = 0.93
 FOREIGN_PERCENT = 20.0
 
 
-class CapacitySearch(Profile):
+class CapacitySearch(LoadTestShape):
     """One window after another, each a few seconds, at the rate the search proposes."""
+
+    use_common_options = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,10 +34,6 @@ class CapacitySearch(Profile):
         self.note = ""
         self._opened = 0.0
         self._others = Others()
-
-    def level(self, elapsed: float) -> float:
-        """Not used: the search sets the rate."""
-        return 1.0
 
     def tick(self) -> tuple[int, float] | None:
         """Called by locust once a second."""
@@ -44,24 +44,20 @@ class CapacitySearch(Profile):
             return users  # the workers are still connecting
         if self.search is None:
             self.search = Search(rate=options.rate)
-            self._open()
+            self._open(self.search)
         elif time.time() - self._opened > SETTLE_S + options.capacity_window_s:
-            self._judge(conductor, options.capacity_window_s, options.capacity_p99_ms)
-            self._open()
+            self._judge(self.search, conductor, options.capacity_window_s, options.capacity_p99_ms)
+            self._open(self.search)
         else:
-            self.set_rate(self.search.rate)
+            set_rate(self.runner, self.search.rate)
         return None if self.search.done else users
 
-    def _open(self) -> None:
-        if self.search:
-            self.set_rate(self.search.rate)
+    def _open(self, search: Search) -> None:
+        set_rate(self.runner, search.rate)
         self._opened = time.time()
         self._others.start()
 
-    def _judge(self, conductor: Conductor, window_s: float, p99_ms: float) -> None:
-        search = self.search
-        if search is None:
-            return
+    def _judge(self, search: Search, conductor: Conductor, window_s: float, p99_ms: float) -> None:
         seconds = conductor.series.between(self._opened + SETTLE_S, self._opened + 3600)
         found = figures(
             seconds, max(1.0, len(seconds) / max(1, conductor.manifest.settings.processes))

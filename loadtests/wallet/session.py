@@ -73,7 +73,6 @@ class Session:
         except BaseException:
             self.ledger.close()
             raise
-        self.funded = self.recorder.count
         self._start()
 
     def _start(self) -> None:
@@ -123,7 +122,6 @@ class Session:
         return {
             "worker": self.plan.worker,
             "sent": self.recorder.count,
-            "funded": self.funded,
             "unanswered": len(unanswered) // TRANSFER.itemsize,
         }
 

@@ -50,7 +50,7 @@ def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup_s: float) 
     monkeypatch.setenv("LOADTESTS_RUNS", str(tmp_path))
     sample = manifest(warmup_s=warmup_s)
     made = Conductor(sample.target, sample.settings, name="one")
-    made.finished[0] = {"worker": 0, "sent": 1000, "funded": 10, "unanswered": 0}
+    made.finished[0] = {"worker": 0, "sent": 1000, "unanswered": 0}
     return made
 
 
