@@ -18,11 +18,6 @@ UNIT = "node-exporter"
 _COLLECTORS = ("filesystem", "timex", "cpu", "diskstats", "loadavg", "meminfo", "pressure")
 
 
-def is_wanted(deployment: Deployment) -> bool:
-    """Whether the inventory asks for it."""
-    return deployment.has_node_exporters
-
-
 def check(deployment: Deployment, index: int, seen: Observation) -> None:
     """Check that it is there or can be installed, and that its port is free. Raises Refusal."""
     what = f"replica {index}'s server"

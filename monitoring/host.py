@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ import prometheus_client
 from cluster import REPOSITORY, pyz
 from cluster.checks import script
 from cluster.checks.firewall import EXPORTER_PORT
-from cluster.checks.rules import PYTHON_MIN, SYSTEMD_MIN
+from cluster.checks.rules import PYTHON_MIN, SYSTEMD_MIN, version
 from cluster.config import inventory, servers
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal, told
@@ -43,6 +42,8 @@ STATE_DIRECTORY = "tigerbeetle-prometheus"
 #: Debian's packages, each with the program and the service of the same name.
 PACKAGES = ("prometheus", "prometheus-blackbox-exporter")
 UNITS = ("collector", "prometheus", "blackbox")
+
+_LOOPBACK = IPv4Address("127.0.0.1")
 
 #: The limits of programs that need more than the others.
 _MEMORY_MAX = {"prometheus": "1G"}
@@ -114,7 +115,7 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
     """Check that the host can monitor this cluster, and monitors no other one. Raises Refusal."""
     if not seen.systemd or int(seen.systemd) < SYSTEMD_MIN:
         _refuse(f"systemd {SYSTEMD_MIN} or newer", seen.systemd or "none", "use Debian 12 or newer")
-    if _version(seen.python) < PYTHON_MIN:
+    if version(seen.python) < PYTHON_MIN:
         _refuse("Python 3.11 or newer, for the collector", seen.python or "none", "install python3")
     if "apt-get" not in seen.programs and not seen.programs.issuperset(PACKAGES):
         _refuse(
@@ -123,7 +124,7 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
             "install them, or use a Debian or Ubuntu host",
         )
     statsd, port = servers.monitoring_address(deployment.cluster)
-    bind = _bind(deployment)
+    bind = deployment.of_servers.monitoring_bind
     for setting, ip in (("LU_CFG_TIGERBEETLE_STATSD", statsd), ("monitoring_bind", bind)):
         if str(ip) not in seen.addresses:
             _refuse(
@@ -198,7 +199,7 @@ def units(deployment: Deployment, listen: Ports) -> dict[str, str]:
             f"--config.file={DIRECTORY}/prometheus.yml",
             f"--storage.tsdb.path=/var/lib/{STATE_DIRECTORY}",
             "--storage.tsdb.retention.time=15d",
-            f"--web.listen-address={_bind(deployment)}:{listen.prometheus}",
+            f"--web.listen-address={prometheus_address(deployment, listen)}",
         ],
         "blackbox": [
             "/usr/bin/prometheus-blackbox-exporter",
@@ -236,37 +237,21 @@ def collector() -> bytes:
 
 def grafana(deployment: Deployment, listen: Ports) -> dict[str, str]:
     """Path → content: data source and dashboards, for Debian's package of Grafana."""
-    dashboards = "/var/lib/grafana/dashboards/tigerbeetle"
-    source, provider = (
-        (FILES / "grafana" / "provisioning" / name).read_text()
-        for name in ("datasources/prometheus.yml", "dashboards/dashboards.yml")
-    )
-    url = f"http://{_bind(deployment)}:{listen.prometheus}"
+    ours, theirs = FILES / "grafana", "/etc/grafana/provisioning"
+    source = (ours / "provisioning/datasources/prometheus.yml").read_text()
+    provider = (ours / "provisioning/dashboards/dashboards.yml").read_text()
+    url = f"http://{prometheus_address(deployment, listen)}"
+    boards = "/var/lib/grafana/dashboards/tigerbeetle"
     return {
-        "/etc/grafana/provisioning/datasources/tigerbeetle.yml": source.replace(
-            "http://prometheus:9090", url
-        ),
-        "/etc/grafana/provisioning/dashboards/tigerbeetle.yml": provider.replace(
-            "/etc/grafana/dashboards", dashboards
-        ),
-        **{
-            f"{dashboards}/{file.name}": file.read_text()
-            for file in sorted((FILES / "grafana" / "dashboards").glob("*.json"))
-        },
+        f"{theirs}/datasources/tigerbeetle.yml": source.replace("http://prometheus:9090", url),
+        f"{theirs}/dashboards/tigerbeetle.yml": provider.replace("/etc/grafana/dashboards", boards),
+        **{f"{boards}/{f.name}": f.read_text() for f in sorted(ours.glob("dashboards/*.json"))},
     }
 
 
 def prometheus_address(deployment: Deployment, listen: Ports) -> str:
     """Where Prometheus listens on its host, ``IP:PORT``."""
-    return f"{_bind(deployment)}:{listen.prometheus}"
-
-
-_LOOPBACK = IPv4Address("127.0.0.1")
-_NUMBERS = re.compile(r"(\d+)\.(\d+)")
-
-
-def _bind(deployment: Deployment) -> IPv4Address:
-    return deployment.of_servers.monitoring_bind
+    return f"{deployment.of_servers.monitoring_bind}:{listen.prometheus}"
 
 
 def unit_file(
@@ -298,11 +283,6 @@ def _rendered(source: str, values: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
     return environment.from_string(source).render(values)
-
-
-def _version(text: str) -> tuple[int, int]:
-    match = _NUMBERS.search(text)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _refuse(expected: str, found: str, fix: str) -> NoReturn:

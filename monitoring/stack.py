@@ -32,9 +32,7 @@ PROGRAMS = {
     "host": ("prometheus-node-exporter", "node_exporter"),
     "process": ("prometheus-process-exporter", "process-exporter"),
 }
-PACKAGES = "prometheus prometheus-blackbox-exporter prometheus-node-exporter " + (
-    "prometheus-process-exporter"
-)
+PACKAGES = " ".join(names[0] for names in PROGRAMS.values())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tasks.support.observed import replica_index
 def check() -> None:
     """Its port and its package, where it is asked for. No impact."""
     deployment = deployment_here()
-    if exporter.is_wanted(deployment):
+    if deployment.has_node_exporters:
         with guarded():
             exporter.check(deployment, replica_index(), observed())
 
@@ -29,7 +29,7 @@ def run() -> None:
     """Install and start it where it is asked for; stop it where it no longer is."""
     deployment, seen = deployment_here(), observed()
     unit = monitoring_host.unit(exporter.UNIT)
-    if not exporter.is_wanted(deployment):
+    if not deployment.has_node_exporters:
         if exporter.UNIT in (seen.running or {}):
             server.shell(name="Stop it", commands=[f"systemctl disable --now {unit}"])
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import re
 import secrets
 import signal
@@ -198,7 +199,7 @@ def command_start(arguments: argparse.Namespace) -> None:
     except DataFileError as error:
         fail(str(error))
     except OSError as error:
-        name = "AddressInUse" if error.errno == 98 else str(error.strerror)
+        name = "AddressInUse" if error.errno == errno.EADDRINUSE else str(error.strerror)
         fail(f"{name}: cannot listen on {arguments.addresses}; is another server running there?")
 
 

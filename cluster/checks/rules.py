@@ -123,7 +123,7 @@ def _kernel(machine: Machine) -> None:
     seen = machine.seen
     if seen.kernel is None:
         return
-    if _version(seen.kernel) < KERNEL_MIN:
+    if version(seen.kernel) < KERNEL_MIN:
         machine.refuse(
             f"{KERNEL_MIN[0]}.{KERNEL_MIN[1]} or newer",
             seen.kernel or "none",
@@ -164,7 +164,7 @@ def _processor(machine: Machine) -> None:
 def _python(machine: Machine) -> None:
     seen = machine.seen
     is_needed = of(machine.deployment).NEEDS_PYTHON and machine.deployment.is_emulator
-    if is_needed and _version(seen.python) < PYTHON_MIN:
+    if is_needed and version(seen.python) < PYTHON_MIN:
         machine.refuse(
             "Python 3.11 or newer, for the emulator", seen.python or "none", "install python3"
         )
@@ -174,7 +174,7 @@ def _docker(machine: Machine) -> None:
     seen = machine.seen
     if seen.docker is None or not of(machine.deployment).NEEDS_DOCKER:
         return
-    if _version(seen.docker) < ENGINE_MIN or _version(seen.compose) < COMPOSE_MIN:
+    if version(seen.docker) < ENGINE_MIN or version(seen.compose) < COMPOSE_MIN:
         machine.refuse(
             f"Docker {ENGINE_MIN[0]}.{ENGINE_MIN[1]} and Compose {COMPOSE_MIN[0]}."
             f"{COMPOSE_MIN[1]}, or newer",
@@ -369,6 +369,7 @@ def _is_small(machine: Machine) -> bool:
     return not machine.name and machine.deployment.is_emulator
 
 
-def _version(text: str) -> tuple[int, int]:
+def version(text: str) -> tuple[int, int]:
+    """Its first two numbers; zeroes where it has none."""
     match = _NUMBERS.search(text)
     return (int(match[1]), int(match[2] or 0)) if match else (0, 0)

@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -97,8 +96,8 @@ def main() -> int:
     parser.add_argument("--statsd", type=address, default="127.0.0.1:8125", metavar="IP:PORT")
     parser.add_argument("--listen", type=address, default="127.0.0.1:9102", metavar="IP:PORT")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, _end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     collector = Collector()
     registry = CollectorRegistry()
     registry.register(collector)
@@ -118,10 +117,6 @@ def main() -> int:
     print(f"collector: StatsD at {options.statsd}, metrics at {options.listen}", flush=True)
     receive_for_ever(receiver, collector)
     return 0
-
-
-def _end(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
 
 
 if __name__ == "__main__":
