@@ -28,7 +28,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "init-env": ("cluster.config.env_file:main", "Write a private env file."),
         "upgrade": ("cluster.operate.upgrade:main", "Upgrade every replica to a release."),
         "migrate": ("cluster.operate.migrate:main", "Move a whole ledger into a new cluster."),
-        "status": ("cluster.health.status:main", "Show each replica, and whether it commits."),
+        "status": (
+            "cluster.health.status_command:main",
+            "Show each replica, and whether it commits.",
+        ),
         "logs": ("cluster.health.logs:main", "Print the last log lines."),
         "download": ("cluster.tigerbeetle.release:download_", "Download the pinned release."),
         "pin": ("cluster.tigerbeetle.release:pin_", "Record the checksum of the release."),

@@ -1,9 +1,4 @@
-"""``make status``: each replica and the cluster, for a person or (``--json``) for a program.
-
-The canary takes one of the cluster's 64 client sessions for each run, and the oldest one is evicted
-to make room: whoever asks more often than once a minute should add ``--no-canary``. The verdict
-then rests on what the replicas answer. ``--watch`` does that by itself.
-"""
+"""Each replica and the cluster, for a person or for a program: what ``make status`` shows."""
 
 from __future__ import annotations
 
@@ -12,7 +7,6 @@ import sys
 import time
 from typing import Literal
 
-import click
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,14 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster import REPOSITORY
-from cluster.command import by_inventory
-from cluster.config import inventory
 from cluster.config.deployment import Deployment, Engine
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
 from cluster.refusal import Refusal
 from cluster.runtimes import of
-from cluster.tigerbeetle.canary import Canary
+from cluster.tigerbeetle.canary import Canary, Probe
 
 Verdict = Literal["healthy", "degraded", "down", "unknown"]
 EXIT_CODES: dict[Verdict, int] = {"healthy": 0, "degraded": 1, "down": 3, "unknown": 4}
@@ -104,8 +96,8 @@ def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict
     return "healthy", "it commits" if canary else "all replicas are normal"
 
 
-def read(deployment: Deployment, *, with_canary: bool = True) -> Status:
-    """The status now. What cannot be read ends in the verdict ``unknown``."""
+def read(deployment: Deployment, client: Probe | None = None) -> Status:
+    """The status now, with a canary or without. What cannot be read is the verdict ``unknown``."""
     unknown = Status(
         deployment=deployment.name,
         engine=deployment.engine,
@@ -120,9 +112,10 @@ def read(deployment: Deployment, *, with_canary: bool = True) -> Status:
     try:
         of(deployment).check_readable()
         replicas = health.of_replicas(deployment)
-        if with_canary:
+        if client:
             is_open = any(r.port_open for r in replicas)
-            canary = health.probe(deployment) if is_open else Canary(False, "no port answers")
+            silent = Canary(False, "no port answers")
+            canary = client.result(health.PROBE_TIMEOUT_S) if is_open else silent
     except (OSError, Refusal) as error:
         return unknown.model_copy(update={"reason": str(error)})
     if replicas and all(r.process == "UNREACHABLE" and not r.port_open for r in replicas):
@@ -191,9 +184,9 @@ def _answers(r: ReplicaStatus) -> Text:
     return Text(f"{r.ping_ms:.1f} ms" if r.ping_ms is not None else "-")
 
 
-def show(deployment: Deployment, *, as_json: bool, with_canary: bool = True) -> int:
+def show(deployment: Deployment, client: Probe | None, *, as_json: bool) -> int:
     """Print the status for a person or, as JSON, for a program; the exit code of its verdict."""
-    status = read(deployment, with_canary=with_canary)
+    status = read(deployment, client)
     if as_json:
         print(status.model_dump_json(indent=2))
     else:
@@ -208,7 +201,7 @@ def watch(deployment: Deployment, every_s: float) -> int:
     try:
         with Live(console=Console(), refresh_per_second=4) as live:
             while True:
-                status = read(deployment, with_canary=False)
+                status = read(deployment)
                 verdict = status.verdict
                 live.update(drawn(status))
                 time.sleep(every_s)
@@ -219,26 +212,3 @@ def watch(deployment: Deployment, every_s: float) -> int:
 def schema() -> str:
     """The JSON schema of a Status, as ``docs/status.schema.json`` has it."""
     return json.dumps(Status.model_json_schema(), indent=1) + "\n"
-
-
-@click.command()
-@by_inventory
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--no-canary", is_flag=True, help="Take no client session.")
-@click.option("--watch", "every_s", type=float, metavar="SECONDS", help="Again and again.")
-@click.option("--schema", "as_schema", is_flag=True, help="Write docs/status.schema.json.")
-def main(
-    file: str, *, as_json: bool, no_canary: bool, every_s: float | None, as_schema: bool
-) -> int:
-    """Show each replica and the cluster.
-
-    The exit code is the verdict, for cron and load balancers: 0 healthy, 1 degraded (commits, but a
-    replica is missing), 2 bad configuration, 3 down (does not commit), 4 unknown (not readable).
-    """
-    if as_schema:
-        SCHEMA_FILE.write_text(schema(), encoding="utf-8")
-        return 0
-    deployment = inventory.read(file)
-    if every_s is not None:
-        return watch(deployment, max(every_s, 0.5))
-    return show(deployment, as_json=as_json, with_canary=not no_canary)

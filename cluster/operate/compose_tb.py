@@ -17,7 +17,7 @@ from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop, status
 from cluster.operate import rollout
 from cluster.refusal import Refusal
-from cluster.runtimes import compose, container, docker_engine, image, volumes
+from cluster.runtimes import compose, container, docker_engine, image, tunnel, volumes
 from cluster.runtimes.compose import Compose
 
 
@@ -134,7 +134,9 @@ def show_status(cluster: Cluster) -> int:
         print(f"Status: {each.health if each.pid else each.state}")
         print(f"Last Check: {each.last_check or '-'}")
         print(f"Locked Memory: {_locked(each.pid)}\n")
-    return status.show(_deployment(cluster), as_json=False)
+    deployment = _deployment(cluster)
+    with tunnel.canary(deployment) as client:
+        return status.show(deployment, client, as_json=False)
 
 
 @main.command()

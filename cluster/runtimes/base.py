@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster.tigerbeetle import data_file
 from cluster.tigerbeetle.data_file import Plan
@@ -78,6 +78,16 @@ def start_arguments(cluster: Cluster, path: str) -> list[str]:
     if cluster.statsd:
         options += ["--experimental", f"--statsd={cluster.statsd}"]
     return ["start", *options, path]
+
+
+def rendered(template: str, values: Mapping[str, Any]) -> str:
+    """A file that a runtime's tool reads."""
+    import jinja2  # here: who only asks for states has no time for it
+
+    environment = jinja2.Environment(  # noqa: S701 - no HTML
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.from_string(template).render(values)
 
 
 class Runtime(ABC):

@@ -19,13 +19,11 @@ import xmlrpc.client
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import jinja2
-import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from cluster import REPOSITORY, config
 from cluster.refusal import Refusal
-from cluster.runtimes.base import ReplicaProcess, Runtime, Todo, start_arguments
+from cluster.runtimes.base import ReplicaProcess, Runtime, Todo, rendered, start_arguments
 from cluster.tigerbeetle import binary
 
 RUN_REPLICA = REPOSITORY / "files" / "tigerbeetle" / "run-replica.sh"
@@ -171,15 +169,13 @@ class Process(Runtime):
                     "log": str(self.log_path(replica.index)).replace("%", "%%"),
                 }
             )
-        environment = jinja2.Environment(  # noqa: S701 - no HTML
-            undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-        )
-        return environment.from_string(_TEMPLATE.read_text()).render(
-            label=self.deployment.label,
-            inventory=self.deployment.file,
-            state_dir=str(self.deployment.state_dir).replace("%", "%%"),
-            replicas=replicas,
-        )
+        values = {
+            "label": self.deployment.label,
+            "inventory": self.deployment.file,
+            "state_dir": str(self.deployment.state_dir).replace("%", "%%"),
+            "replicas": replicas,
+        }
+        return rendered(_TEMPLATE.read_text(), values)
 
     def todo(self, marks: Mapping[int, str]) -> Todo:
         """A supervisor that is started starts all; what it was started with is in its file."""
@@ -277,6 +273,8 @@ class Process(Runtime):
 
     def _runs(self, index: int, pid: int) -> bool:
         """True when the process lives and serves the replica's file: pids are used again."""
+        import psutil  # here: who only asks for states has no time for it
+
         try:
             return self.data_file(index) in psutil.Process(pid).cmdline()
         except psutil.Error:

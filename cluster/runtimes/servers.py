@@ -16,13 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from cluster import REPOSITORY
 from cluster.config import model
 from cluster.config.servers import Server
 from cluster.runtimes import layout, ssh
-from cluster.runtimes.base import ReplicaProcess, Runtime, Todo
+from cluster.runtimes.base import ReplicaProcess, Runtime, Todo, rendered
 
 TEMPLATES = REPOSITORY / "files" / "tigerbeetle"
 #: Set for the unit's process, and read from its /proc/<pid>/environ.
@@ -149,11 +147,8 @@ class OnServers(Runtime):
         }
         source = (TEMPLATES / template).read_text()
         made_of = json.dumps([source, everything], sort_keys=True)
-        environment = jinja2.Environment(  # noqa: S701 - no HTML
-            undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-        )
         mark = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-        return environment.from_string(source).render(everything, fingerprint=mark)
+        return rendered(source, {**everything, "fingerprint": mark})
 
     def _follow_script(self, index: int, lines: int) -> str:
         command = self.log_command(index, "--follow", f"{self.LINES_OPTION}={lines}")

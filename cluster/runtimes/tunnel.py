@@ -17,6 +17,7 @@ from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Host, Server
 from cluster.runtimes import ssh
+from cluster.tigerbeetle.canary import Probe
 from cluster.tigerbeetle.waiting import Expired, wait_until
 
 OPEN_TIMEOUT_S = 15.0
@@ -42,6 +43,11 @@ def reached(deployment: Deployment) -> Deployment:
         for replica, port in zip(deployment.cluster.replicas, ports, strict=True)
     )
     return deployment.model_copy(update={"tunnelled": replicas})
+
+
+def canary(deployment: Deployment) -> Probe:
+    """A canary of this cluster, which connects from now on."""
+    return Probe(reached(deployment).client_addresses, deployment.cluster.id)
 
 
 def is_needed(deployment: Deployment) -> bool:

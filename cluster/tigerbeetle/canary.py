@@ -2,7 +2,8 @@
 
 The official client has no time-outs and aborts its process on a protocol error, so it runs in a
 process of its own:
-``python -m cluster.tigerbeetle.canary ADDRESSES CLUSTER_ID`` prints one JSON line.
+``python -m cluster.tigerbeetle.canary ADDRESSES CLUSTER_ID`` prints one JSON line. It connects at
+once, which takes most of a second, and commits when its input ends: other work fits in between.
 """
 
 from __future__ import annotations
@@ -37,29 +38,39 @@ class Canary:
 READ_ONLY = "read"
 
 
-def start(addresses: str, cluster_id: int) -> subprocess.Popen[str]:
-    """Start the canary's process; it waits for the cluster until it is ended."""
-    command = [sys.executable, "-m", "cluster.tigerbeetle.canary", addresses, str(cluster_id)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+class Probe:
+    """A canary's process, which connects from now on; it ends with the ``with`` block."""
 
+    def __init__(self, addresses: str, cluster_id: int) -> None:
+        command = [sys.executable, "-m", "cluster.tigerbeetle.canary", addresses, str(cluster_id)]
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=nothing, text=True
+        )
 
-def result(process: subprocess.Popen[str], timeout_s: float) -> Canary:
-    """The canary's result, or that there was none within ``timeout_s``; ends the process."""
-    try:
-        output, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return Canary(False, f"no commit within {timeout_s:g} s")
-    try:
-        return Canary(**json.loads(output))
-    except (ValueError, TypeError):
-        return Canary(False, f"the client ended with code {process.returncode}")
+    def __enter__(self) -> Probe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def result(self, timeout_s: float) -> Canary:
+        """Let it commit once and read back; never raises for a cluster that does not answer."""
+        try:
+            output, _ = self._process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return Canary(False, f"no commit within {timeout_s:g} s")
+        try:
+            return Canary(**json.loads(output))
+        except (ValueError, TypeError):
+            return Canary(False, f"the client ended with code {self._process.returncode}")
 
 
 def probe(addresses: str, cluster_id: int, timeout_s: float) -> Canary:
-    """Commit once and read back. Never raises for a cluster that does not answer."""
-    return result(start(addresses, cluster_id), timeout_s)
+    """Commit once and read back, from nothing."""
+    with Probe(addresses, cluster_id) as canary:
+        return canary.result(timeout_s)
 
 
 def _commit_and_read(addresses: str, cluster_id: int) -> Canary:
@@ -67,12 +78,14 @@ def _commit_and_read(addresses: str, cluster_id: int) -> Canary:
 
     if os.environ.get("CANARY") == READ_ONLY:
         with tb.ClientSync(cluster_id=cluster_id, replica_addresses=addresses) as client:
+            sys.stdin.read()
             begun = time.monotonic()
             client.lookup_accounts([ACCOUNT_DEBIT])
             ms = round((time.monotonic() - begun) * 1000, 3)
         return Canary(True, "answered a read; nothing was written", read_ms=ms)
     flags = tb.AccountFlags.NONE
     with tb.ClientSync(cluster_id=cluster_id, replica_addresses=addresses) as client:
+        sys.stdin.read()
         client.create_accounts(
             [
                 tb.Account(id=account, ledger=LEDGER, code=CODE, flags=flags)
