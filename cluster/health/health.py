@@ -17,7 +17,7 @@ from cluster.config.deployment import Deployment
 from cluster.refusal import Failed
 from cluster.runtimes import of, tunnel
 from cluster.runtimes.base import ReplicaProcess
-from cluster.tigerbeetle import log, ping, waiting
+from cluster.tigerbeetle import canary, log, ping, waiting
 from cluster.tigerbeetle.canary import Canary
 from cluster.tigerbeetle.ping import Pong
 
@@ -139,8 +139,8 @@ def port_answers(replica: Replica) -> bool:
 
 def probe(deployment: Deployment, timeout_s: float = PROBE_TIMEOUT_S) -> Canary:
     """Level 3: commit once and read back."""
-    with tunnel.canary(deployment) as client:
-        return client.result(timeout_s)
+    reached = tunnel.reached(deployment)
+    return canary.probe(reached.client_addresses, deployment.cluster.id, timeout_s)
 
 
 def wait(

@@ -97,7 +97,10 @@ def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict
 
 
 def read(deployment: Deployment, client: Probe | None = None) -> Status:
-    """The status now, with a canary or without. What cannot be read is the verdict ``unknown``."""
+    """The status now. What cannot be read ends in the verdict ``unknown``.
+
+    ``client`` is a canary that connects; without one, what the replicas answer decides.
+    """
     unknown = Status(
         deployment=deployment.name,
         engine=deployment.engine,

@@ -17,8 +17,9 @@ from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop, status
 from cluster.operate import rollout
 from cluster.refusal import Refusal
-from cluster.runtimes import compose, container, docker_engine, image, tunnel, volumes
+from cluster.runtimes import compose, container, docker_engine, image, volumes
 from cluster.runtimes.compose import Compose
+from cluster.tigerbeetle.canary import Probe
 
 
 @click.group()
@@ -135,7 +136,8 @@ def show_status(cluster: Cluster) -> int:
         print(f"Last Check: {each.last_check or '-'}")
         print(f"Locked Memory: {_locked(each.pid)}\n")
     deployment = _deployment(cluster)
-    with tunnel.canary(deployment) as client:
+    with Probe() as client:
+        client.connect(deployment.client_addresses, cluster.id)
         return status.show(deployment, client, as_json=False)
 
 

@@ -35,6 +35,9 @@ class SshError(Refusal, OSError):
     """A server that cannot be reached, or does not answer in time; ``str()`` is one line."""
 
 
+NO_SSH = "ssh: expected the command on PATH. Fix: install openssh-client"
+
+
 def command(server: Host, *options: str) -> list[str]:
     """The argument list that logs in to a server; what is to run there comes behind it."""
     login = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"]
@@ -94,7 +97,7 @@ def _run(
             done.stderr = said.read()
             return done
     except FileNotFoundError:
-        raise SshError("ssh: expected the command on PATH. Fix: install openssh-client") from None
+        raise SshError(NO_SSH) from None
     except subprocess.TimeoutExpired:
         raise SshError(
             f"{server.hostname}: expected an answer within {timeout_s:g} s, found none. "

@@ -17,7 +17,6 @@ from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Host, Server
 from cluster.runtimes import ssh
-from cluster.tigerbeetle.canary import Probe
 from cluster.tigerbeetle.waiting import Expired, wait_until
 
 OPEN_TIMEOUT_S = 15.0
@@ -43,11 +42,6 @@ def reached(deployment: Deployment) -> Deployment:
         for replica, port in zip(deployment.cluster.replicas, ports, strict=True)
     )
     return deployment.model_copy(update={"tunnelled": replicas})
-
-
-def canary(deployment: Deployment) -> Probe:
-    """A canary of this cluster, which connects from now on."""
-    return Probe(reached(deployment).client_addresses, deployment.cluster.id)
 
 
 def is_needed(deployment: Deployment) -> bool:
@@ -104,13 +98,16 @@ def _open(server: Host, address: str) -> tuple[subprocess.Popen[bytes], int]:
     # `cat` ends with our end of its input: a tunnel never outlives the program that opened it.
     # A connection of its own: through a shared one, the port would stay open until that one ends.
     options = ("-oControlPath=none", "-oExitOnForwardFailure=yes", "-L", forward)
-    process = subprocess.Popen(
-        [*ssh.command(server, *options), "cat"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    try:
+        process = subprocess.Popen(
+            [*ssh.command(server, *options), "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise ssh.SshError(ssh.NO_SSH) from None
     atexit.register(_close, process)
 
     def is_open() -> tuple[bool, str]:

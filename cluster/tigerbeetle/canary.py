@@ -1,9 +1,9 @@
 """Health level 3: one long-lived client commits a transfer and reads it back within a bound.
 
 The official client has no time-outs and aborts its process on a protocol error, so it runs in a
-process of its own:
-``python -m cluster.tigerbeetle.canary ADDRESSES CLUSTER_ID`` prints one JSON line. It connects at
-once, which takes most of a second, and commits when its input ends: other work fits in between.
+process of its own, ``python -m cluster.tigerbeetle.canary``. It reads ADDRESSES CLUSTER_ID, and
+connects at once, which takes most of a second: other work fits in between. When its input ends, it
+commits, and prints one JSON line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 #: The canary has its own ledger, so that its money never mixes with a wallet's.
@@ -39,10 +40,10 @@ READ_ONLY = "read"
 
 
 class Probe:
-    """A canary's process, which connects from now on; it ends with the ``with`` block."""
+    """A canary's process, from its start to the end of the ``with`` block."""
 
-    def __init__(self, addresses: str, cluster_id: int) -> None:
-        command = [sys.executable, "-m", "cluster.tigerbeetle.canary", addresses, str(cluster_id)]
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "cluster.tigerbeetle.canary"]
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         self._process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=nothing, text=True
@@ -54,6 +55,13 @@ class Probe:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+    def connect(self, addresses: str, cluster_id: int) -> None:
+        """Let it connect, from now on."""
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        with suppress(BrokenPipeError):  # its end has a code, which ``result`` tells
+            self._process.stdin.write(f"{addresses} {cluster_id}\n")
+            self._process.stdin.flush()
 
     def result(self, timeout_s: float) -> Canary:
         """Let it commit once and read back; never raises for a cluster that does not answer."""
@@ -69,42 +77,41 @@ class Probe:
 
 def probe(addresses: str, cluster_id: int, timeout_s: float) -> Canary:
     """Commit once and read back, from nothing."""
-    with Probe(addresses, cluster_id) as canary:
+    with Probe() as canary:
+        canary.connect(addresses, cluster_id)
         return canary.result(timeout_s)
 
 
-def _commit_and_read(addresses: str, cluster_id: int) -> Canary:
+def _commit_and_read() -> Canary:
     import tigerbeetle as tb  # here: importing it starts nothing, but takes a while
 
+    addresses, cluster_id = sys.stdin.readline().split()
+    client = tb.ClientSync(cluster_id=int(cluster_id), replica_addresses=addresses)
+    sys.stdin.read()
     if os.environ.get("CANARY") == READ_ONLY:
-        with tb.ClientSync(cluster_id=cluster_id, replica_addresses=addresses) as client:
-            sys.stdin.read()
-            begun = time.monotonic()
-            client.lookup_accounts([ACCOUNT_DEBIT])
-            ms = round((time.monotonic() - begun) * 1000, 3)
-        return Canary(True, "answered a read; nothing was written", read_ms=ms)
-    flags = tb.AccountFlags.NONE
-    with tb.ClientSync(cluster_id=cluster_id, replica_addresses=addresses) as client:
-        sys.stdin.read()
-        client.create_accounts(
-            [
-                tb.Account(id=account, ledger=LEDGER, code=CODE, flags=flags)
-                for account in (ACCOUNT_DEBIT, ACCOUNT_CREDIT)
-            ]
-        )
-        transfer = tb.Transfer(
-            id=tb.id(),
-            debit_account_id=ACCOUNT_DEBIT,
-            credit_account_id=ACCOUNT_CREDIT,
-            amount=1,
-            ledger=LEDGER,
-            code=CODE,
-        )
         begun = time.monotonic()
-        (created,) = client.create_transfers([transfer])
-        committed = time.monotonic()
-        found = client.lookup_transfers([transfer.id])
-        read = time.monotonic()
+        client.lookup_accounts([ACCOUNT_DEBIT])
+        ms = round((time.monotonic() - begun) * 1000, 3)
+        return Canary(True, "answered a read; nothing was written", read_ms=ms)
+    client.create_accounts(
+        [
+            tb.Account(id=account, ledger=LEDGER, code=CODE, flags=tb.AccountFlags.NONE)
+            for account in (ACCOUNT_DEBIT, ACCOUNT_CREDIT)
+        ]
+    )
+    transfer = tb.Transfer(
+        id=tb.id(),
+        debit_account_id=ACCOUNT_DEBIT,
+        credit_account_id=ACCOUNT_CREDIT,
+        amount=1,
+        ledger=LEDGER,
+        code=CODE,
+    )
+    begun = time.monotonic()
+    (created,) = client.create_transfers([transfer])
+    committed = time.monotonic()
+    found = client.lookup_transfers([transfer.id])
+    read = time.monotonic()
     if created.status != tb.CreateTransferStatus.CREATED:
         return Canary(False, f"the canary transfer was refused: {created.status.name}")
     if len(found) != 1 or found[0].timestamp != created.timestamp:
@@ -118,4 +125,5 @@ def _commit_and_read(addresses: str, cluster_id: int) -> Canary:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_commit_and_read(sys.argv[1], int(sys.argv[2])).__dict__))
+    print(json.dumps(_commit_and_read().__dict__), flush=True)
+    os._exit(0)  # the client is not closed: its connections end with the process
