@@ -57,10 +57,8 @@ class BootstrapError(Exception):
 
 def index_url(environ: dict[str, str]) -> str:
     """The package index that uv and pip users configure, else PyPI; without a trailing slash."""
-    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
-        if environ.get(name):
-            return environ[name].rstrip("/")
-    return DEFAULT_INDEX
+    names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+    return next(filter(None, map(environ.get, names)), DEFAULT_INDEX).rstrip("/")
 
 
 def wheel_for(system: str, machine: str) -> tuple[str, str]:

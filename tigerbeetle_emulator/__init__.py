@@ -7,6 +7,7 @@ genuine command line.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,14 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["Emulator", "Faults", "run"]
 
 
+_HOMES = {"Emulator": ".embedded", "run": ".embedded", "Faults": ".server.faults"}
+
+
 def __getattr__(name: str) -> Any:
     """Load on first use: every pytest run imports this package for its fixture."""
-    if name == "Faults":
-        from .server.faults import Faults
-
-        return Faults
-    if name in ("Emulator", "run"):
-        from . import embedded
-
-        return getattr(embedded, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

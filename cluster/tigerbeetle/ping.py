@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 from dataclasses import dataclass
 
 from cluster.config import Replica
 from tigerbeetle_emulator.protocol import wire
-from tigerbeetle_emulator.protocol.aegis import EMPTY, checksum
 
 #: The ping is sent again after this time, for a replica that starts or changes its view.
 TIMEOUT_S = 2.0
 _RESEND_S = 0.5
-_PING = struct.Struct("<32x16s32x16sIIIIHBB12x16sQQ96x")
 
 
 @dataclass(frozen=True)
@@ -35,24 +32,8 @@ class Pong:
 def request(cluster_id: int, client: bytes, monotonic: int) -> bytes:
     """A ping_client message of the oldest client release that 0.17 serves: no server refuses it."""
     release = wire.release_number(wire.RELEASE_CLIENT_MIN)
-    message = bytearray(
-        _PING.pack(
-            EMPTY,
-            cluster_id.to_bytes(16, "little"),
-            wire.HEADER_SIZE,
-            0,
-            0,
-            release,
-            0,
-            wire.Command.PING_CLIENT,
-            0,
-            client,
-            monotonic,
-            0,
-        )
-    )
-    message[:16] = checksum(memoryview(message)[16:])
-    return bytes(message)
+    author = wire.Author(cluster_id.to_bytes(16, "little"), 0, 0, release)
+    return wire.build_ping_client(author, client, monotonic)
 
 
 def answer(header: bytes, cluster_id: int, ms: float) -> Pong | None:

@@ -11,6 +11,7 @@ import heapq
 from array import array
 from bisect import bisect_left
 from operator import attrgetter
+from typing import NamedTuple
 
 from ..protocol import account_flags, multibatch, transfer_flags
 from ..protocol.aegis import Buffer
@@ -36,13 +37,12 @@ EXPIRED_PER_PULSE = 8190
 _timestamp_of = attrgetter("timestamp")
 
 
-class Scope:
-    """What a linked chain has changed so far, so that it can be undone."""
+class Scope(NamedTuple):
+    """What was there before a linked chain, so that it can be undone."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.rows = len(ledger.timestamps)
-        self.accounts = len(ledger.account_order)
-        self.balances: list[tuple[Account, Balances]] = []
+    rows: int
+    accounts: int
+    balances: list[tuple[Account, Balances]]
 
 
 class Ledger:
@@ -187,7 +187,7 @@ class Ledger:
 
     def open_scope(self) -> None:
         """Begin a linked chain."""
-        self.scope = Scope(self)
+        self.scope = Scope(len(self.timestamps), len(self.account_order), [])
 
     def keep_scope(self) -> None:
         """End a linked chain whose members were all created."""

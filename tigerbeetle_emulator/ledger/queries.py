@@ -51,7 +51,7 @@ _KINDS = {
 
 
 class Filter(NamedTuple):
-    """What a valid filter asks for."""
+    """What a filter asks for."""
 
     wanted: dict[str, Any]  # field -> the value it must have
     bounds: tuple[int, int]  # timestamps, both inclusive
@@ -65,14 +65,17 @@ class Filter(NamedTuple):
         return range(first, end)[:: -1 if self.descending else 1]
 
 
+_NOTHING = Filter({}, (1, 0), 0, False)
+
+
 def _filter(
     names: tuple[str, ...], fields: Sequence[Any], limit_max: int, reversing: int
-) -> Filter | None:
-    """A filter with these fields; None where it is invalid. Its highest flag is `reversing`."""
+) -> Filter:
+    """A filter with these fields, its highest flag being `reversing`; if invalid, for nothing."""
     *values, reserved, minimum, maximum, limit, flags = fields
     is_never = max(minimum, maximum) > TIMESTAMP_MAX or 0 < maximum < minimum
     if is_never or not limit or any(reserved) or flags >= 2 * reversing:
-        return None
+        return _NOTHING
     given = zip(names, values, strict=True)
     return Filter(
         {name: value for name, value in given if value not in (0, ID_ZERO)},
@@ -103,7 +106,7 @@ def _account_rows(ledger: Ledger, batch: memoryview, limit_max: int) -> Iterator
     account_id, *fields = ACCOUNT_FILTER.unpack(batch)
     query = _filter(_ACCOUNT_FILTER_FIELDS, fields, limit_max, _FILTER_REVERSED)
     sides = fields[-1] & (_FILTER_DEBITS | _FILTER_CREDITS)
-    if query is None or account_id in (ID_ZERO, ID_MAX) or not sides:
+    if account_id in (ID_ZERO, ID_MAX) or not sides:
         return iter(())
     if sides == _FILTER_DEBITS:
         query.wanted["debit_account_id"] = account_id
@@ -154,8 +157,6 @@ def _get_account_balances(ledger: Ledger, batch: memoryview, limit: int) -> byte
 def _query_transfers(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
     fields = QUERY_FILTER.unpack(batch)
     query = _filter(_QUERY_FILTER_FIELDS, fields, limit_max, _QUERY_REVERSED)
-    if query is None:
-        return b""
     rows = _matching(ledger, query.within(ledger.timestamps), query)
     return b"".join(map(ledger.record, rows))
 
@@ -163,8 +164,6 @@ def _query_transfers(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes
 def _query_accounts(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
     fields = QUERY_FILTER.unpack(batch)
     query = _filter(_QUERY_FILTER_FIELDS, fields, limit_max, _QUERY_REVERSED)
-    if query is None:
-        return b""
     order = ledger.account_order
     found: Iterator[Account] = map(order.__getitem__, query.within(order, attrgetter("timestamp")))
     for name, value in query.wanted.items():
@@ -179,8 +178,6 @@ def _having(accounts: Iterator[Account], name: str, value: object) -> Iterator[A
 def _get_change_events(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
     *bounds, limit, reserved = CHANGE_EVENTS_FILTER.unpack(batch)
     query = _filter((), (reserved, *bounds, limit, 0), limit_max, reversing=1)
-    if query is None:
-        return b""
     transfers = ((ledger.timestamps[row], row, -1) for row in query.within(ledger.timestamps))
     expiries = (
         (*ledger.expired[position][1:], position)

@@ -243,6 +243,13 @@ def build_pong(author: Author, ping: PingClient) -> bytes:
     return _seal(header)
 
 
+def build_ping_client(author: Author, client: bytes, monotonic: int) -> bytes:
+    """A client's question whether a replica works; `author` has the client's release."""
+    header = _common(author, Command.PING_CLIENT, author.release, b"")
+    _PING_CLIENT.pack_into(header, 128, client, monotonic, 0, bytes(96))
+    return _seal(header)
+
+
 def build_ping(author: Author) -> bytes:
     """A relay's first message on its connection to the ledger: it does not count as a client."""
     return _seal(_common(author, Command.PING, author.release, b""))

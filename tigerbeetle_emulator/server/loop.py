@@ -37,6 +37,20 @@ class Loop:
         except KeyError:
             self._selector.register(sock, events, handler)
 
+    def accept_from(
+        self, listener: socket.socket, admit: Callable[[socket.socket, str], None]
+    ) -> None:
+        """Call `admit` with each new connection and its peer's address."""
+
+        def accept(_events: int) -> None:
+            try:
+                sock, peer = listener.accept()
+            except OSError:  # gone again, or no descriptors left
+                return
+            admit(sock, f"{peer[0]}:{peer[1]}")
+
+        self.watch(listener, selectors.EVENT_READ, accept)
+
     def forget(self, sock: socket.socket) -> None:
         """Stop watching a socket; harmless if it is not watched."""
         with contextlib.suppress(KeyError, ValueError):

@@ -43,7 +43,7 @@ class Relay:
         self._upstream_answers = True
         self._listener = listen(address)
         self.addresses = [Address(*self._listener.getsockname()[:2])]
-        self._loop.watch(self._listener, selectors.EVENT_READ, self._accept)
+        self._loop.accept_from(self._listener, self._admit)
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -59,11 +59,7 @@ class Relay:
         """Let `run` return; safe from any thread."""
         self._loop.stop()
 
-    def _accept(self, _events: int) -> None:
-        try:
-            client, _ = self._listener.accept()
-        except OSError:
-            return
+    def _admit(self, client: socket.socket, _peer: str) -> None:
         if len(self._pipes) >= self._clients_max:
             client.close()
             return

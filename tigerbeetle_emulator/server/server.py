@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import selectors
 import socket
 import time
-from collections.abc import Callable
 
 from ..protocol.aegis import Buffer
 from ..protocol.wire import Command, DamagedError, EvictionReason, Frame
@@ -56,7 +54,7 @@ class Server:
             raise
         self.addresses = [Address(*listener.getsockname()[:2]) for listener in self._listeners]
         for listener in self._listeners:
-            self._loop.watch(listener, selectors.EVENT_READ, self._acceptor(listener))
+            self._loop.accept_from(listener, self._admit)
 
     def shut(self) -> None:
         """Stop listening and drop every connection; the replica keeps its state."""
@@ -82,16 +80,6 @@ class Server:
     def stop(self) -> None:
         """Let `run` return; safe from any thread."""
         self._loop.stop()
-
-    def _acceptor(self, listener: socket.socket) -> Callable[[int], None]:
-        def accept(_events: int) -> None:
-            try:
-                sock, peer = listener.accept()
-            except OSError:  # gone again, or no descriptors left
-                return
-            self._admit(sock, f"{peer[0]}:{peer[1]}")
-
-        return accept
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         """Serve a new connection, or close it at once where there are too many.
