@@ -26,7 +26,7 @@ def check(deployment: Deployment, index: int, seen: Observation) -> None:
             f"{what}: expected {PACKAGE} on PATH, or apt-get to install it, found neither. "
             "Fix: install it, or leave node_exporter out"
         )
-    if UNIT not in (seen.running or {}):
+    if UNIT not in seen.running:
         ip = deployment.cluster.replicas[index].ip
         host.check_free(what, seen, "tcp", ip, EXPORTER_PORT)
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NoReturn
@@ -58,7 +58,7 @@ class Observation:
     addresses: frozenset[str] = frozenset()
     programs: frozenset[str] = frozenset()
     listening: frozenset[tuple[str, str]] = frozenset()  # ("udp", "0.0.0.0:8125")
-    running: Mapping[str, str] | None = None  # unit → fingerprint of its settings
+    running: Mapping[str, str] = field(default_factory=dict)  # unit → fingerprint of its settings
     cluster: str = ""  # the one that the configuration there is for
     has_grafana: bool = False
 
@@ -144,7 +144,7 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
         "prometheus": [("tcp", bind, listen.prometheus)],
         "blackbox": [("tcp", _LOOPBACK, listen.blackbox)],
     }
-    for unit in places.keys() - (seen.running or {}).keys():
+    for unit in places.keys() - seen.running.keys():
         for protocol, ip, number in places[unit]:
             check_free("monitoring host", seen, protocol, ip, number)
 
@@ -218,8 +218,7 @@ def units(deployment: Deployment, listen: Ports) -> dict[str, str]:
 
 def stale(seen: Observation, written: Mapping[str, str]) -> list[str]:
     """The units that do not run, or run with other settings than those of ``written``."""
-    running = seen.running or {}
-    return [name for name, text in written.items() if running.get(name) != fingerprint(text)]
+    return [n for n, text in written.items() if seen.running.get(n) != fingerprint(text)]
 
 
 def unit(name: str) -> str:

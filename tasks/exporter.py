@@ -30,7 +30,7 @@ def run() -> None:
     deployment, seen = deployment_here(), observed()
     unit = monitoring_host.unit(exporter.UNIT)
     if not deployment.has_node_exporters:
-        if exporter.UNIT in (seen.running or {}):
+        if exporter.UNIT in seen.running:
             server.shell(name="Stop it", commands=[f"systemctl disable --now {unit}"])
         return
     if exporter.PACKAGE not in seen.programs:

@@ -123,7 +123,7 @@ def start() -> None:
 @deploy("Stop the monitoring host's programs")
 def stop() -> None:
     """Stop them, also after a boot; what Prometheus has stored stays, and so does the firewall."""
-    for name in observed().running or {}:
+    for name in observed().running:
         server.shell(
             name=f"Stop the {name}",
             commands=[f"systemctl disable --now {monitoring_host.unit(name)}"],

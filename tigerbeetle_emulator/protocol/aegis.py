@@ -32,25 +32,23 @@ def _aes_tables() -> tuple[list[int], list[int], list[int], list[int]]:
         double = (box << 1) ^ (0x11B if box & 0x80 else 0)
         column = double | box << 8 | box << 16 | (double ^ box) << 24  # little-endian column
         for row, table in enumerate(tables):
-            rotated = (column << 8 * row | column >> (32 - 8 * row)) & 0xFFFFFFFF
-            table.append(rotated)
+            table.append((column << 8 * row | column >> (32 - 8 * row)) & 0xFFFFFFFF)
     return tables
 
 
-_TABLES: list[tuple[list[int], list[int], list[int], list[int]]] = []
+_T0, _T1, _T2, _T3 = _aes_tables()  # in 0.3 ms
 _C0 = int.from_bytes(bytes.fromhex("000101020305080d1522375990e97962"), "little")
 _C1 = int.from_bytes(bytes.fromhex("db3d18556dc22ff12011314273b528dd"), "little")
 
 
 def _aes_round(block: int, key: int) -> int:
     """One AES encryption round of a 16-byte block held as a little-endian integer."""
-    t0, t1, t2, t3 = _TABLES[0]
     b = block.to_bytes(16, "little")
     mixed = (
-        (t0[b[0]] ^ t1[b[5]] ^ t2[b[10]] ^ t3[b[15]])
-        | (t0[b[4]] ^ t1[b[9]] ^ t2[b[14]] ^ t3[b[3]]) << 32
-        | (t0[b[8]] ^ t1[b[13]] ^ t2[b[2]] ^ t3[b[7]]) << 64
-        | (t0[b[12]] ^ t1[b[1]] ^ t2[b[6]] ^ t3[b[11]]) << 96
+        (_T0[b[0]] ^ _T1[b[5]] ^ _T2[b[10]] ^ _T3[b[15]])
+        | (_T0[b[4]] ^ _T1[b[9]] ^ _T2[b[14]] ^ _T3[b[3]]) << 32
+        | (_T0[b[8]] ^ _T1[b[13]] ^ _T2[b[2]] ^ _T3[b[7]]) << 64
+        | (_T0[b[12]] ^ _T1[b[1]] ^ _T2[b[6]] ^ _T3[b[11]]) << 96
     )
     return mixed ^ key
 
@@ -71,8 +69,6 @@ def _update(state: list[int], m0: int, m1: int) -> list[int]:
 
 def checksum_pure(data: Buffer) -> bytes:
     """The 16-byte checksum of `data` without any compiled code: about 0.1 ms per header."""
-    if not _TABLES:
-        _TABLES.append(_aes_tables())
     data = bytes(data)
     state = [0, _C1, _C0, _C1, 0, _C0, _C1, _C0]
     for _ in range(10):
