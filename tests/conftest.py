@@ -35,19 +35,21 @@ NO_SERVER = "no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download
 #: Seconds that each group took the last time, in pytest's cache: the longest are begun first.
 DURATIONS = "wallet-service/durations"
 
-#: The longest where nothing is known yet; genuine ones, which wait for memory, are apart.
+#: The longest where nothing is known yet.
 LONGEST = (
+    "tests/docker/test_seed_commands.py",
     "tests/operate/test_backup.py",
     "tests/docker/test_doctor.py",
-    "tests/docker/test_seed_commands.py",
+    "tests/resilience/test_faults.py",
     "tests/deploy/test_deploy.py",
-    "tests/docker/test_interruptions.py",
+    "tests/docker/test_deploy.py",
+    "tests/operate/test_recover.py",
     "tests/docker/test_doctor_server.py",
     "tests/docker/test_install.py",
-    "tests/operate/test_recover.py",
-    "tests/docker/test_deploy.py",
+    "tests/docker/test_interruptions.py",
     "tests/load/test_disturbed.py",
-    "tests/resilience/test_faults.py",
+    "tests/remote/test_interruptions.py",
+    "tests/deploy/test_restart_under_load.py",
 )
 
 

@@ -9,6 +9,7 @@ import signal
 from contextlib import suppress
 
 import psutil
+import pytest
 
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
@@ -201,7 +202,8 @@ def test_a_replica_that_is_stopped_is_started_before_any_other_is_touched(
     assert len(order(done.stderr)) == 3
 
 
-@on_each_engine_in_the_long_tests
+@pytest.mark.long  # it waits 20 s for them to come back; tests/unit/test_rollout.py does not
+@on_each_engine
 def test_no_restart_touches_anything_while_two_replicas_are_away(deployed: Sandbox) -> None:
     serving = deployed.pids()[0]
     deployed.supervise("stop", "replica-1", "replica-2")

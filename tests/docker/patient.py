@@ -13,6 +13,8 @@ from tests.docker.sandbox import DockerSandbox, docker
 
 #: Docker restarts a failing replica after 0.1, 0.2, 0.4 ... s; the first health check is at 10 s.
 SHOWS_WITHIN_S = 400
+#: After so many, 1.6 s.
+RESTARTS = 4
 
 
 def findings(sandbox: DockerSandbox, **environ: str) -> dict[str, str]:
@@ -35,6 +37,19 @@ def until_found(sandbox: DockerSandbox, key: str, **environ: str) -> str:
     text = wait_until(look, what=f"the finding {key}", timeout_s=SHOWS_WITHIN_S, interval_s=0.5)
     assert "Fix: " in text
     return text
+
+
+def until_failed(sandbox: DockerSandbox) -> None:
+    """Wait until Docker lets seconds pass before it starts replica 0 again.
+
+    Only then is there time to see it between two starts. It costs less than to examine it before.
+    """
+
+    def look() -> tuple[bool, str]:
+        times = int(sandbox.inspect(0)["RestartCount"])
+        return times >= RESTARTS, f"{times} restarts"
+
+    wait_until(look, what="replica 0 to fail", timeout_s=SHOWS_WITHIN_S)
 
 
 def until_well(sandbox: DockerSandbox) -> None:

@@ -147,12 +147,13 @@ class DockerSandbox(Sandbox):
         """(container id, start time) of each replica: equal before and after means untouched."""
         return [(i["Id"], i["State"]["StartedAt"]) for i in map(self.inspect, range(3))]
 
-    def in_volume(self, index: int, script: str) -> subprocess.CompletedProcess[str]:
+    def in_volume(self, index: int, script: str, *more: str) -> subprocess.CompletedProcess[str]:
         """Run a shell line as root beside replica ``index``'s data, in /data."""
         cluster = config.load(environ=self.environ)
         image = f"{cluster.custom_image}:{cluster.release}"
         volume = f"--volume={self.project}_tigerbeetle-data-{index}:/data"
-        return docker("run", "--rm", "--user=0", "--entrypoint=sh", volume, image, "-c", script)
+        run = ("run", "--rm", "--user=0", "--entrypoint=sh", volume, *more, image)
+        return docker(*run, "-c", script)
 
 
 @contextmanager

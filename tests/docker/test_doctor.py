@@ -242,28 +242,14 @@ def test_a_replica_without_enough_memory(running: DockerSandbox) -> None:
         assert f"{PREFIX}MEMORY_LIMIT" in until_found(running, "out-of-memory")
 
 
-def test_an_image_without_netcat(sandbox: DockerSandbox) -> None:
+def test_an_image_without_netcat(running: DockerSandbox) -> None:
     release = config.load().release
-    name = f"{sandbox.project}-emulator"
+    name = f"{running.project}-emulator"
     assert docker("tag", f"tigerbeetle-emulator:{release}", f"{name}:{release}").returncode == 0
-    sandbox.overrides[f"{PREFIX}CUSTOM_IMAGE"] = name
+    often = "services: {tigerbeetle-0: {healthcheck: {interval: 1s}}}"
     try:
-        assert sandbox.start() == ""
-        docker("stop", sandbox.names[0])
-        assert sandbox.in_volume(0, "chown -R 10001:10001 /data").returncode == 0
-        sandbox.compose(
-            "run",
-            "--rm",
-            "--entrypoint=/tigerbeetle",
-            "tigerbeetle-0",
-            "format",
-            "--cluster=0",
-            "--replica=0",
-            "--replica-count=3",
-            "/data/0_0.tigerbeetle",
-        )
-        docker("start", sandbox.names[0])
-        assert "compose-tb-build" in until_found(sandbox, "no-netcat")
+        with mended(running, 0), running.having(**{f"{PREFIX}CUSTOM_IMAGE": name}):
+            assert running.start(override=often) == ""
+            assert "compose-tb-build" in until_found(running, "no-netcat")
     finally:
-        docker("rm", "--force", *sandbox.names)
         docker("rmi", f"{name}:{release}")

@@ -14,7 +14,8 @@ import pytest
 from cluster import config
 from cluster.config import PREFIX
 from cluster.runtimes import diagnoses, docker_engine
-from tests.docker.patient import findings, until_found
+from cluster.tigerbeetle.waiting import wait_until
+from tests.docker.patient import SHOWS_WITHIN_S, findings, until_failed, until_found
 from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, found_with_mount, has_base
 
 pytestmark = [pytest.mark.docker]
@@ -42,9 +43,9 @@ def genuine(formatted: DockerSandbox) -> Iterator[DockerSandbox]:
 
 
 @pytest.fixture
-def spoilt(genuine: DockerSandbox) -> Iterator[DockerSandbox]:
-    """Its first data file may be changed: it is put back."""
-    assert genuine.in_volume(0, f"cp -p --sparse=always {FILE} /data/kept").returncode == 0
+def without_file(genuine: DockerSandbox) -> Iterator[DockerSandbox]:
+    """Its first data file is gone; afterwards it is put back."""
+    assert genuine.in_volume(0, f"mv {FILE} /data/kept").returncode == 0
     yield genuine
     docker("rm", "--force", *genuine.names)
     assert genuine.in_volume(0, f"mv /data/kept {FILE}").returncode == 0
@@ -69,13 +70,20 @@ def scripted(sandbox: DockerSandbox, emulator_image: str) -> Iterator[DockerSand
     docker("rmi", "--force", f"{name}:{release}")
 
 
+def failing(sandbox: DockerSandbox, key: str, override: str = "", **environ: str) -> str:
+    """Start replica 0 alone, with what keeps it from starting; what is found."""
+    sandbox.overrides.update(environ)
+    assert sandbox.start(override=override) == ""
+    until_failed(sandbox)
+    return until_found(sandbox, key)
+
+
 def having_script(script: str, more: str = "") -> str:
     return f"services: {{tigerbeetle-0: {{environment: {{SCRIPT: '{script}'}}{more}}}}}"
 
 
 def test_a_server_that_ends_again_and_again(scripted: DockerSandbox) -> None:
-    assert scripted.start(override=having_script("exit 3")) == ""
-    text = until_found(scripted, "restarting")
+    text = failing(scripted, "restarting", having_script("exit 3"))
     assert "exit code 3" in text
     assert f"docker logs {scripted.names[0]}" in text
 
@@ -93,14 +101,13 @@ def test_a_replica_that_never_listens(scripted: DockerSandbox) -> None:
     assert f"make compose-tb-logs CONTAINER={scripted.names[0]}" in text
 
 
+def said(sandbox: DockerSandbox) -> str:
+    """All that replica 0 has logged."""
+    done = docker("logs", sandbox.names[0])
+    return done.stdout + done.stderr
+
+
 # --- The genuine server -------------------------------------------------------------------------
-
-
-def restarting(genuine: DockerSandbox, key: str, **environ: str) -> str:
-    """Start replica 0 alone, with settings that keep it from starting; what is found."""
-    genuine.overrides.update(environ)
-    assert genuine.start() == ""
-    return until_found(genuine, key)
 
 
 def test_io_uring_refused_by_a_profile(genuine: DockerSandbox) -> None:
@@ -108,40 +115,53 @@ def test_io_uring_refused_by_a_profile(genuine: DockerSandbox) -> None:
     profile["syscalls"] = [s for s in profile["syscalls"] if "io_uring_setup" not in s["names"]]
     narrow = genuine.directory / "narrow.json"
     narrow.write_text(json.dumps(profile))
-    text = restarting(genuine, "io-uring", **{f"{PREFIX}SECCOMP": str(narrow)})
+    text = failing(genuine, "io-uring", **{f"{PREFIX}SECCOMP": str(narrow)})
     assert f"{PREFIX}SECCOMP" in text
 
 
-def test_a_data_file_that_is_gone(spoilt: DockerSandbox) -> None:
-    assert spoilt.in_volume(0, f"rm {FILE}").returncode == 0
-    assert "recover" in restarting(spoilt, "unformatted")
-    assert "replica 0: expected a data file" in findings(spoilt)["data-files"]
+def test_a_data_file_that_is_gone(without_file: DockerSandbox) -> None:
+    assert "recover" in failing(without_file, "unformatted")
+    assert "replica 0: expected a data file" in findings(without_file)["data-files"]
 
 
-def test_a_data_file_without_a_superblock(spoilt: DockerSandbox) -> None:
-    wiped = f"dd if=/dev/zero of={FILE} bs=96k count=1 conv=notrunc"
-    assert spoilt.in_volume(0, wiped).returncode == 0
-    assert "never format" in restarting(spoilt, "superblock")
-    assert docker("stop", spoilt.names[0]).returncode == 0  # then its file can be read
-    assert "do not format over it" in findings(spoilt)["data-files"]
+def test_a_data_file_without_a_superblock(genuine: DockerSandbox) -> None:
+    keep = f"dd if={FILE} of=/data/superblock bs=96k count=1"
+    wipe = f"dd if=/dev/zero of={FILE} bs=96k count=1 conv=notrunc"
+    assert genuine.in_volume(0, f"{keep} && {wipe}").returncode == 0
+    try:
+        assert "never format" in failing(genuine, "superblock")
+        assert docker("stop", genuine.names[0]).returncode == 0  # then its file can be read
+        assert "do not format over it" in findings(genuine)["data-files"]
+    finally:
+        docker("rm", "--force", *genuine.names)
+        put_back = f"dd if=/data/superblock of={FILE} bs=96k conv=notrunc && rm /data/superblock"
+        assert genuine.in_volume(0, put_back).returncode == 0
 
 
-def test_a_data_file_of_another_replica(spoilt: DockerSandbox) -> None:
-    assert spoilt.in_volume(0, f"rm {FILE}").returncode == 0
-    words = f"format --cluster=0 --replica=1 --replica-count=3 {FILE}"
-    formatted = spoilt.compose("run", "--rm", "tigerbeetle-0", *words.split())
-    assert formatted.returncode == 0, formatted.stderr
-    assert "another replica's" in restarting(spoilt, "exchanged-file")
-    assert docker("stop", spoilt.names[0]).returncode == 0  # then its file can be read
-    found = findings(spoilt)["data-files"]
+def test_a_data_file_of_another_replica(without_file: DockerSandbox) -> None:
+    other = f"--volume={without_file.project}_tigerbeetle-data-1:/other:ro"
+    copy = f"cp -p --sparse=always /other/0_1.tigerbeetle {FILE}"
+    assert without_file.in_volume(0, copy, other).returncode == 0
+    assert without_file.start() == ""
+    # It takes its memory first, so Docker starts it anew at once: no time to see it in between.
+    wait_until(
+        lambda: ("AddressNotAvailable" in (told := said(without_file)), told[-200:]),
+        what="the server to fail",
+        timeout_s=SHOWS_WITHIN_S,
+    )
+    known = diagnoses.of_text(said(without_file))
+    assert known is not None
+    assert known.key == "exchanged-file"
+    assert "another replica's" in str(known)
+    assert docker("stop", without_file.names[0]).returncode == 0  # then its file can be read
+    found = findings(without_file)["data-files"]
     assert "expected the data file of cluster 0, replica 0 of 3, found that of" in found
 
 
 def test_a_data_file_that_the_server_may_not_open(genuine: DockerSandbox) -> None:
     assert genuine.in_volume(0, "chown -R 0:0 /data").returncode == 0
     try:
-        assert genuine.start() == ""
-        assert "-R 10001:10001 /data" in until_found(genuine, "owner")
+        assert "-R 10001:10001 /data" in failing(genuine, "owner")
     finally:
         assert genuine.in_volume(0, "chown -R 10001:10001 /data").returncode == 0
 
@@ -163,15 +183,14 @@ def test_a_data_file_that_another_process_holds(genuine: DockerSandbox) -> None:
     )
     assert held.returncode == 0, held.stderr
     try:
-        assert genuine.start() == ""
-        assert "docker ps --filter volume=VOLUME" in until_found(genuine, "locked-file")
+        assert "docker ps --filter volume=VOLUME" in failing(genuine, "locked-file")
     finally:
         docker("rm", "--force", holder)
 
 
 def test_a_container_without_the_capability_to_lock(genuine: DockerSandbox) -> None:
-    assert genuine.start(override="services: {tigerbeetle-0: {cap_add: !reset []}}") == ""
-    assert "cap_add: [IPC_LOCK]" in until_found(genuine, "no-ipc-lock")
+    uncapable = "services: {tigerbeetle-0: {cap_add: !reset []}}"
+    assert "cap_add: [IPC_LOCK]" in failing(genuine, "no-ipc-lock", uncapable)
 
 
 def test_a_container_without_any_capability(genuine: DockerSandbox) -> None:
@@ -192,10 +211,11 @@ def test_memory_that_cannot_be_locked_and_a_second_server_on_one_file(
     docker("tag", f"{config.load().image}:{release}", f"{name}:{release}")
     genuine.overrides[f"{PREFIX}CUSTOM_IMAGE"] = name
     try:
-        text = restarting(genuine, "memlock-zero", **{f"{PREFIX}MEMLOCK": "0"})
+        text = failing(genuine, "memlock-zero", **{f"{PREFIX}MEMLOCK": "0"})
         assert f"{PREFIX}MEMLOCK" in text
-        text = restarting(genuine, "mlock", **{f"{PREFIX}MEMLOCK": "8388608"})
-        assert "file capability" in text
+        genuine.overrides[f"{PREFIX}MEMLOCK"] = "8388608"
+        assert genuine.start() == ""
+        assert "file capability" in until_found(genuine, "mlock")
         words = f"/tigerbeetle start --addresses=4000,4001,4002 {FILE}"
         second = docker("exec", genuine.names[0], *words.split())
         known = diagnoses.of_text(second.stdout + second.stderr)
@@ -208,8 +228,8 @@ def test_memory_that_cannot_be_locked_and_a_second_server_on_one_file(
 
 def test_a_host_name_that_reached_the_server(genuine: DockerSandbox) -> None:
     command = f"[start, '--addresses=db:3000,db:3001,db:3002', {FILE}]"
-    assert genuine.start(override=f"services: {{tigerbeetle-0: {{command: {command}}}}}") == ""
-    assert f"correct {PREFIX}ADDRESSES" in until_found(genuine, "bad-address")
+    override = f"services: {{tigerbeetle-0: {{command: {command}}}}}"
+    assert f"correct {PREFIX}ADDRESSES" in failing(genuine, "bad-address", override)
 
 
 def test_a_machine_without_the_memory_that_is_configured(genuine: DockerSandbox) -> None:

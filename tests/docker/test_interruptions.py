@@ -89,12 +89,23 @@ def test_a_killed_init_is_finished_by_repeating_it_or_says_how(
     assert commits(sandbox)
 
 
-def test_a_format_that_was_killed_while_renaming_is_finished(sandbox: DockerSandbox) -> None:
+def test_a_lost_file_is_never_formatted_anew_and_a_format_killed_while_renaming_is_finished(
+    sandbox: DockerSandbox,
+) -> None:
     assert sandbox.call("compose-tb", "format").returncode == 0
-    for index in (1, 2):
-        name = f"/data/0_{index}.tigerbeetle"
-        assert sandbox.in_volume(index, f"mv {name} {name}.partial").returncode == 0
     whole = sandbox.in_volume(0, "stat -c '%i %Y' /data/0_0.tigerbeetle").stdout
+
+    assert sandbox.in_volume(1, "mv /data/0_1.tigerbeetle /data/aside").returncode == 0
+    for command in ("format", "up"):
+        refused = sandbox.call("compose-tb", command)
+        assert refused.returncode == 2
+        assert "replica 1: expected a data file" in refused.stderr
+    assert sandbox.pyinfra("deploy.py").returncode != 0
+    partial = "/data/0_1.tigerbeetle.partial"
+    assert sandbox.in_volume(1, f"ls /data && mv /data/aside {partial}").stdout == "aside\n"
+
+    name = "/data/0_2.tigerbeetle"
+    assert sandbox.in_volume(2, f"mv {name} {name}.partial").returncode == 0
     refused = sandbox.call("compose-tb", "up")
     assert "Fix: make compose-tb-format" in refused.stderr
     done = sandbox.call("compose-tb", "format")
@@ -103,17 +114,6 @@ def test_a_format_that_was_killed_while_renaming_is_finished(sandbox: DockerSand
     assert sandbox.in_volume(0, "stat -c '%i %Y' /data/0_0.tigerbeetle").stdout == whole
     assert sandbox.call("compose-tb", "up").returncode == 0
     assert commits(sandbox)
-
-
-def test_a_lost_file_is_never_formatted_anew(sandbox: DockerSandbox) -> None:
-    assert sandbox.call("compose-tb", "format").returncode == 0
-    assert sandbox.in_volume(1, "rm /data/0_1.tigerbeetle").returncode == 0
-    for command in ("format", "up"):
-        refused = sandbox.call("compose-tb", command)
-        assert refused.returncode == 2
-        assert "replica 1: expected a data file" in refused.stderr
-    assert sandbox.pyinfra("deploy.py").returncode != 0
-    assert sandbox.in_volume(1, "ls /data").stdout == ""
 
 
 def test_no_interruption_of_a_living_cluster_loses_a_transfer(sandbox: DockerSandbox) -> None:

@@ -272,7 +272,8 @@ def test_a_cold_backup_of_all_three_restores_all_three(sandbox: DockerSandbox) -
 
     With the emulator, whose files are small: compressing three genuine ones takes a minute.
     """
-    assert sandbox.call("compose-tb", "init").returncode == 0
+    assert "formatted successfully" in typed(sandbox, "make compose-tb-format")
+    assert sandbox.call("compose-tb", "up").returncode == 0
     custom = config.load(environ=sandbox.environ)
     image = f"{custom.custom_image}:{custom.release}"
     backup = sandbox.directory / "backups"
@@ -330,17 +331,10 @@ def test_a_rolling_restart(seed: DockerSandbox) -> None:
     assert all(now != then for (_, now), (_, then) in zip(after, before, strict=True))
 
 
-def test_reset(seed: DockerSandbox) -> None:
+def test_reset_and_the_manual_steps(seed: DockerSandbox) -> None:
     typed(seed, "CONFIRM=yes make compose-tb-down-volumes")
     assert seed.volumes == []
     assert "make compose-tb-format" in typed(seed, "make compose-tb-up", fails=True)
-    assert "formatted successfully" in typed(seed, "make compose-tb-format")
-    refused = typed(seed, "make compose-tb-format", fails=True)
-    assert "they are kept" in refused
-
-
-def test_the_manual_steps(seed: DockerSandbox) -> None:
-    typed(seed, "CONFIRM=yes make compose-tb-down-volumes")
     for index in range(3):
         shown = typed(
             seed,
@@ -355,6 +349,7 @@ def test_the_manual_steps(seed: DockerSandbox) -> None:
         fails=True,
     )
     assert "PathAlreadyExists" in again or "exists" in again
+    assert "they are kept" in typed(seed, "make compose-tb-format", fails=True)
     typed(seed, f"{COMPOSE} down")
     typed(seed, f"{COMPOSE} up -d")
     assert "canary committed" in typed(seed, "make compose-tb-up")

@@ -25,9 +25,18 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.looks = 0
 
     def __call__(self) -> float:
+        self.looks += 1
         return self.now
+
+    def wait_for_looks(self, count: int) -> None:
+        """Until it was asked so often from now on."""
+        enough = self.looks + count
+        with gevent.Timeout(BOUND_S):
+            while self.looks < enough:
+                gevent.sleep(0.01)
 
 
 @pytest.fixture
@@ -85,7 +94,7 @@ def test_nothing_arrives_before_a_rate_is_set_and_a_change_is_followed(clock: Cl
     assert not waiting.ready()
     arrivals.rate = 0.001  # one in a quarter of an hour
     clock.now += 1
-    gevent.sleep(0.1)  # the pacer has looked
+    clock.wait_for_looks(10)  # the pacer asks a few times whenever it looks
     assert not waiting.ready()
     arrivals.rate = 1000
     clock.now += 0.001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.clusters import Sandbox, sandbox
+from tests.clusters import Sandbox, kill_below, sandbox
 from tests.operate.ledger import Ledger, acknowledged, await_count, await_one_after
 from tests.resilience.world import ZONES
 
@@ -34,7 +35,7 @@ def make(made: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def restore(made: Sandbox, taken: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """`make restore`, within this process: for what is refused before anything is started."""
+    """`make restore`, within this process."""
     with made.having(**environ):
         return made.call("restore", f"--from={taken}")
 
@@ -72,7 +73,9 @@ def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the
         ledger(made).write(1, 5000)
         before = ledger(made).read(6000)
         assert len(before["transfers"]) == 5000
-        taken = backup(made)
+        taken = backup(made, "KEEP=2")
+        assert [p.stat().st_mode & 0o777 for p in sorted(taken.iterdir())] == [0o600] * 4
+        assert taken.stat().st_mode & 0o777 == 0o700
         assert made.call("status").returncode == 0  # it runs again
         ledger(made).write(5001, 1000)  # what the restore will take back
         assert ledger(made).read(6000) != before
@@ -82,12 +85,12 @@ def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the
         assert "expected a stopped cluster, found a replica that runs" in refused.stderr
 
         assert made.down().returncode == 0
-        shutil.rmtree(made.state_dir)
         unconfirmed = restore(made, taken)
         assert unconfirmed.returncode == 2
         assert "CONFIRM: expected yes" in unconfirmed.stderr
-        assert not made.state_dir.exists()
+        assert_nothing_is_restored(made, taken, tmp_path)
 
+        shutil.rmtree(made.state_dir)
         restored = make(made, "restore", f"FROM={taken}", "CONFIRM=yes")
         assert restored.returncode == 0, restored.stdout[-3000:] + restored.stderr[-3000:]
         assert "everything acknowledged after" in restored.stdout
@@ -96,50 +99,45 @@ def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the
         ledger(made).write(5001, 10)  # and it goes on from there
 
 
+def assert_nothing_is_restored(made: Sandbox, taken: Path, tmp_path: Path) -> None:
+    """From what is no whole backup, or another cluster's, or does not commit."""
+    there = [digest(made.data_file(i)) for i in range(3)]
+    damaged = tmp_path / "damaged"
+    shutil.copytree(taken, damaged)
+    flip_a_byte(next(damaged.glob("replica-0.*")))
+    refused = restore(made, damaged, CONFIRM="yes")
+    assert refused.returncode == 2
+    assert "damaged, or of another backup" in refused.stderr
+    flipped = made.call("backup-verify", f"--from={damaged}")
+    assert flipped.returncode == 1
+    assert "replica-0" in flipped.stderr
+    assert "backup: failed" in flipped.stdout
+    assert make(made, "backup-verify", f"FROM={taken}").returncode == 0
+
+    foreign = restore(made, taken, CONFIRM="yes", LU_CFG_TIGERBEETLE_CLUSTER_ID="7")
+    assert foreign.returncode == 2
+    assert "expected a backup of cluster 7" in foreign.stderr
+
+    later = "0.17.10"  # the deploy's checks refuse it
+    done = restore(made, taken, CONFIRM="yes", LU_CFG_TIGERBEETLE_RELEASE=later)
+    assert done.returncode == 1
+    assert "the data files are as they were" in done.stderr
+    assert [digest(made.data_file(i)) for i in range(3)] == there
+    assert len(list(made.data_file(0).parent.glob("*.tigerbeetle*"))) == 1
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def flip_a_byte(path: Path) -> None:
     middle = path.stat().st_size // 2
-    content = bytearray(path.read_bytes())
-    content[middle] ^= 1
-    path.write_bytes(content)
-
-
-def test_what_is_no_whole_backup_or_does_not_commit_restores_nothing(tmp_path: Path) -> None:
-    with sandbox("inventories/emulator.py", BACKUP_DIR=str(tmp_path)) as made:
-        assert made.up().returncode == 0
-        ledger(made).write(1, 100)
-        first = backup(made)
-        assert [p.stat().st_mode & 0o777 for p in sorted(first.iterdir())] == [0o600] * 4
-        assert first.stat().st_mode & 0o777 == 0o700
-        ledger(made).write(101, 100)
-        second = backup(made, "KEEP=2")
-        assert made.down().returncode == 0
-        there = [made.data_file(i).read_bytes() for i in range(3)]
-
-        (mixed := tmp_path / "mixed").mkdir()
-        shutil.copytree(first, mixed, dirs_exist_ok=True)
-        shutil.copy(next(second.glob("replica-0.*")), mixed)
-        damaged = restore(made, mixed, CONFIRM="yes")
-        assert damaged.returncode == 2
-        assert "damaged, or of another backup" in damaged.stderr
-
-        foreign = restore(made, first, CONFIRM="yes", LU_CFG_TIGERBEETLE_CLUSTER_ID="7")
-        assert foreign.returncode == 2
-        assert "expected a backup of cluster 7" in foreign.stderr
-
-        assert make(made, "backup-verify", f"FROM={second}").returncode == 0
-        flip_a_byte(next(second.glob("replica-0.*")))
-        flipped = made.call("backup-verify", f"--from={second}")
-        assert flipped.returncode == 1
-        assert "replica-0" in flipped.stderr
-        assert "backup: failed" in flipped.stdout
-        assert [made.data_file(i).read_bytes() for i in range(3)] == there
-
-        made.overrides["LU_CFG_TIGERBEETLE_RELEASE"] = "0.17.10"  # the deploy's checks refuse it
-        done = make(made, "restore", f"FROM={first}", "CONFIRM=yes")
-        assert done.returncode == 2  # make's own code for a failed command
-        assert "the data files are as they were" in done.stderr
-        assert [made.data_file(i).read_bytes() for i in range(3)] == there
-        assert len(list(made.data_file(0).parent.glob("*.tigerbeetle*"))) == 1
+    with path.open("r+b") as file:
+        file.seek(middle)
+        (byte,) = file.read(1)
+        file.seek(middle)
+        file.write(bytes([byte ^ 1]))
 
 
 @pytest.mark.genuine
@@ -155,9 +153,9 @@ def test_a_backup_under_load_has_every_transfer_acknowledged_before_the_stop(
         streamed = acknowledged(log)
         verified = make(made, "backup-verify")
         assert verified.returncode == 0, verified.stdout[-3000:] + verified.stderr[-3000:]
-        assert made.down().returncode == 0
+        kill_below(made.state_dir)
         shutil.rmtree(made.state_dir)
-        restored = make(made, "restore", f"FROM={taken}", "CONFIRM=yes")
+        restored = restore(made, taken, CONFIRM="yes")
         assert restored.returncode == 0, restored.stdout[-3000:] + restored.stderr[-3000:]
         found = [t[0] for t in ledger(made).read(streamed[-1][0])["transfers"]]
     stopped = datetime.fromisoformat(manifest(taken)["taken_at"]).timestamp()

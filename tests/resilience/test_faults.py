@@ -11,7 +11,7 @@ from cluster.runtimes import of
 from tests.resilience.conftest import ROUNDS, Ledger
 from tests.resilience.faults import DISK_FULL, FAULTS, UNAVAILABILITY, Fault
 from tests.resilience.processes import DISK_OF, ProcessWorld
-from tests.resilience.strikes import judge_minority, judge_unavailability, strike
+from tests.resilience.strikes import ENDLESS_S, judge_minority, judge_unavailability, strike
 from tests.resilience.world import MajorityError
 
 pytestmark = [
@@ -21,8 +21,8 @@ pytestmark = [
     pytest.mark.random_order(disabled=True),
 ]
 
-#: Enough load for several checkpoints of 960 operations.
-CHECKPOINTS_S = 15
+#: Enough load for two checkpoints of 960 operations.
+CHECKPOINT_OPERATIONS = 2000
 
 LEAN = {"kill the primary", "cut off the primary", "damaged wal prepares", "kill all"}
 
@@ -76,9 +76,9 @@ def test_a_full_disk_stops_its_replica_and_loses_nothing(
 def test_every_data_file_is_whole_in_the_end(processes: ProcessWorld) -> None:
     """After some checkpoints more: a replica that was recovered ends its sync with one."""
     processes.gate()
-    workload = processes.workload(run_time=CHECKPOINTS_S)
+    workload = processes.workload(run_time=ENDLESS_S)
     try:
-        assert workload.wait().failed == {}
+        assert workload.record(CHECKPOINT_OPERATIONS).failed == {}
     finally:
         workload.close()
     processes.stop_whole()
