@@ -106,10 +106,9 @@ def measure(subjects: list[Subject], rounds: int, batches: int, requests: int) -
     }
     if len(subjects) == 2:
         one, other = (subject.name for subject in subjects)
-        pairs = zip(rates[one], rates[other], strict=True)
-        result["throughput_ratio"] = round(statistics.median(a / b for a, b in pairs), 2)
-        pairs = zip(latencies[one], latencies[other], strict=True)
-        result["latency_ratio"] = round(statistics.median(a / b for a, b in pairs), 2)
+        for what, found in (("throughput_ratio", rates), ("latency_ratio", latencies)):
+            pairs = zip(found[one], found[other], strict=True)
+            result[what] = round(statistics.median(a / b for a, b in pairs), 2)
     return result
 
 

@@ -34,7 +34,9 @@ def main(
     Whatever else is given goes to locust. Exit codes: as of `load`; 3 not even the lowest rate.
     """
     if p99_ms <= 0 or start_rate < 1 or window_s < 1:
-        raise click.UsageError("--p99-ms above 0, --start-rate and --window-s from 1 on")
+        raise click.UsageError(
+            "--p99-ms: expected more than 0; --start-rate, --window-s: expected 1 or more"
+        )
     more = ["--capacity-p99-ms", str(p99_ms), "--capacity-window-s", str(window_s)]
     more += ["--rate", str(start_rate)]
     wanted = Wanted(users, SEARCH_MAX_S, shape="_search")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -12,40 +13,33 @@ from cluster.refusal import Refusal
 from loadtests.client.records import BATCH_MAX
 from loadtests.wallet.bank import HOLD_TIMEOUT_S
 
-_HIDDEN = {"include_in_web_ui": False}
-
 
 def add(parser: Any) -> None:
     """Add them to locust's parser."""
-    _add(
-        parser, "addresses", "IP:PORT,... of the cluster to load (default: $INVENTORY's)", **_HIDDEN
-    )
-    _add(parser, "cluster-id", "its id (default 0); only with --addresses", **_HIDDEN)
-    _add(parser, "engine", "what it is, if you know: tigerbeetle or emulator", **_HIDDEN)
-    _add(parser, "reach", "IP:PORT,... at which whoever starts this reaches it", "", **_HIDDEN)
-    _add(parser, "wallets", "wallets of each worker, one account per asset each", 1000, int)
-    _add(parser, "skew", "Zipf exponent of their popularity: 0 = all alike", 1.0, float)
-    _add(parser, "seed", "of all random choices", 1, int)
-    _add(parser, "think-s", "pause of a user between actions, seconds", 0.0, float)
-    _add(
-        parser,
-        "rate",
-        "open loop: this many actions/s at the peak; users become a pool",
-        0.0,
-        float,
-    )
-    _add(parser, "arrivals", "open loop: poisson or fixed", "poisson", choices=["poisson", "fixed"])
-    _add(parser, "warmup-s", "seconds at the start left out of all figures", 2.0, float)
-    _add(parser, "deadline-s", "after this many seconds an outcome is unknown", 5.0, float)
-    _add(parser, "batch-max", "events in one packet at most", BATCH_MAX, int)
-    _add(
-        parser, "run-id", "the run's directory under runs/ (default: date and time)", "", **_HIDDEN
-    )
-    _add(parser, "group", "a name shared by repeated runs, for the report", "", **_HIDDEN)
-    _add(parser, "capacity-p99-ms", "of the capacity search", 100.0, float, **_HIDDEN)
-    _add(parser, "capacity-window-s", "of the capacity search", 5.0, float, **_HIDDEN)
+    shown = partial(_add, parser)
+    hidden = partial(shown, include_in_web_ui=False)
+    hidden("addresses", "IP:PORT,... of the cluster to load (default: $INVENTORY's)")
+    hidden("cluster-id", "its id (default 0); only with --addresses")
+    hidden("engine", "what it is, if you know: tigerbeetle or emulator")
+    hidden("reach", "IP:PORT,... at which whoever starts this reaches it", "")
+    shown("wallets", "wallets of each worker, one account per asset each", 1000, int)
+    shown("skew", "Zipf exponent of their popularity: 0 = all alike", 1.0, float)
+    shown("seed", "of all random choices", 1, int)
+    shown("think-s", "pause of a user between actions, seconds", 0.0, float)
+    shown("rate", "open loop: this many actions/s at the peak; users become a pool", 0.0, float)
+    shown("arrivals", "open loop: poisson or fixed", "poisson", choices=["poisson", "fixed"])
+    shown("warmup-s", "seconds at the start left out of all figures", 2.0, float)
+    shown("deadline-s", "after this many seconds an outcome is unknown", 5.0, float)
+    shown("batch-max", "events in one packet at most", BATCH_MAX, int)
+    hidden("run-id", "the run's directory under runs/ (default: date and time)", "")
+    hidden("group", "a name shared by repeated runs, for the report", "")
+    hidden("capacity-p99-ms", "of the capacity search", 100.0, float)
+    hidden("capacity-window-s", "of the capacity search", 5.0, float)
     parser.add_argument(
-        "--progress", action="store_true", help="one line a second on stderr", **_HIDDEN
+        "--progress",
+        action="store_true",
+        help="one line a second on stderr",
+        include_in_web_ui=False,
     )
 
 

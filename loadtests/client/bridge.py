@@ -66,8 +66,8 @@ PACKET_ERRORS = {
     "Fix: upgrade the replicas first, or install the client of the cluster's release",
     # An eviction between two requests is reported only by this status, at the next request.
     5: f"the client was closed, or evicted before: {_EVICTION}",
-    6: "the client library does not know this operation: a release mix-up",
-    7: "the client library refuses the size of the data: a release mix-up",
+    6: "the client library does not know this operation: it is of another release than ours",
+    7: "the client library refuses the size of the data: it is of another release than ours",
 }
 
 _log_lines: deque[tuple[int, str]] = deque(maxlen=_LOG_LINES_MAX)

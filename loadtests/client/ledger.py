@@ -119,11 +119,8 @@ class Ledger:
         query = np.zeros(1, ACCOUNT_FILTER)
         query["account_id"] = account_id
         query["limit"] = limit
-        query["flags"] = (
-            tb.AccountFilterFlags.DEBITS
-            | tb.AccountFilterFlags.CREDITS
-            | tb.AccountFilterFlags.REVERSED
-        )
+        flags = tb.AccountFilterFlags
+        query["flags"] = flags.DEBITS | flags.CREDITS | flags.REVERSED
         operation = tb.Operation.GET_ACCOUNT_TRANSFERS
         return self._ask(self._reader, operation, query.tobytes(), TRANSFER)
 

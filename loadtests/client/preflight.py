@@ -52,7 +52,7 @@ def probe(address: str) -> str:
 
 
 def check_release(server_release: str) -> None:
-    """Raise ValueError if this machine's client is newer than the cluster: it would be evicted."""
+    """Raise Refusal if this machine's client is newer than the cluster: it would be evicted."""
     client_release = version("tigerbeetle")
     if _numbers(client_release) > _numbers(server_release):
         raise Refusal(
@@ -63,7 +63,7 @@ def check_release(server_release: str) -> None:
 
 
 def check_sessions(workers: int, *, clients_per_worker: int, reserve: int = 1) -> None:
-    """Raise ValueError if the cluster cannot serve so many workers at once."""
+    """Raise Refusal if the cluster cannot serve so many workers at once."""
     clients = workers * clients_per_worker
     room = CONNECTIONS_MAX - reserve
     if clients > room:

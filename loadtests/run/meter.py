@@ -54,10 +54,10 @@ class Meter:
 
     def __init__(self, worker: int) -> None:
         self.worker = worker
-        self.drops = 0
         self._clear()
 
     def _clear(self) -> None:
+        self.drops = 0
         self._seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         self._reasons: Counter[tuple[str, str]] = Counter()
         self._transfers = self._events = 0
@@ -107,7 +107,6 @@ class Meter:
             users=users,
             tail=tail,
         )
-        self.drops = 0
         self._clear()
         return second
 

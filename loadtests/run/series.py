@@ -33,10 +33,6 @@ class Series:
         """Take in one worker's second."""
         self.seconds.append(second)
 
-    def between(self, start: float, end: float) -> list[Second]:
-        """The seconds that ended within (start, end], unix time."""
-        return [second for second in self.seconds if start < second["at"] <= end]
-
     @property
     def transfers(self) -> int:
         """Transfers acknowledged so far."""

@@ -58,10 +58,9 @@ class CapacitySearch(LoadTestShape):
         self._others.start()
 
     def _judge(self, search: Search, conductor: Conductor, window_s: float, p99_ms: float) -> None:
-        seconds = conductor.series.between(self._opened + SETTLE_S, self._opened + 3600)
-        found = figures(
-            seconds, max(1.0, len(seconds) / max(1, conductor.manifest.settings.processes))
-        )
+        seconds = [s for s in conductor.series.seconds if s["at"] > self._opened + SETTLE_S]
+        workers = max(1, conductor.manifest.settings.processes)
+        found = figures(seconds, max(1.0, len(seconds) / workers))
         p99 = found.latency.p99_ms
         foreign = self._others.percent(found.generator_cpu_percent, conductor.server_cpu_percent())
         good = (
