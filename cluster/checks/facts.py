@@ -1,8 +1,8 @@
 """What a machine is like before anything is changed on it, for one replica.
 
-A server prints it itself (``files/tigerbeetle/observe.sh``); ``cluster.checks.here`` finds out the
-same of this machine. Pure, but for ``identify``, which lets the server program on this machine read
-a superblock.
+A server prints it itself (``files/tigerbeetle/observe.sh``); ``cluster.checks.observe`` finds out
+the same of this machine. Pure, but for ``identify``, which lets the server program on this machine
+read a superblock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ _NO_PID = ("", "0")
 ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 
 Peer = Literal["open", "refused", "silent"]
+_PEERS: Mapping[str, Peer] = {"open": "open", "refused": "refused"}
 
 
 @dataclass(frozen=True)
@@ -83,26 +84,18 @@ class Facts:
 def parse(lines: Sequence[str], now: float, directory: str = "") -> Facts:
     """What the script printed; ``now`` is this machine's time when its last line came."""
     said = script.Printed(lines)
+    pids = {"systemd": said.one("unit"), "docker": said.one("container")}
+    names = [each.name for each in fields(Facts) if isinstance(each.default, str)]
+    texts: dict[str, Any] = {name: said.one(name) for name in names}
     return Facts(
-        kernel=said.one("kernel"),
-        machine=said.one("machine"),
-        io_uring_disabled=said.one("io_uring_disabled"),
+        **texts | {"directory": directory},
         memory_bytes=int(said.one("memory_kib") or 0) * 1024,
         disk_bytes=int(said.one("disk_kib") or 0) * 1024,
-        directory=directory,
-        filesystem=said.one("filesystem"),
         has_direct_io=said.one("direct_io") == "yes",
-        systemd=said.one("systemd"),
-        docker=said.one("docker"),
-        compose=said.one("compose"),
-        owner=said.one("owner"),
         addresses=frozenset(values[0] for values in said.each("address")),
-        python=said.one("python"),
-        settings=said.one("settings"),
-        running=_running({"systemd": said.one("unit"), "docker": said.one("container")}),
+        running={runtime: int(pid) for runtime, pid in pids.items() if pid not in _NO_PID},
         listening=frozenset(_address(values[0]) for values in said.each("listening")),
-        holder=said.one("holder"),
-        peers={values[0]: _peer(values[1]) for values in said.each("peer")},
+        peers={values[0]: _PEERS.get(values[1], "silent") for values in said.each("peer")},
         is_bootstrapping=said.one("bootstrapping") == "yes",
         data_files=tuple(_data_file(*values) for values in said.each("data_file")),
         is_synchronised=said.one("clock_synchronised") == "yes",
@@ -129,10 +122,7 @@ def identify(server: tuple[str, ...], found: DataFile, scratch: Path) -> Identit
 def plan(
     deployment: Deployment, seen: Mapping[int, Facts], *, is_asked_for: bool = True
 ) -> Plan | None:
-    """What the data files of all replicas allow; None where that is only known later.
-
-    Raises Refusal.
-    """
+    """What the data files allow; None where that is only known later. Raises Refusal."""
     runtime = of(deployment)
     if runtime.HIDES_FILES:
         return runtime.plan()
@@ -145,33 +135,20 @@ def plan(
         server = tuple(program.reader(deployment))
         return identify(server, found.data_files[0], deployment.state_dir)
 
+    having = [found for found in seen.values() if found.data_files]
     return decide(
         {index: identity(index, found) for index, found in seen.items()},
         deployment.cluster,
-        is_bootstrapping=_is_bootstrapping(seen),
+        # An earlier first format was interrupted: whatever has a file has never been started.
+        is_bootstrapping=bool(having) and all(found.is_bootstrapping for found in having),
         is_asked_for=is_asked_for,
         answering=[r.index for r in deployment.cluster.replicas if _answers(seen, r)],
     )
 
 
-def _is_bootstrapping(seen: Mapping[int, Facts]) -> bool:
-    """An earlier first format was interrupted: whatever has a file has never been started."""
-    having = [found for found in seen.values() if found.data_files]
-    return bool(having) and all(found.is_bootstrapping for found in having)
-
-
 def _answers(seen: Mapping[int, Facts], replica: Replica) -> bool:
     is_listening = bool(seen[replica.index].listening & (ANY | {str(replica.ip)}))
     return is_listening or any(f.peers.get(replica.address) == "open" for f in seen.values())
-
-
-def _running(pids: Mapping[str, str]) -> Mapping[str, int]:
-    return {runtime: int(pid) for runtime, pid in pids.items() if pid not in _NO_PID}
-
-
-def _peer(text: str) -> Peer:
-    known: dict[str, Peer] = {"open": "open", "refused": "refused"}
-    return known.get(text, "silent")
 
 
 def _data_file(name: str, size: str, head: str) -> DataFile:

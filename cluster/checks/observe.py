@@ -40,13 +40,8 @@ _DATA_FILES = "*.tigerbeetle"
 
 def observe(deployment: Deployment) -> Mapping[int, Facts]:
     """Replica index → the facts of its machine, now. Raises Refusal where they cannot be had."""
-    ways = {
-        "process": _of_processes,
-        "compose": _of_containers,
-        "systemd": _of_servers,
-        "docker": _of_servers,
-    }
-    return ways[deployment.runtime](deployment)
+    here = {"process": _of_processes, "compose": _of_containers}
+    return here.get(deployment.runtime, _of_servers)(deployment)
 
 
 def command(deployment: Deployment, index: int) -> str:
@@ -82,18 +77,13 @@ def _of_processes(deployment: Deployment) -> Mapping[int, Facts]:
     def facts(replica: Replica) -> Facts:
         index = replica.index
         pid = states[index].pid if index in states else 0
-        holder = "" if pid else listener(str(replica.ip), replica.port)
         return replace(
-            OF_NO_ACCOUNT,
+            _of_replica("process", pid, str(replica.ip), replica.port),
             kernel=platform.release() if has_io_uring else None,
-            io_uring_disabled=io_uring_disabled(),
             memory_bytes=psutil.virtual_memory().available,
             directory=str(existing),
             disk_bytes=shutil.disk_usage(existing).free,
-            running={"process": pid} if pid else {},
             orphan=orphans.get(index, 0),
-            listening=ANY if holder else frozenset(),
-            holder=holder,
             is_bootstrapping=Path(runtime.bootstrap_marker(index)).exists(),
             data_files=tuple(map(_data_file, sorted(runtime.directory(index).glob(_DATA_FILES)))),
         )
@@ -111,23 +101,30 @@ def _of_containers(deployment: Deployment) -> Mapping[int, Facts]:
 
     def facts(replica: Replica) -> Facts:
         pid = running.get(replica.index, 0)
-        holder = "" if pid else listener(str(cluster.bind), replica.port)
         return replace(
-            OF_NO_ACCOUNT,
+            _of_replica("compose", pid, str(cluster.bind), replica.port),
             kernel=engine["KernelVersion"],
-            io_uring_disabled=io_uring_disabled(),
             # Docker Desktop's engine has a machine of its own, with its own memory and disk.
             memory_bytes=min(int(engine["MemTotal"]), psutil.virtual_memory().available),
             directory=str(root),
             disk_bytes=shutil.disk_usage(root).free if root.is_dir() else None,
             engine=engine,
-            running={"compose": pid} if pid else {},
-            listening=ANY if holder else frozenset(),
-            holder=holder,
             has_volume=replica.index in with_volume,
         )
 
     return {replica.index: facts(replica) for replica in cluster.replicas}
+
+
+def _of_replica(runtime: str, pid: int, ip: str, port: int) -> Facts:
+    """What is found out in the same way of every replica on this machine."""
+    holder = "" if pid else listener(ip, port)
+    return replace(
+        OF_NO_ACCOUNT,
+        io_uring_disabled=io_uring_disabled(),
+        running={runtime: pid} if pid else {},
+        listening=ANY if holder else frozenset(),
+        holder=holder,
+    )
 
 
 def io_uring_disabled() -> str:

@@ -7,8 +7,9 @@ deploy stops at the first; the doctor lists all.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from cluster.checks import engine
@@ -46,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine, and the facts of each replica that it holds; ``name`` is empty for this one."""
+    """One machine and the facts of its replicas; ``name`` is empty for this one."""
 
     deployment: Deployment
     name: str
@@ -81,21 +82,19 @@ def examine(
     deployment: Deployment, seen: Mapping[int, Facts], only: Collection[str] = ()
 ) -> Iterator[Finding]:
     """All that is wrong, each machine by itself first; ``only`` these keys, if they are given."""
-    for machine in machines(deployment, seen):
-        for key, rule in OF_ONE_MACHINE.items():
-            if only and key not in only:
-                continue
+    found = machines(deployment, seen)
+    asked = [
+        (key, machine.name or "this machine", partial(rule, machine))
+        for machine in found
+        for key, rule in OF_ONE_MACHINE.items()
+    ]
+    asked += [(key, "servers", partial(rule, found)) for key, rule in OF_ALL_TOGETHER.items()]
+    for key, where, ask in asked:
+        if not only or key in only:
             try:
-                rule(machine)
+                ask()
             except Refusal as refusal:
-                yield Finding(key, machine.name or "this machine", str(refusal))
-    for key, together in OF_ALL_TOGETHER.items():
-        if only and key not in only:
-            continue
-        try:
-            together(deployment, seen)
-        except Refusal as refusal:
-            yield Finding(key, "servers", str(refusal))
+                yield Finding(key, where, str(refusal))
 
 
 def check(deployment: Deployment, seen: Mapping[int, Facts], only: Collection[str] = ()) -> None:
@@ -141,40 +140,32 @@ def _kernel(machine: Machine) -> None:
         )
 
 
-def _place(machine: Machine) -> None:
-    of(machine.deployment).check_place()
-
-
 def _systemd(machine: Machine) -> None:
     found = machine.seen.systemd
     if found is not None and (not found or int(found) < SYSTEMD_MIN):
-        machine.refuse(
-            f"systemd {SYSTEMD_MIN} or newer",
-            found or "none",
-            "use a distribution that has it, such as Debian 12",
-        )
+        wanted = f"systemd {SYSTEMD_MIN} or newer"
+        machine.refuse(wanted, found or "none", "use a distribution that has it, such as Debian 12")
 
 
 def _processor(machine: Machine) -> None:
     found = machine.seen.machine
-    if found is not None and found not in ("x86_64", "aarch64"):
+    if found not in (None, "x86_64", "aarch64"):
         machine.refuse("x86_64 or aarch64", found, "TigerBeetle runs on these alone")
 
 
 def _python(machine: Machine) -> None:
-    seen = machine.seen
+    found = machine.seen.python
     is_needed = of(machine.deployment).NEEDS_PYTHON and machine.deployment.is_emulator
-    if is_needed and version(seen.python) < PYTHON_MIN:
-        machine.refuse(
-            "Python 3.11 or newer, for the emulator", seen.python or "none", "install python3"
-        )
+    if is_needed and version(found) < PYTHON_MIN:
+        wanted = "Python 3.11 or newer, for the emulator"
+        machine.refuse(wanted, found or "none", "install python3")
 
 
 def _docker(machine: Machine) -> None:
     seen = machine.seen
-    if seen.docker is None or not of(machine.deployment).NEEDS_DOCKER:
-        return
-    if version(seen.docker) < ENGINE_MIN or version(seen.compose) < COMPOSE_MIN:
+    is_needed = seen.docker is not None and of(machine.deployment).NEEDS_DOCKER
+    versions = version(seen.docker or ""), version(seen.compose)
+    if is_needed and (versions[0] < ENGINE_MIN or versions[1] < COMPOSE_MIN):
         machine.refuse(
             f"Docker {ENGINE_MIN[0]}.{ENGINE_MIN[1]} and Compose {COMPOSE_MIN[0]}."
             f"{COMPOSE_MIN[1]}, or newer",
@@ -185,11 +176,12 @@ def _docker(machine: Machine) -> None:
 
 def _one_runtime(machine: Machine) -> None:
     words = {"systemd": "the unit", "docker": "the container"}
+    runtime = machine.deployment.runtime
     for index, seen in machine.facts.items():
-        for other in seen.running.keys() - {machine.deployment.runtime}:
+        for other in seen.running.keys() - {runtime}:
             name = machine.deployment.cluster.replicas[index].name
             machine.refuse(
-                f"replica {index} under {machine.deployment.runtime} alone",
+                f"replica {index} under {runtime} alone",
                 f"{words[other]} {name} running too",
                 f'make down with runtime="{other}" first: its data file stays',
             )
@@ -254,7 +246,9 @@ def _disk(machine: Machine) -> None:
         )
     lacking = [f for f in machine.facts.values() if not f.data_files and not f.has_volume]
     needed = len(lacking) * DATA_FILE_BYTES
-    if seen.disk_bytes is not None and seen.disk_bytes < needed and not _is_small(machine):
+    # The emulator to try things with runs anywhere; on servers it rehearses the real one.
+    is_small = not machine.name and machine.deployment.is_emulator
+    if seen.disk_bytes is not None and seen.disk_bytes < needed and not is_small:
         machine.refuse(
             f"{needed / 1024**3:.2f} GiB free in {seen.directory} for {len(lacking)} data files",
             f"{seen.disk_bytes / 1024**3:.1f} GiB",
@@ -285,26 +279,23 @@ def _clock(machine: Machine) -> None:
         )
 
 
-def _separation(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
+def _separation(servers: Sequence[Machine]) -> None:
     """Two names can be one machine: then it has both replicas' addresses."""
-    if deployment.is_rehearsal:
-        return
-    for machine in machines(deployment, seen):
-        for replica in deployment.cluster.replicas:
-            if replica.index not in machine.facts and str(replica.ip) in (
-                machine.seen.addresses or ()
-            ):
-                machine.refuse(
-                    "a server of its own: one failure must not take two replicas",
-                    f"one that is replica {replica.index}'s too",
-                    "name another server, or set development=True for a rehearsal",
-                )
+    for machine in servers:
+        others = [r for r in machine.deployment.cluster.replicas if r.index not in machine.facts]
+        shared = [r for r in others if str(r.ip) in (machine.seen.addresses or ())]
+        if shared and not machine.deployment.is_rehearsal:
+            machine.refuse(
+                "a server of its own: one failure must not take two replicas",
+                f"one that is replica {shared[0].index}'s too",
+                "name another server, or set development=True for a rehearsal",
+            )
 
 
-def _peers(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
+def _peers(servers: Sequence[Machine]) -> None:
     """Each reaches each, so both ways; a port that is refused was reached."""
-    for machine in machines(deployment, seen):
-        for replica in deployment.cluster.replicas:
+    for machine in servers:
+        for replica in machine.deployment.cluster.replicas:
             if machine.seen.peers.get(replica.address) == "silent":
                 machine.refuse(
                     f"to reach replica {replica.index} at {replica.address}",
@@ -313,13 +304,11 @@ def _peers(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
                 )
 
 
-def _clocks(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
-    if not deployment.checks_clocks:
-        return
-    by_offset = sorted(machines(deployment, seen), key=lambda m: m.seen.clock_offset_s)
+def _clocks(servers: Sequence[Machine]) -> None:
+    by_offset = sorted(servers, key=lambda machine: machine.seen.clock_offset_s)
     first, last = by_offset[0], by_offset[-1]
     spread = last.seen.clock_offset_s - first.seen.clock_offset_s
-    if spread > CLOCK_SPREAD_MAX_S:
+    if last.deployment.checks_clocks and spread > CLOCK_SPREAD_MAX_S:
         last.refuse(
             f"a clock within {CLOCK_SPREAD_MAX_S:g} s of {first.name.removesuffix(' server')}",
             f"one {spread:.1f} s ahead",
@@ -327,46 +316,37 @@ def _clocks(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
         )
 
 
-def _of_engine(rule: Callable[[model.Cluster], None]) -> Callable[[Machine], None]:
+def _of_engine(rule: Callable[[model.Cluster], None], machine: Machine) -> None:
     """A rule of this machine's Docker engine, where that runs the replicas."""
-
-    def checked(machine: Machine) -> None:
-        if machine.seen.engine is not None:
-            rule(machine.deployment.cluster)
-
-    return checked
+    if machine.seen.engine is not None:
+        rule(machine.deployment.cluster)
 
 
 #: Key → rule, the cheapest first, and what explains what follows it before that.
 OF_ONE_MACHINE: Mapping[str, Callable[[Machine], None]] = {
     "kernel": _kernel,
-    "place": _place,
+    "place": lambda machine: of(machine.deployment).check_place(),
     "systemd": _systemd,
     "processor": _processor,
     "python": _python,
     "one-runtime": _one_runtime,
     "docker": _docker,
     "identity": _identity,
-    "model": _of_engine(engine.check_model),
-    "names": _of_engine(engine.check_names),
+    "model": partial(_of_engine, engine.check_model),
+    "names": partial(_of_engine, engine.check_names),
     "supervised": _supervised,
     "ports": _ports,
-    "subnet": _of_engine(engine.check_subnet),
+    "subnet": partial(_of_engine, engine.check_subnet),
     "memory": _memory,
     "disk": _disk,
-    "memlock": _of_engine(engine.check_memlock),
+    "memlock": partial(_of_engine, engine.check_memlock),
     "clock": _clock,
 }
-OF_ALL_TOGETHER: Mapping[str, Callable[[Deployment, Mapping[int, Facts]], None]] = {
+OF_ALL_TOGETHER: Mapping[str, Callable[[Sequence[Machine]], None]] = {
     "separation": _separation,
     "peers": _peers,
     "clocks": _clocks,
 }
-
-
-def _is_small(machine: Machine) -> bool:
-    """The emulator to try things with, which runs anywhere; on servers it rehearses the real."""
-    return not machine.name and machine.deployment.is_emulator
 
 
 def version(text: str) -> tuple[int, int]:
