@@ -150,7 +150,7 @@ def _check(deployment: Deployment) -> None:
     if not _ask(runtime.sh(index, f"test -e {_q(data)}"))[0]:
         return
     try:
-        found = parse_superblock(_ask(runtime.inspect(index))[1])
+        found = parse_superblock(_ask(runtime.inspect(index))[1]).identity
     except Refusal as error:
         if os.environ.get("CONFIRM") == "yes":
             logger.info(f"    damaged, and will be kept beside the new one: {data}")

@@ -24,7 +24,7 @@ from cluster.operate import backup_set, phase
 from cluster.operate.backup_set import Manifest, PackedFile
 from cluster.refusal import Refusal, begun
 from cluster.runtimes import of, tunnel
-from cluster.tigerbeetle import data_file, totals
+from cluster.tigerbeetle import data_file, totals, upgrade_path
 
 KEEP = 7
 _PARTIAL = ".partial"
@@ -132,7 +132,7 @@ def _manifest(
         engine=deployment.engine,
         cluster_id=str(deployment.cluster.id),
         replica_count=len(deployment.cluster.replicas),
-        release=max((f.release for f in files), key=lambda r: tuple(map(int, r.split(".")))),
+        release=max((f.release for f in files), key=upgrade_path.triple),
         taken_at=datetime.fromtimestamp(stopped, UTC) if stopped else now,
         stopped_s=round(committed - stopped, 2) if stopped and committed else None,
         before=before,
@@ -146,7 +146,7 @@ def _packed(partial: Path, index: int) -> PackedFile:
     (packed,) = [p for s in backup_set.UNPACK if (p := partial / f"{stem}.{s}").exists()]
     size, superblock = partial / f"{stem}.size", partial / f"{stem}.superblock"
     found = backup_set.packed_file(
-        packed, data_file.parse_progress(superblock.read_text()), int(size.read_text())
+        packed, data_file.parse_superblock(superblock.read_text()), int(size.read_text())
     )
     size.unlink()
     superblock.unlink()

@@ -26,6 +26,7 @@ from cluster.config.deployment import Engine
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Superblock
 from cluster.tigerbeetle.totals import Totals
+from cluster.tigerbeetle.upgrade_path import triple
 
 MANIFEST = "manifest.json"
 #: While a backup is taken: when the replicas were stopped, and when the cluster committed again;
@@ -34,7 +35,6 @@ STOPPED, COMMITTED = "stopped-at", "committed-at"
 #: Suffix → how to unpack it. Packed with zstd where the host has it (ten times as fast), else gzip.
 UNPACK = {"zst": "zstd -q -d -c", "gz": "gzip -d -c"}
 _NAME = re.compile(r"\d{8}T\d{6}Z")
-_CHUNK = 4 * 1024**2
 
 
 class Damaged(Refusal):
@@ -151,7 +151,7 @@ def refuse_foreign(manifest: Manifest, cluster: Cluster, engine: Engine) -> None
             f"FROM: expected a backup of engine {engine}, found one of {manifest.engine}. "
             "Fix: name the INVENTORY that it was taken from"
         )
-    if _triple(manifest.release) > _triple(cluster.release):
+    if triple(manifest.release) > triple(cluster.release):
         raise Refusal(
             f"FROM: expected a backup of release {cluster.release} or older, found one of "
             f"{manifest.release}. Fix: set LU_CFG_TIGERBEETLE_RELEASE to {manifest.release} and "
@@ -243,12 +243,5 @@ def remove(set_directory: Path) -> None:
 
 def sha256(path: Path) -> str:
     """The checksum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _triple(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split("."))
+        return hashlib.file_digest(file, "sha256").hexdigest()

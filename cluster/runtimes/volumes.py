@@ -124,7 +124,7 @@ def _identity(volume: Volume, index: int, cluster: Cluster) -> Identity | None:
         return None
     if volume.is_in_use:  # its server has read and checked it
         return Identity(cluster.id, index, len(cluster.replicas), cluster.release)
-    return data_file.parse_superblock(volume.superblock)
+    return data_file.parse_superblock(volume.superblock).identity
 
 
 def _is_unfinished(volume: Volume | None, index: int, cluster: Cluster) -> bool:

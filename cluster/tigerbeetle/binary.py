@@ -15,7 +15,8 @@ from cluster import REPOSITORY
 from cluster.config import Cluster
 from cluster.config.deployment import Deployment, Engine
 from cluster.refusal import Refusal
-from cluster.tigerbeetle.data_file import Superblock, parse_progress
+from cluster.tigerbeetle.data_file import Superblock, parse_superblock
+from cluster.tigerbeetle.upgrade_path import triple
 
 _VERSION = re.compile(r"version (\d+\.\d+\.\d+)")
 _TIMEOUT_S = 20
@@ -67,39 +68,39 @@ def release_of(server: list[str], engine: Engine = "tigerbeetle") -> str:
     Raises Refusal, also for an emulator where the genuine engine is meant: its results must
     never be taken for TigerBeetle's.
     """
-    try:
-        done = subprocess.run(
-            [*server, "version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Refusal(
-            f"{server[0]}: expected it to print its version, found {error}. Fix: reinstall it"
-        ) from None
-    if engine == "tigerbeetle" and "EMULATOR" in done.stdout:
+    said = _version(server)
+    if engine == "tigerbeetle" and "EMULATOR" in said:
         raise Refusal(
             f"{server[0]}: expected the genuine server, found the emulator. "
             "Fix: use INVENTORY=inventories/emulator.py for it, which says so everywhere"
         )
-    match = _VERSION.search(done.stdout)
+    match = _VERSION.search(said)
     if match is None:
         raise Refusal(
-            f"{server[0]}: expected 'TigerBeetle version X.Y.Z', found {done.stdout.strip()!r}. "
+            f"{server[0]}: expected 'TigerBeetle version X.Y.Z', found {said.strip()!r}. "
             "Fix: name the tigerbeetle server in TIGERBEETLE_BIN"
         )
     return match[1]
+
+
+def _version(server: Sequence[str], *options: str) -> str:
+    """What ``<server> version`` prints. Raises Refusal."""
+    command = [*server, "version", *options]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Refusal(
+            f"{server[0]}: expected it to print its version, found {error}. Fix: reinstall it"
+        ) from None
 
 
 def inspect(
     server: Sequence[str], path: str | Path, *what: str, timeout_s: float = INSPECT_TIMEOUT_S
 ) -> subprocess.CompletedProcess[str]:
     """What ``<server> inspect`` says of a data file. Raises TimeoutExpired."""
+    command = [*server, "inspect", *what, str(path)]
     return subprocess.run(
-        [*server, "inspect", *what, str(path)],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout_s,
-        check=False,
+        command, capture_output=True, text=True, errors="replace", timeout=timeout_s
     )
 
 
@@ -113,7 +114,7 @@ def superblock(server: Sequence[str], path: str | Path, name: str = "") -> Super
             "answer. Fix: check the disk; `make recover` its replica, if the others commit"
         ) from None
     try:
-        return parse_progress(done.stdout or done.stderr)
+        return parse_superblock(done.stdout or done.stderr)
     except Refusal as error:
         raise Refusal(f"{name or path}: {error}") from None
 
@@ -126,14 +127,7 @@ def offer(server: Sequence[str], deployment: Deployment) -> str:
             f"TO: expected {server[0]} to be {deployment.cluster.release}, found {found}. "
             "Fix: name the new server in TIGERBEETLE_BIN"
         )
-    said = subprocess.run(
-        [*server, "version", "--verbose"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TIMEOUT_S,
-    )
-    return said.stdout
+    return _version(server, "--verbose")
 
 
 def check_release(server_release: str, cluster: Cluster, client_release: str | None = None) -> None:
@@ -148,12 +142,8 @@ def check_release(server_release: str, cluster: Cluster, client_release: str | N
             "another server in TIGERBEETLE_BIN"
         )
     client = client_release or metadata.version("tigerbeetle")
-    if _triple(client) > _triple(server_release):
+    if triple(client) > triple(server_release):
         raise Refusal(
             f"tigerbeetle client: expected {server_release} or older, found {client}. "
             "Fix: upgrade the replicas first, then the client"
         )
-
-
-def _triple(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split("."))

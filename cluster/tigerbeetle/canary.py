@@ -91,14 +91,10 @@ def _commit_and_read() -> Canary:
     if os.environ.get("CANARY") == READ_ONLY:
         begun = time.monotonic()
         client.lookup_accounts([ACCOUNT_DEBIT])
-        ms = round((time.monotonic() - begun) * 1000, 3)
+        ms = _ms(begun, time.monotonic())
         return Canary(True, "answered a read; nothing was written", read_ms=ms)
-    client.create_accounts(
-        [
-            tb.Account(id=account, ledger=LEDGER, code=CODE, flags=tb.AccountFlags.NONE)
-            for account in (ACCOUNT_DEBIT, ACCOUNT_CREDIT)
-        ]
-    )
+    accounts = (ACCOUNT_DEBIT, ACCOUNT_CREDIT)
+    client.create_accounts([tb.Account(id=id_, ledger=LEDGER, code=CODE) for id_ in accounts])
     transfer = tb.Transfer(
         id=tb.id(),
         debit_account_id=ACCOUNT_DEBIT,
@@ -116,12 +112,11 @@ def _commit_and_read() -> Canary:
         return Canary(False, f"the canary transfer was refused: {created.status.name}")
     if len(found) != 1 or found[0].timestamp != created.timestamp:
         return Canary(False, "the canary transfer was acknowledged but could not be read back")
-    return Canary(
-        True,
-        "committed and read back",
-        commit_ms=round((committed - begun) * 1000, 3),
-        read_ms=round((read - committed) * 1000, 3),
-    )
+    return Canary(True, "committed and read back", _ms(begun, committed), _ms(committed, read))
+
+
+def _ms(begun: float, ended: float) -> float:
+    return round((ended - begun) * 1000, 3)
 
 
 if __name__ == "__main__":

@@ -60,18 +60,11 @@ def file_name(cluster_id: int, replica: int) -> str:
     return f"{cluster_id}_{replica}.tigerbeetle"
 
 
-def parse_superblock(output: str) -> Identity:
-    """The identity in what ``tigerbeetle inspect superblock`` prints.
-
-    Raises Refusal: the file is not a formatted data file, or is damaged.
-    """
-    return parse_progress(output).identity
-
-
-def parse_progress(output: str) -> Superblock:
+def parse_superblock(output: str) -> Superblock:
     """Identity and progress in what ``tigerbeetle inspect superblock`` prints.
 
-    The emulator's has no progress: its numbers are 0. Raises Refusal as parse_superblock.
+    The emulator's has no progress: its numbers are 0. Raises Refusal for a file that is not a
+    formatted data file, or is damaged.
     """
     fields, agreed = _working(output)
     try:

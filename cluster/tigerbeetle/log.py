@@ -23,13 +23,12 @@ _TRANSITION = re.compile(
 #: (``LogPrefix`` in TigerBeetle's replica.zig). It is needed when older lines have rotated away.
 _PREFIX = re.compile(r"\(replica\): \d+([nvrh]): ", re.IGNORECASE)
 _STATUS_OF = {"n": "normal", "v": "view_change", "r": "recovering", "h": "recovering_head"}
-_HEARTBEAT_LOST = re.compile(
-    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): .*: heartbeat lost "
-)
+_WARNING = r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): "
+_HEARTBEAT_LOST = re.compile(_WARNING + r".*: heartbeat lost ")
 #: A replica that has missed operations logs this at each newer operation that it cannot apply yet.
 _LAGGING = re.compile(
-    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)Z warning\(replica\): \d+n: on_prepare: lagging behind "
-    r"the cluster prepare\.op=(\d+) \(commit_min=\d+ op=(\d+) "
+    _WARNING + r"\d+n: on_prepare: lagging behind the cluster prepare\.op=(\d+) "
+    r"\(commit_min=\d+ op=(\d+) "
 )
 #: So many operations are in flight even when no replica lags (0.17's pipeline).
 _PIPELINE = 8
@@ -77,20 +76,16 @@ class ReplicaLog:
 
     def from_start(self) -> ReplicaLog:
         """What still holds once the server is started anew."""
-        return ReplicaLog(
-            panics=self.panics, mlock_warnings=self.mlock_warnings, bundled=self.bundled
-        )
+        return replace(self.after_death(), release="", sync=StateSync())
 
     def after_death(self) -> ReplicaLog:
         """The facts that remain true after the process has ended."""
-        return replace(
-            self,
-            status="",
-            view=None,
-            is_primary=False,
-            is_listening=False,
-            heartbeat_lost_at=None,
-            lagged_at=None,
+        return ReplicaLog(
+            release=self.release,
+            sync=self.sync,
+            panics=self.panics,
+            mlock_warnings=self.mlock_warnings,
+            bundled=self.bundled,
         )
 
 

@@ -56,12 +56,11 @@ def ask(replica: Replica, cluster_id: int, timeout_s: float = TIMEOUT_S) -> Pong
                 connection.sendall(request(cluster_id, client, time.monotonic_ns()))
                 sent = time.monotonic()
                 header = _header(connection)
-                if header is not None:
-                    pong = answer(header, cluster_id, (time.monotonic() - sent) * 1000)
-                    if pong is not None:
-                        return pong
+                ms = (time.monotonic() - sent) * 1000
+                if header is not None and (pong := answer(header, cluster_id, ms)):
+                    return pong
     except (OSError, wire.DamagedError):
-        return None
+        pass
     return None
 
 

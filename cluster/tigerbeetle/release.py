@@ -24,15 +24,9 @@ from cluster.refusal import Refusal
 from cluster.tigerbeetle import binary
 
 _TIMEOUT_S = 60
-_CHUNK_BYTES = 1024**2
 #: The release zip is about 15 MB; ten times that is not one.
 SIZE_MAX_BYTES = 150 * 1024**2
 MEMBER = "tigerbeetle"
-
-
-def url_of(cluster: Cluster, machine: str) -> str:
-    """Where the release zip for ``x86_64`` or ``aarch64`` is."""
-    return f"{cluster.download_url}/{cluster.release}/tigerbeetle-{machine}-linux.zip"
 
 
 def this_machine() -> str:
@@ -52,31 +46,35 @@ def fetch(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310 - http(s)
             body: bytes = response.read(SIZE_MAX_BYTES + 1)
             announced = int(response.headers.get("Content-Length") or len(body))
+        if announced <= len(body) <= SIZE_MAX_BYTES:
+            return body
+        found = f"{len(body)} of {announced} bytes (at most {SIZE_MAX_BYTES} are taken)"
     except urllib.error.HTTPError as error:
-        raise _not_had(url, f"HTTP {error.code}") from None
+        found = f"HTTP {error.code}"
     except (OSError, http.client.HTTPException) as error:
-        raise _not_had(url, str(error)) from None
-    if len(body) < announced:
-        raise _not_had(url, f"{len(body)} of {announced} bytes")
-    if len(body) > SIZE_MAX_BYTES:
-        raise _not_had(url, f"more than {SIZE_MAX_BYTES} bytes")
-    return body
+        found = str(error)
+    raise Refusal(
+        f"{url}: expected the release zip, found {found}. Fix: check the network, "
+        f"{config.PREFIX}RELEASE and {config.PREFIX}DOWNLOAD_URL"
+    )
 
 
-def check_sum(body: bytes, recorded: str, url: str) -> str:
-    """The sha256 of ``body``; it equals ``recorded``, or Refusal is raised."""
+def fetch_release(cluster: Cluster, machine: str) -> tuple[bytes, str]:
+    """The release zip for ``machine`` and its sha256: the recorded one, if any. Raises Refusal."""
+    url = f"{cluster.download_url}/{cluster.release}/tigerbeetle-{machine}-linux.zip"
+    body, recorded = fetch(url), cluster.sha256_of(machine)
     found = hashlib.sha256(body).hexdigest()
-    if found != recorded:
+    if recorded not in ("", found):
         raise Refusal(
             f"{url}: expected sha256 {recorded}, found {found}. "
             "Fix: do not use this file; if the release itself was changed on purpose, empty "
             "the recorded sum in env/tigerbittle.env and run `make pin`"
         )
-    return found
+    return body, found
 
 
-def install(body: bytes, target: Path) -> None:
-    """Unpack the server from the zip to ``target``, executable, whole or not at all."""
+def install(body: bytes, cluster: Cluster) -> Path:
+    """Unpack the server from the zip, executable, whole or not at all; return where."""
     try:
         with zipfile.ZipFile(BytesIO(body)) as archive:
             program = archive.read(MEMBER)
@@ -85,53 +83,16 @@ def install(body: bytes, target: Path) -> None:
             f"release: expected a zip that holds {MEMBER}, found {error}. "
             f"Fix: correct {config.PREFIX}DOWNLOAD_URL"
         ) from None
+    target = binary.download_path(cluster)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     partial.write_bytes(program)
     partial.chmod(0o755)
-    partial.replace(target)
-
-
-def download(cluster: Cluster) -> Path:
-    """Fetch, check and install the pinned release; return where. Raises Refusal."""
-    machine = this_machine()
-    recorded = cluster.sha256_of(machine)
-    if not recorded:
-        raise Refusal(
-            f"{_variable(machine)}: expected a recorded checksum, found nothing. "
-            "Fix: run `make pin` once, over a connection you trust, and commit what it records"
-        )
-    url = url_of(cluster, machine)
-    body = fetch(url)
-    check_sum(body, recorded, url)
-    target = binary.download_path(cluster)
-    install(body, target)
-    return target
-
-
-def pin(cluster: Cluster, env_file: Path) -> tuple[str, str]:
-    """Record the release's sum if there is none, else check it; (variable, sum)."""
-    machine = this_machine()
-    url = url_of(cluster, machine)
-    body = fetch(url)
-    recorded = cluster.sha256_of(machine)
-    if recorded:
-        return _variable(machine), check_sum(body, recorded, url)
-    install(body, binary.download_path(cluster))  # what is recorded is at least a server
-    found = hashlib.sha256(body).hexdigest()
-    record(env_file, _variable(machine), found)
-    return _variable(machine), found
+    return partial.replace(target)
 
 
 def _variable(machine: str) -> str:
     return f"{config.PREFIX}SHA256_{machine.upper()}"
-
-
-def _not_had(url: str, found: str) -> Refusal:
-    return Refusal(
-        f"{url}: expected the release zip, found {found}. Fix: check the network, "
-        f"{config.PREFIX}RELEASE and {config.PREFIX}DOWNLOAD_URL"
-    )
 
 
 _env_file = click.option("--env-file", type=Path, default=config.ENV_FILE, help="To read or write.")
@@ -141,13 +102,23 @@ _env_file = click.option("--env-file", type=Path, default=config.ENV_FILE, help=
 @_env_file
 def download_(env_file: Path) -> None:
     """Download the pinned release, and check it against its recorded sum."""
-    cluster = config.load(env_file)
-    print(f"tigerbeetle {cluster.release}: {download(cluster)}")
+    cluster, machine = config.load(env_file), this_machine()
+    if not cluster.sha256_of(machine):
+        raise Refusal(
+            f"{_variable(machine)}: expected a recorded checksum, found nothing. "
+            "Fix: run `make pin` once, over a connection you trust, and commit what it records"
+        )
+    body, _ = fetch_release(cluster, machine)
+    print(f"tigerbeetle {cluster.release}: {install(body, cluster)}")
 
 
 @click.command()
 @_env_file
 def pin_(env_file: Path) -> None:
     """Record the checksum of the release on first use; enforced from then on."""
-    variable, sha256 = pin(config.load(env_file), env_file)
-    print(f"{variable}={sha256}")
+    cluster, machine = config.load(env_file), this_machine()
+    body, sha256 = fetch_release(cluster, machine)
+    if not cluster.sha256_of(machine):
+        install(body, cluster)  # what is recorded is at least a server
+        record(env_file, _variable(machine), sha256)
+    print(f"{_variable(machine)}={sha256}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,14 +37,6 @@ class LedgerTotals(BaseModel):
     last_transfer_id: str = Field(default="", description="decimal; empty when there is none")
     last_transfer_ns: int = Field(default=0, description="its timestamp, ns since 1970; 0 for none")
 
-    @property
-    def balances(self) -> bool:
-        """Double entry: every debit has its credit."""
-        return (self.debits_posted, self.debits_pending) == (
-            self.credits_posted,
-            self.credits_pending,
-        )
-
 
 class Totals(BaseModel):
     """All ledgers but the canary's, by number."""
@@ -52,11 +45,6 @@ class Totals(BaseModel):
 
     ledgers: dict[int, LedgerTotals] = Field(default_factory=dict)
 
-    @property
-    def last_transfer_ns(self) -> int:
-        """The newest transfer's timestamp, ns since 1970; 0 when there is none."""
-        return max((each.last_transfer_ns for each in self.ledgers.values()), default=0)
-
     def __str__(self) -> str:
         accounts = sum(each.accounts for each in self.ledgers.values())
         posted = sum(each.debits_posted for each in self.ledgers.values())
@@ -64,11 +52,11 @@ class Totals(BaseModel):
 
 
 def unbalanced(totals: Totals) -> list[str]:
-    """One line for each ledger whose debits and credits differ. Pure."""
+    """One line for each ledger in which a debit has no credit, or a credit no debit. Pure."""
     return [
         f"ledger {number}: expected debits = credits, found {each}"
         for number, each in totals.ledgers.items()
-        if not each.balances
+        if (each.debits_posted, each.debits_pending) != (each.credits_posted, each.credits_pending)
     ]
 
 
@@ -96,17 +84,10 @@ def outside(found: Totals, floor: Totals | None, ceiling: Totals | None) -> list
 
 def read(deployment: Deployment, timeout_s: float = TIMEOUT_S) -> Totals | None:
     """The totals now; None when they could not be read within ``timeout_s``."""
-    command = [
-        sys.executable,
-        "-m",
-        "cluster.tigerbeetle.totals",
-        deployment.client_addresses,
-        str(deployment.cluster.id),
-    ]
+    module = [sys.executable, "-m", "cluster.tigerbeetle.totals"]
+    command = [*module, deployment.client_addresses, str(deployment.cluster.id)]
     try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout_s
-        )
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s)
     except subprocess.TimeoutExpired:
         return None
     return Totals.model_validate_json(done.stdout) if done.returncode == 0 else None
@@ -129,17 +110,8 @@ def _accounts(client: Any, tb: Any) -> Iterator[Any]:
 
 
 def _filter(tb: Any, **chosen: Any) -> Any:
-    anything = {
-        "user_data_128": 0,
-        "user_data_64": 0,
-        "user_data_32": 0,
-        "ledger": 0,
-        "code": 0,
-        "timestamp_min": 0,
-        "timestamp_max": 0,
-        "flags": tb.QueryFilterFlags.NONE,
-    }
-    return tb.QueryFilter(**(anything | chosen))
+    anything = {each.name: 0 for each in fields(tb.QueryFilter)}
+    return tb.QueryFilter(**(anything | {"flags": tb.QueryFilterFlags.NONE} | chosen))
 
 
 def _read_all(addresses: str, cluster_id: int) -> Totals:

@@ -45,10 +45,8 @@ def parse_offer(output: str) -> Offer:
             f"the new server: expected what `version --verbose` prints, found {last[0]}. "
             "Fix: name a genuine tigerbeetle release"
         )
-    bundled = _BUNDLED.search(output)
-    return Offer(
-        release[1], tuple(_FORM.findall(bundled[1])) if bundled else (release[1],), client_min[1]
-    )
+    bundled = _FORM.findall(found[1]) if (found := _BUNDLED.search(output)) else [release[1]]
+    return Offer(release[1], tuple(bundled), client_min[1])
 
 
 def check_step(current: str, target: str) -> None:
@@ -73,17 +71,17 @@ def check_step(current: str, target: str) -> None:
 
 
 def check_running(running: Mapping[int, str], current: str, target: str) -> None:
-    """Check that every replica runs the configured release, or the target after an interruption.
-
-    Raises Refusal.
-    """
-    odd = {index: found for index, found in running.items() if found not in (current, target)}
-    if odd:
-        found = ", ".join(f"replica {index}: {r or 'none'}" for index, r in sorted(odd.items()))
+    """Refuse replicas that run neither the configured release nor, after an interruption, TO."""
+    found = [
+        f"replica {index}: {release or 'none'}"
+        for index, release in sorted(running.items())
+        if release not in (current, target)
+    ]
+    if found:
         raise Refusal(
             f"the cluster: expected release {current} on every replica, as configured, found "
-            f"{found}. Fix: bring all replicas up first (make up), with the release that runs "
-            "in the env file"
+            f"{', '.join(found)}. Fix: bring all replicas up first (make up), with the release "
+            "that runs in the env file"
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from cluster.refusal import Failed
 
-class Expired(Exception):  # noqa: N818 - reads as what happened
+
+class Expired(Failed):
     """A wait reached its bound. ``str()`` says for what, how long, and what was last seen."""
 
 

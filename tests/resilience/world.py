@@ -231,7 +231,7 @@ class World(abc.ABC):
         raise AssertionError(f"replicas {torn}: torn superblocks after each of {STOPS} stops")
 
     def _superblock(self, index: int) -> data_file.Superblock:
-        return data_file.parse_progress(self.sh(self.runtime.inspect(index), INSPECT_TIMEOUT_S))
+        return data_file.parse_superblock(self.sh(self.runtime.inspect(index), INSPECT_TIMEOUT_S))
 
     def integrity(self, index: int) -> None:
         """`inspect integrity` of a stopped replica's file finds nothing wrong.

@@ -12,7 +12,6 @@ from cluster.tigerbeetle.data_file import (
     Identity,
     decide,
     file_name,
-    parse_progress,
     parse_superblock,
     refuse_others,
 )
@@ -41,7 +40,7 @@ def own(index: int) -> Identity:
 
 
 def test_the_superblock_says_cluster_replica_count_and_release() -> None:
-    assert parse_superblock(SUPERBLOCK) == Identity(0, 1, 3, "0.17.9")
+    assert parse_superblock(SUPERBLOCK).identity == Identity(0, 1, 3, "0.17.9")
 
 
 @pytest.mark.parametrize(
@@ -56,8 +55,8 @@ def test_a_superblock_without_a_field_is_not_read(missing: str) -> None:
 @pytest.mark.parametrize("marks", ["|||_", "||_|", "|_||", "_|||"])
 def test_one_torn_copy_is_outvoted(marks: str) -> None:
     torn = SUPERBLOCK.replace("|||| cluster=", f"{marks} cluster=")
-    assert parse_superblock(torn) == Identity(0, 1, 3, "0.17.9")
-    assert parse_progress(torn).agreed == 3
+    assert parse_superblock(torn).identity == Identity(0, 1, 3, "0.17.9")
+    assert parse_superblock(torn).agreed == 3
 
 
 @pytest.mark.parametrize("marks", ["||__", "_||_", "|__|", "|___", "____"])
@@ -70,7 +69,7 @@ def test_copies_that_disagree_are_not_read(marks: str) -> None:
 def test_four_copies_that_agree_are_not_torn() -> None:
     # Each copy has its number, and so differs from the others in that.
     numbered = SUPERBLOCK + "|___ copy=0\n_|__ copy=1\n__|_ copy=2\n___| copy=3\n"
-    assert not parse_progress(numbered).is_torn
+    assert not parse_superblock(numbered).is_torn
 
 
 @pytest.mark.parametrize(
@@ -88,7 +87,7 @@ def test_four_copies_that_agree_are_not_torn() -> None:
 def test_of_a_write_that_was_cut_short_the_newest_two_copies_count(
     newer: str, older: str, commit: int, agreed: int
 ) -> None:
-    found = parse_progress(
+    found = parse_superblock(
         SUPERBLOCK
         + f"{newer} sequence=12\n{newer} vsr_state.commit_max=9\n"
         + f"{newer} vsr_state.checkpoint.header=Prepare{{ .op=5, .size=256 }}\n"
@@ -102,7 +101,7 @@ def test_of_a_write_that_was_cut_short_the_newest_two_copies_count(
 def test_no_two_copies_that_agree_are_not_read() -> None:
     told = SUPERBLOCK + "".join(f"{'_' * i}|{'_' * (3 - i)} sequence={i}\n" for i in range(4))
     with pytest.raises(Refusal, match="expected a formatted data file"):
-        parse_progress(told)
+        parse_superblock(told)
 
 
 def test_the_error_quotes_what_the_server_said() -> None:
