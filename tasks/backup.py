@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import python, server
+from pyinfra.operations import python
 
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import backup_set, packing
 from cluster.runtimes import of
+from tasks.support.act import call_once, is_sudo, run_now, shell, tell
 from tasks.support.here import deployment_here, guarded, indexes_here
 
 #: pyinfra's own bound for one operation: packing takes as long as the disk does.
@@ -31,13 +32,11 @@ _LONG_S = 6 * 3600
 def take() -> None:
     """Stop all, pack each data file, start all: the time between is the backup's downtime."""
     deployment = deployment_here()
-    runtime, directory = of(deployment), _on_host(deployment)
-    for index in indexes_here():
-        room = packing.require_room(runtime, index, directory)
-        _shell(f"Check the room for replica {index}'s file", room)
+    _require_room(deployment)
     _call("Note when they stop", _note_stop)
-    _shell("Stop the replicas", packing.together(list(map(runtime.stop, indexes_here()))))
-    _shell("Pack the data files", _packed(deployment))
+    stop = map(of(deployment).stop, indexes_here())
+    _shell("Stop the replicas", packing.together(list(stop)))
+    _pack(deployment)
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
     _bring(deployment)
@@ -47,11 +46,8 @@ def take() -> None:
 def pack() -> None:
     """The same for a cluster that is down, and stays down."""
     deployment = deployment_here()
-    runtime, directory = of(deployment), _on_host(deployment)
-    for index in indexes_here():
-        room = packing.require_room(runtime, index, directory)
-        _shell(f"Check the room for replica {index}'s file", room)
-    _shell("Pack the data files", _packed(deployment))
+    _require_room(deployment)
+    _pack(deployment)
     _bring(deployment)
 
 
@@ -70,7 +66,7 @@ def unpack() -> None:
     runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
     for index in indexes:
         _shell(f"Make the place of replica {index}'s data file", runtime.prepare(index))
-        look = packing.refuse_leftover(runtime, index)
+        look = packing.on_files(packing.REFUSE_LEFTOVER, runtime, index)
         _shell(f"Look for an earlier restore of replica {index}", look)
     for index in indexes if _is_elsewhere(deployment) else ():
         python.call(name="Send the packed file", function=_send, name_=files[index].name)
@@ -86,32 +82,38 @@ def unpack() -> None:
 @deploy("Replace the data files")
 def swap() -> None:
     """Rename all; the old ones are kept."""
-    runtime = of(deployment_here())
-    for index in indexes_here():
-        _shell(f"Replace replica {index}'s data file", packing.swap(runtime, index))
+    _on_each("Replace replica {}'s data file", packing.SWAP)
 
 
 @deploy("Put the old data files back")
 def undo() -> None:
     """As it was before the restore."""
-    runtime = of(deployment_here())
-    for index in indexes_here():
-        _shell(f"Put replica {index}'s data file back", packing.undo(runtime, index))
+    _on_each("Put replica {}'s data file back", packing.UNDO)
 
 
 @deploy("Drop the replaced data files")
 def accept() -> None:
     """The cluster commits with the restored ones."""
-    runtime = of(deployment_here())
+    _on_each("Drop replica {}'s replaced data file", packing.ACCEPT)
+
+
+def _require_room(deployment: Deployment) -> None:
     for index in indexes_here():
-        _shell(f"Drop replica {index}'s replaced data file", packing.accept(runtime, index))
+        room = packing.require_room(of(deployment), index, _on_host(deployment))
+        _shell(f"Check the room for replica {index}'s file", room)
 
 
-def _packed(deployment: Deployment) -> str:
+def _pack(deployment: Deployment) -> None:
     runtime, directory = of(deployment), _on_host(deployment)
     with guarded():
         each = [packing.pack(runtime, i, directory / f"replica-{i}") for i in indexes_here()]
-    return packing.together(each)
+    _shell("Pack the data files", packing.together(each))
+
+
+def _on_each(doing: str, script: str) -> None:
+    runtime = of(deployment_here())
+    for index in indexes_here():
+        _shell(doing.format(index), packing.on_files(script, runtime, index))
 
 
 def _start(deployment: Deployment) -> None:
@@ -138,20 +140,18 @@ def _bring(deployment: Deployment) -> None:
 
 
 def _fetch(there: Path) -> None:
-    sudo = bool(host.data.get("_sudo"))
-    done, output = host.run_shell_command(f"ls {shlex.quote(str(there))}", _sudo=sudo)
+    done, output = run_now(f"ls {shlex.quote(str(there))}")
     for name in output.stdout.split() if done else []:
         here = _set_directory() / name
-        if not host.get_file(str(there / name), str(here), _sudo=sudo):
+        if not host.get_file(str(there / name), str(here), _sudo=is_sudo()):
             raise DeployError(f"{there / name}: expected to bring it here, found it refused")
         here.chmod(0o600)
 
 
 def _send(name_: str) -> None:
-    sudo = bool(host.data.get("_sudo"))
     there = _on_host(deployment_here())
-    host.run_shell_command(f"mkdir -p -m 700 {shlex.quote(str(there))}", _sudo=sudo)
-    if not host.put_file(str(_set_directory() / name_), str(there / name_), _sudo=sudo):
+    run_now(f"mkdir -p -m 700 {shlex.quote(str(there))}")
+    if not host.put_file(str(_set_directory() / name_), str(there / name_), _sudo=is_sudo()):
         raise DeployError(f"{there / name_}: expected to send it there, found it refused")
 
 
@@ -166,21 +166,14 @@ def _note_stop(deployment: Deployment, directory: Path) -> None:
 
 def _await_commit(deployment: Deployment, directory: Path) -> None:
     with guarded():
-        health.wait(deployment, on_progress=lambda seen: logger.info(f"    {seen}"))
+        health.wait(deployment, on_progress=tell)
     (directory / backup_set.COMMITTED).write_text(str(time.time()))
     planned_stop.announce_of(deployment, is_planned=False)
 
 
 def _call(name: str, function: Callable[[Deployment, Path], None]) -> None:
-    """Once, whatever the number of hosts: it is about the cluster."""
-    python.call(
-        name=name,
-        function=function,
-        deployment=deployment_here(),
-        directory=_set_directory(),
-        _run_once=True,
-    )
+    call_once(name, function, deployment=deployment_here(), directory=_set_directory())
 
 
 def _shell(name: str, command: str) -> None:
-    server.shell(name=name, commands=[command], _timeout=_LONG_S)
+    shell(name, command, _timeout=_LONG_S)

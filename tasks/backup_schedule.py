@@ -12,11 +12,12 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import files, server
+from pyinfra.operations import files
 
 from cluster import REPOSITORY
 from cluster.config import inventory as inventories
 from cluster.operate import backup
+from tasks.support.act import shell
 from tasks.support.here import guarded
 
 #: systemd's OnCalendar.
@@ -45,8 +46,8 @@ def install() -> None:
         for kind in _KINDS
     ]
     if any(each.will_change for each in written):
-        _shell("Let systemd read it", "systemctl daemon-reload")
-        _shell("Start the timer", f"systemctl enable --now {name}.timer")
+        shell("Let systemd read it", "systemctl daemon-reload")
+        shell("Start the timer", f"systemctl enable --now {name}.timer")
 
 
 @deploy("No longer back up every night")
@@ -56,7 +57,7 @@ def remove() -> None:
     if not (UNITS / f"{name}.timer").exists():
         host.noop("no timer is installed")
         return
-    _shell("Stop the timer", f"systemctl disable --now {name}.timer")
+    shell("Stop the timer", f"systemctl disable --now {name}.timer")
     for kind in _KINDS:
         files.file(name=f"Remove {name}.{kind}", path=str(UNITS / f"{name}.{kind}"), present=False)
 
@@ -77,7 +78,3 @@ def _name() -> str:
             "Fix: run it as root where systemd is; elsewhere use cron, see docs/backup.md"
         )
     return f"tigerbeetle-backup-{deployment.name}"
-
-
-def _shell(name: str, command: str) -> None:
-    server.shell(name=name, commands=[command])

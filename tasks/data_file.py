@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import files, python, server
+from pyinfra.operations import files, python
 
 from cluster.checks import facts, rules
 from cluster.checks.observe import observe
 from cluster.config.deployment import Deployment
 from cluster.runtimes import of
+from tasks.support.act import shell
 from tasks.support.here import deployment_here, guarded, indexes_here, is_bootstrap
 from tasks.support.observed import observed
 
@@ -29,13 +30,11 @@ def format_once() -> None:
     elif runtime.HIDES_FILES:
         python.call(name="Format the data files", function=_format_all, deployment=deployment)
     else:
-        server.shell(
-            name="Make the data files' places", commands=[runtime.prepare(i) for i in indexes]
-        )
+        shell("Make the data files' places", *map(runtime.prepare, indexes))
         for marker in markers:
             files.file(name="Note that no replica has started yet", path=marker, mode="600")
     for index, lines in commands.items():
-        server.shell(name=f"Format replica {index}'s data file", commands=lines)
+        shell(f"Format replica {index}'s data file", *lines)
     for marker in markers:
         files.file(name="Note that every replica has its data file", path=marker, present=False)
 

@@ -6,11 +6,12 @@ from io import StringIO
 
 from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import apt, files, server
+from pyinfra.operations import apt, files
 
 from monitoring import exporter
 from monitoring import host as monitoring_host
 from tasks.monitoring_host import UNITS, masked, observed, restart
+from tasks.support.act import shell
 from tasks.support.here import deployment_here, guarded
 from tasks.support.observed import replica_index
 
@@ -31,7 +32,7 @@ def run() -> None:
     unit = monitoring_host.unit(exporter.UNIT)
     if not deployment.has_node_exporters:
         if exporter.UNIT in seen.running:
-            server.shell(name="Stop it", commands=[f"systemctl disable --now {unit}"])
+            shell("Stop it", f"systemctl disable --now {unit}")
         return
     if exporter.PACKAGE not in seen.programs:
         masked(exporter.PACKAGE)

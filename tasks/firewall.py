@@ -23,6 +23,7 @@ from cluster.checks import firewall
 from cluster.checks.firewall import TABLE
 from cluster.config.model import Cluster
 from cluster.config.servers import Settings, monitoring_address
+from tasks.support.act import run_now
 from tasks.support.here import deployment_here, guarded
 
 RULES = "/etc/tigerbeetle/firewall.nft"
@@ -146,9 +147,7 @@ def _try_and_keep() -> None:
 
 def _run(command: str, otherwise: str) -> None:
     """Run a shell line as root. Raises DeployError with what it said, and TimeoutError."""
-    done, output = host.run_shell_command(
-        StringCommand(command), _sudo=bool(host.data.get("_sudo")), _timeout=_COMMAND_TIMEOUT_S
-    )
+    done, output = run_now(StringCommand(command), _timeout=_COMMAND_TIMEOUT_S)
     if not done:
         raise DeployError(f"firewall: expected `{command}` to succeed, found {otherwise}: {output}")
     logger.debug(output)

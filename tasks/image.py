@@ -8,11 +8,12 @@ from pathlib import Path
 from gevent.lock import BoundedSemaphore
 from pyinfra import host
 from pyinfra.api import FactBase, deploy
-from pyinfra.operations import files, python, server
+from pyinfra.operations import files, python
 
 from cluster import REPOSITORY, config
 from cluster.config.deployment import Deployment
 from cluster.runtimes import compose, image, layout
+from tasks.support.act import shell
 from tasks.support.here import deployment_here, guarded
 
 _archives: list[Path] = []
@@ -55,10 +56,7 @@ def bring() -> None:
         archive = f"{directory}/image.tar.gz"
         packed = _packed(deployment)
         files.put(name=f"Ship {image.name(cluster)}", src=str(packed), dest=archive, mode="600")
-        server.shell(
-            name=f"Load {image.name(cluster)}",
-            commands=[f"docker load --input {archive}", f"rm {archive}"],
-        )
+        shell(f"Load {image.name(cluster)}", f"docker load --input {archive}", f"rm {archive}")
         return
     files.put(
         name="Put the Dockerfile there",
@@ -66,11 +64,8 @@ def bring() -> None:
         dest=f"{directory}/Dockerfile",
         mode="644",
     )
-    server.shell(
-        name=f"Build {image.name(cluster)}",
-        commands=[image.build_command(cluster, wanted, directory)],
-        _timeout=image.PULL_TIMEOUT_S,
-    )
+    command = image.build_command(cluster, wanted, directory)
+    shell(f"Build {image.name(cluster)}", command, _timeout=image.PULL_TIMEOUT_S)
 
 
 class ImageOnServer(FactBase[str]):

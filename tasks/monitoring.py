@@ -16,13 +16,14 @@ from typing import NamedTuple
 from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import files, server
+from pyinfra.operations import files
 
 from cluster import REPOSITORY
 from cluster.config.deployment import Deployment
 from cluster.runtimes import docker_engine
 from monitoring import stack
 from tasks import monitoring_host
+from tasks.support.act import shell
 from tasks.support.here import deployment_here, guarded
 
 COMPOSE_FILE = REPOSITORY / "docker-compose.monitoring.yaml"
@@ -33,21 +34,20 @@ _STOP_DELAY_S = 0.5
 @deploy("Check what the monitoring needs")
 def check() -> None:
     """The replicas' metrics go somewhere, and Prometheus is there. No impact."""
-    deployment = deployment_here()
     with guarded():
-        stack.check_statsd(deployment)
+        stack.check_statsd(deployment_here())
         stack.ports()
-    _way(deployment).check(deployment)
+    _way().check()
 
 
-def _check_containers(deployment: Deployment) -> None:
+def _check_containers() -> None:
     with guarded():
         docker_engine.check_versions()
-        stack.check_inside(deployment.cluster)
+        stack.check_inside(deployment_here().cluster)
         docker_engine.check_network()
 
 
-def _check_programs(deployment: Deployment) -> None:
+def _check_programs() -> None:
     if stack.find("prometheus") is None:
         raise DeployError(
             "prometheus: expected the program on PATH, found none. "
@@ -61,42 +61,41 @@ def _check_programs(deployment: Deployment) -> None:
 @deploy("Start the monitoring")
 def start() -> None:
     """Write the configuration; start what does not run; reload Prometheus when it has changed."""
-    _way(deployment_here()).start(deployment_here())
+    _way().start()
 
 
 @deploy("Stop the monitoring")
 def stop() -> None:
     """Stop the programs; what Prometheus has stored stays."""
-    _way(deployment_here()).stop(deployment_here())
+    _way().stop()
 
 
-def _stop_containers(deployment: Deployment) -> None:
-    _shell("Stop the containers", _compose(deployment, "down"))
+def _stop_containers() -> None:
+    shell("Stop the containers", _compose(deployment_here(), "down"))
 
 
-def _stop_programs(deployment: Deployment) -> None:
+def _stop_programs() -> None:
+    deployment = deployment_here()
     if not _control(deployment).exists():
         host.noop("no monitoring runs")
         return
-    _shell("Stop the monitoring", _tool("supervisorctl", deployment, "shutdown"))
+    shell("Stop the monitoring", _tool("supervisorctl", deployment, "shutdown"))
     pid_file = stack.directory(deployment) / "supervisord.pid"
-    server.shell(
-        name="Wait until it is gone",
-        commands=[f"test ! -e {shlex.quote(str(pid_file))}"],
-        _retries=_STOP_TRIES,
-        _retry_delay=_STOP_DELAY_S,
-    )
+    gone = f"test ! -e {shlex.quote(str(pid_file))}"
+    shell("Wait until it is gone", gone, _retries=_STOP_TRIES, _retry_delay=_STOP_DELAY_S)
 
 
-def _prepare(deployment: Deployment) -> None:
+def _prepare() -> Deployment:
     check()
+    deployment = deployment_here()
     base = stack.directory(deployment)
     for path in (deployment.state_dir, base, base / "rules"):
         files.directory(name=f"Keep {path.name}/ private", path=str(path), mode="700")
+    return deployment
 
 
-def _start_programs(deployment: Deployment) -> None:
-    _prepare(deployment)
+def _start_programs() -> None:
+    deployment = _prepare()
     base, listen = stack.directory(deployment), stack.ports()
     ips = {r.index: str(r.ip) for r in deployment.cluster.replicas}
     changed = _write_prometheus(deployment, stack.local_addresses(listen), ips)
@@ -111,19 +110,19 @@ def _start_programs(deployment: Deployment) -> None:
         programs=stack.programs(deployment, listen),
     )
     if not _control(deployment).exists():
-        _shell("Start the monitoring", _tool("supervisord", deployment))
+        shell("Start the monitoring", _tool("supervisord", deployment))
     elif supervised.will_change:
-        _shell("Start what has changed", _tool("supervisorctl", deployment, "update"))
+        shell("Start what has changed", _tool("supervisorctl", deployment, "update"))
     elif changed:
-        _shell(
+        shell(
             "Let Prometheus read its configuration again",
             _tool("supervisorctl", deployment, "signal", "HUP", "prometheus"),
         )
 
 
-def _start_containers(deployment: Deployment) -> None:
+def _start_containers() -> None:
     """Containers are reached by their names; replicas at their addresses in the subnet."""
-    _prepare(deployment)
+    deployment = _prepare()
     addresses = {
         "collector": "statsd-exporter:9102",
         "blackbox": "blackbox-exporter:9115",
@@ -133,9 +132,9 @@ def _start_containers(deployment: Deployment) -> None:
     with guarded():
         inside = {r.index: str(r.ip) for r in deployment.cluster.replicas}
     changed = _write_prometheus(deployment, addresses, inside)
-    _shell("Start the containers", _compose(deployment, "up", "--detach", "--wait"))
+    shell("Start the containers", _compose(deployment, "up", "--detach", "--wait"))
     if changed:  # a mounted file that was replaced is only seen from a new start on
-        _shell(
+        shell(
             "Let Prometheus read its configuration", _compose(deployment, "restart", "prometheus")
         )
 
@@ -173,17 +172,8 @@ def _tool(program: str, deployment: Deployment, *action: str) -> str:
 
 def _compose(deployment: Deployment, *action: str) -> str:
     statsd_ip, statsd_port = stack.check_statsd(deployment)
-    command = [
-        "docker",
-        "compose",
-        "--project-name",
-        f"{docker_engine.project()}-monitoring",
-        "--file",
-        str(COMPOSE_FILE),
-        "--profile",
-        "monitoring",
-        *action,
-    ]
+    command = ["docker", "compose", "--project-name", f"{docker_engine.project()}-monitoring"]
+    command += ["--file", str(COMPOSE_FILE), "--profile", "monitoring", *action]
     return docker_engine.shell(
         command,
         MONITORING_DIRECTORY=str(stack.directory(deployment)),
@@ -194,30 +184,21 @@ def _compose(deployment: Deployment, *action: str) -> str:
     )
 
 
-def _shell(name: str, command: str) -> None:
-    server.shell(name=name, commands=[command])
-
-
 class _Way(NamedTuple):
     """How a deployment is monitored."""
 
-    check: Callable[[Deployment], object]
-    start: Callable[[Deployment], object]
-    stop: Callable[[Deployment], object]
+    check: Callable[[], object]
+    start: Callable[[], object]
+    stop: Callable[[], object]
 
 
-_ON_A_HOST = _Way(
-    check=lambda deployment: monitoring_host.check(),
-    start=lambda deployment: monitoring_host.start(),
-    stop=lambda deployment: monitoring_host.stop(),
-)
+_ON_A_HOST = _Way(monitoring_host.check, monitoring_host.start, monitoring_host.stop)
+#: Runtime → how; replicas on servers have a host of their own for it.
 _WAYS = {
     "process": _Way(_check_programs, _start_programs, _stop_programs),
     "compose": _Way(_check_containers, _start_containers, _stop_containers),
-    "systemd": _ON_A_HOST,
-    "docker": _ON_A_HOST,
 }
 
 
-def _way(deployment: Deployment) -> _Way:
-    return _WAYS[deployment.runtime]
+def _way() -> _Way:
+    return _WAYS.get(deployment_here().runtime, _ON_A_HOST)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from io import BytesIO, StringIO
 
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api import FactBase, deploy
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import apt, files, python, server
+from pyinfra.operations import apt, files, python
 
 from cluster.tigerbeetle.waiting import Expired, wait_until
 from monitoring import host as monitoring_host
 from monitoring import stack
 from monitoring.host import DIRECTORY, Observation
 from tasks import firewall
+from tasks.support.act import run_now, shell, tell
 from tasks.support.here import deployment_here, guarded
 
 #: Prometheus replays what it has stored before it is ready: seconds for 15 days of three replicas.
@@ -124,10 +125,7 @@ def start() -> None:
 def stop() -> None:
     """Stop them, also after a boot; what Prometheus has stored stays, and so does the firewall."""
     for name in observed().running:
-        server.shell(
-            name=f"Stop the {name}",
-            commands=[f"systemctl disable --now {monitoring_host.unit(name)}"],
-        )
+        shell(f"Stop the {name}", f"systemctl disable --now {monitoring_host.unit(name)}")
 
 
 def masked(package: str) -> None:
@@ -143,14 +141,8 @@ def restart(name: str) -> None:
     """Start a unit as it is written, now and at every boot."""
     unit = monitoring_host.unit(name)
     # Whoever wrote the unit may have been interrupted before systemd was told.
-    server.shell(
-        name=f"Start the {name}",
-        commands=[
-            "systemctl daemon-reload",
-            f"systemctl enable {unit}",
-            f"systemctl restart {unit}",
-        ],
-    )
+    now, at_boot = f"systemctl restart {unit}", f"systemctl enable {unit}"
+    shell(f"Start the {name}", "systemctl daemon-reload", at_boot, now)
 
 
 def observed() -> Observation:
@@ -177,9 +169,7 @@ def _await_ready(address: str) -> None:
     command = StringCommand("python3", "-c", f'"{ask % address}"')
 
     def observe() -> tuple[bool, str]:
-        done, output = host.run_shell_command(
-            command, _sudo=bool(host.data.get("_sudo")), _timeout=_COMMAND_TIMEOUT_S
-        )
+        done, output = run_now(command, _timeout=_COMMAND_TIMEOUT_S)
         last = (output.output.splitlines() or ["nothing"])[-1]
         return done and output.stdout.strip() == "200", last
 
@@ -189,4 +179,4 @@ def _await_ready(address: str) -> None:
         raise DeployError(
             f"{expired}. Fix: journalctl -u {monitoring_host.unit('prometheus')} on the host"
         ) from None
-    logger.info(f"    Prometheus is ready at http://{address} of the monitoring host")
+    tell(f"Prometheus is ready at http://{address} of the monitoring host")

@@ -13,21 +13,22 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import python, server
+from pyinfra.operations import python
 
 from cluster.checks import rules
 from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.refusal import Refusal
 from cluster.runtimes import of
-from cluster.tigerbeetle import waiting
 from cluster.tigerbeetle.data_file import parse_superblock
+from cluster.tigerbeetle.waiting import wait_until
 from tasks import exporter, firewall, program
 from tasks import host as machine
 from tasks import replica as replicas
+from tasks.support.act import call_once, run_now, shell, tell
 from tasks.support.here import deployment_here, guarded, indexes_here, is_server
 from tasks.support.observed import observed
 
@@ -36,6 +37,7 @@ _RECOVER_TIMEOUT_S = 120
 #: It copies the whole state: minutes for gigabytes, an hour for what a slow link takes.
 _CATCH_UP_TIMEOUT_S = 3600.0
 _POLL_S = 0.5
+_LOOK_TIMEOUT_S = 60
 #: A replica is normal for a moment before it knows that it must copy the state: 13 ms were seen.
 _SETTLED_S = 3.0
 
@@ -46,14 +48,9 @@ def start_others() -> None:
     deployment = deployment_here()
     others = [r.index for r in deployment.cluster.replicas if r.index != _index()]
     for index in {*indexes_here()} & {*others}:
-        _shell(f"Start replica {index}", of(deployment).start(index))
-    python.call(
-        name="Wait until the others are normal",
-        function=_await_others,
-        deployment=deployment,
-        others=others,
-        _run_once=True,
-    )
+        shell(f"Start replica {index}", of(deployment).start(index))
+    what = "Wait until the others are normal"
+    call_once(what, _await_others, deployment=deployment, others=others)
 
 
 @deploy("Check that the data file is lost")
@@ -94,12 +91,12 @@ def recover() -> None:
             partial,
             network=True,
         )
-    _shell(f"Stop replica {index}, if it keeps starting", runtime.stop(index))
-    _shell("Make the place of the data file", runtime.prepare(index))
+    shell(f"Stop replica {index}, if it keeps starting", runtime.stop(index))
+    shell("Make the place of the data file", runtime.prepare(index))
     left = runtime.sh(index, f"rm -f {_q(partial)}")
-    _shell("Remove what an interrupted recovery has left", left)
-    _shell("Recover the data file from the others", f"timeout {_RECOVER_TIMEOUT_S} {recovering}")
-    _shell(
+    shell("Remove what an interrupted recovery has left", left)
+    shell("Recover the data file from the others", f"timeout {_RECOVER_TIMEOUT_S} {recovering}")
+    shell(
         "Put it in its place; a damaged one is kept",
         runtime.sh(
             index,
@@ -107,7 +104,7 @@ def recover() -> None:
             f"mv {_q(partial)} {_q(data)}; sync",
         ),
     )
-    _shell(f"Start replica {index}", runtime.start(index))
+    shell(f"Start replica {index}", runtime.start(index))
     python.call(
         name=f"Wait until replica {index} has caught up",
         function=_catch_up,
@@ -135,25 +132,20 @@ def _await_others(deployment: Deployment, others: list[int]) -> None:
 
 
 def _wait(observe: Callable[[], tuple[bool, str]], what: str, timeout_s: float) -> None:
-    """Raises Unhealthy with what was last seen."""
-    try:
-        waiting.wait_until(
-            observe, what=what, timeout_s=timeout_s, interval_s=_POLL_S, on_progress=_tell
-        )
-    except waiting.Expired as expired:
-        raise health.Unhealthy(str(expired)) from None
+    wait_until(observe, what=what, timeout_s=timeout_s, interval_s=_POLL_S, on_progress=tell)
 
 
 def _check(deployment: Deployment) -> None:
     runtime, index = of(deployment), _index()
     data = runtime.data_file(index)
-    if not _ask(runtime.sh(index, f"test -e {_q(data)}"))[0]:
+    if not run_now(runtime.sh(index, f"test -e {_q(data)}"), _timeout=_LOOK_TIMEOUT_S)[0]:
         return
     try:
-        found = parse_superblock(_ask(runtime.inspect(index))[1]).identity
+        _, said = run_now(runtime.inspect(index), _timeout=_LOOK_TIMEOUT_S)
+        found = parse_superblock(said.output).identity
     except Refusal as error:
         if os.environ.get("CONFIRM") == "yes":
-            logger.info(f"    damaged, and will be kept beside the new one: {data}")
+            tell(f"damaged, and will be kept beside the new one: {data}")
             return
         raise DeployError(
             f"{data}: {error} CONFIRM: expected yes, to recover it and keep the damaged file "
@@ -174,39 +166,21 @@ def _catch_up(deployment: Deployment, index: int) -> None:
     def observe() -> tuple[bool, str]:
         nonlocal settled_at
         found = health.of_replicas(deployment)[index]
-        sync = found.log.sync
-        if sync.is_under_way:
-            settled_at = None
-            return False, f"{found}, has copied {sync.copied} of {sync.tables or '?'} tables"
-        if not found.is_normal:
-            settled_at = None
-            return False, f"{found}"
-        settled_at = settled_at or time.monotonic()
-        return time.monotonic() - settled_at >= _SETTLED_S, f"{found}"
+        sync, now = found.log.sync, time.monotonic()
+        is_settled = found.is_normal and not sync.is_under_way
+        settled_at = (settled_at or now) if is_settled else None
+        copied = f", has copied {sync.copied} of {sync.tables or '?'} tables"
+        said = f"{found}{copied if sync.is_under_way else ''}"
+        return settled_at is not None and now - settled_at >= _SETTLED_S, said
 
     with guarded():
         _wait(observe, f"replica {index} to catch up", _CATCH_UP_TIMEOUT_S)
-        health.wait(deployment, on_progress=_tell)
-    _tell(f"replica {index} has caught up, {time.monotonic() - begun:.1f} s after its start")
-
-
-def _tell(said: str) -> None:
-    logger.info(f"    {said}")
-
-
-def _ask(command: str) -> tuple[bool, str]:
-    """Whether a command succeeds on this host, and all that it says."""
-    sudo = bool(host.data.get("_sudo"))
-    done, output = host.run_shell_command(command, _sudo=sudo, _timeout=60)
-    return done, output.output
+        health.wait(deployment, on_progress=tell)
+    tell(f"replica {index} has caught up, {time.monotonic() - begun:.1f} s after its start")
 
 
 def _index() -> int:
     return int(host.data.recover_replica)
-
-
-def _shell(name: str, command: str) -> None:
-    server.shell(name=name, commands=[command])
 
 
 def _q(path: str) -> str:

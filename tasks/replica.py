@@ -6,19 +6,18 @@ all replicas, whichever host pyinfra runs it for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from io import StringIO
-from typing import Any
 
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import files, python, server
+from pyinfra.operations import files
 
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import rollout
 from cluster.runtimes import of
 from cluster.runtimes.base import Todo
+from tasks.support.act import call_once, shell, tell
 from tasks.support.here import deployment_here, guarded, indexes_here
 from tasks.support.observed import act, marks
 
@@ -45,7 +44,7 @@ def start() -> None:
     if todo is not None and not todo:
         host.noop("replicas: all run, as configured")
         return
-    _once("Start the replicas", _start, deployment=deployment, planned=todo)
+    call_once("Start the replicas", _start, deployment=deployment, planned=todo)
 
 
 @deploy("Restart the replicas in turn")
@@ -54,13 +53,13 @@ def restart() -> None:
     deployment = deployment_here()
     with guarded():
         of(deployment).check_whole()
-    _once("Restart each replica", _restart, deployment=deployment)
+    call_once("Restart each replica", _restart, deployment=deployment)
 
 
 @deploy("Wait until the cluster commits")
 def wait_until_committing() -> None:
     """Health level 3: all replicas normal, one transfer committed and read back."""
-    _once("Wait until the cluster commits", _await_commit, deployment=deployment_here())
+    call_once("Wait until the cluster commits", _await_commit, deployment=deployment_here())
 
 
 @deploy("Stop the replicas")
@@ -74,13 +73,13 @@ def stop() -> None:
         host.noop("no replica runs")
         return
     if deployment.cluster.statsd:
-        _once(
+        call_once(
             "Tell the alerts that it is planned",
             planned_stop.announce_of,
             deployment=deployment,
             is_planned=True,
         )
-    server.shell(name="Stop the replicas", commands=commands)
+    shell("Stop the replicas", *commands)
 
 
 def _start(deployment: Deployment, planned: Todo | None) -> None:
@@ -88,7 +87,7 @@ def _start(deployment: Deployment, planned: Todo | None) -> None:
     with guarded():
         todo = planned or runtime.todo({})
         assert todo is not None  # noqa: S101 - by now it is known
-        actions = rollout.of_deployment(deployment, lambda i: act(i, runtime.renew(i)), tell=_tell)
+        actions = rollout.of_deployment(deployment, lambda i: act(i, runtime.renew(i)), tell)
         rollout.renew("new settings", todo.stopped, todo.stale, actions)
 
 
@@ -96,22 +95,11 @@ def _restart(deployment: Deployment) -> None:
     runtime = of(deployment)
     with guarded():
         everyone = {replica.index for replica in deployment.cluster.replicas}
-        actions = rollout.of_deployment(
-            deployment, lambda i: act(i, runtime.restart(i)), tell=_tell
-        )
+        actions = rollout.of_deployment(deployment, lambda i: act(i, runtime.restart(i)), tell)
         rollout.roll("restart", everyone, actions)
 
 
 def _await_commit(deployment: Deployment) -> None:
     with guarded():
-        health.wait(deployment, on_progress=_tell)
+        health.wait(deployment, on_progress=tell)
     planned_stop.announce_of(deployment, is_planned=False)
-
-
-def _once(name: str, function: Callable[..., object], **arguments: Any) -> None:
-    """Whatever the number of hosts: it is about the cluster."""
-    python.call(name=name, function=function, _run_once=True, **arguments)
-
-
-def _tell(said: str) -> None:
-    logger.info(f"    {said}")

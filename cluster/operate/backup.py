@@ -38,9 +38,7 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
     was_running = is_running(deployment)
     if was_running:
         _require_whole(deployment)
-    root = backup_set.directory(deployment.name)
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locked(root), begun("; no backup was taken"):
+    with locked(deployment) as root, begun("; no backup was taken"):
         for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
             shutil.rmtree(left)
         now = datetime.now(UTC)
@@ -51,8 +49,9 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
             _pack(inventory_file, partial, was_running=was_running)
             after = _read_totals(deployment) if was_running else None
             manifest = _manifest(deployment, partial, now, before, after)
-            (partial / backup_set.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-            (partial / backup_set.MANIFEST).chmod(0o600)
+            written = partial / backup_set.MANIFEST
+            written.write_text(manifest.model_dump_json(indent=1) + "\n")
+            written.chmod(0o600)
             taken = partial.rename(root / manifest.name)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -72,8 +71,10 @@ def is_running(deployment: Deployment) -> bool:
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """One backup or restore of a deployment at a time. Raises Refusal."""
+def locked(deployment: Deployment) -> Iterator[Path]:
+    """One backup or restore of a deployment at a time, in its directory. Raises Refusal."""
+    root = backup_set.directory(deployment.name)
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (root / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +83,7 @@ def locked(root: Path) -> Iterator[None]:
                 f"{root}: expected no other backup or restore, found one under way. "
                 "Fix: wait for its end"
             ) from None
-        yield
+        yield root
 
 
 def _pack(inventory_file: str, partial: Path, *, was_running: bool) -> None:
@@ -125,7 +126,8 @@ def _manifest(
 ) -> Manifest:
     """From what the hosts have written; their notes are removed."""
     files = [_packed(partial, replica.index) for replica in deployment.cluster.replicas]
-    stopped, committed = (_note(partial / n) for n in (backup_set.STOPPED, backup_set.COMMITTED))
+    stopped = float(_taken(partial / backup_set.STOPPED) or 0)
+    committed = float(_taken(partial / backup_set.COMMITTED) or 0)
     return Manifest(
         name=partial.name.removesuffix(_PARTIAL),
         deployment=deployment.name,
@@ -144,22 +146,15 @@ def _manifest(
 def _packed(partial: Path, index: int) -> PackedFile:
     stem = f"replica-{index}"
     (packed,) = [p for s in backup_set.UNPACK if (p := partial / f"{stem}.{s}").exists()]
-    size, superblock = partial / f"{stem}.size", partial / f"{stem}.superblock"
-    found = backup_set.packed_file(
-        packed, data_file.parse_superblock(superblock.read_text()), int(size.read_text())
-    )
-    size.unlink()
-    superblock.unlink()
-    return found
+    size, superblock = _taken(partial / f"{stem}.size"), _taken(partial / f"{stem}.superblock")
+    return backup_set.packed_file(packed, data_file.parse_superblock(superblock), int(size))
 
 
-def _note(path: Path) -> float | None:
-    try:
-        return float(path.read_text())
-    except OSError:
-        return None
-    finally:
-        path.unlink(missing_ok=True)
+def _taken(note: Path) -> str:
+    """What a host has noted for the manifest, which replaces the note; empty without one."""
+    text = note.read_text() if note.exists() else ""
+    note.unlink(missing_ok=True)
+    return text
 
 
 def _report(manifest: Manifest, taken: Path) -> None:
@@ -184,10 +179,6 @@ def main(file: str, keep: str) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it, too, undoes what was begun
     deployment = tunnel.reached(inventory.read(file))
     if not keep.isdecimal() or int(keep) < 1:
-        raise Refusal(
-            "KEEP",
-            expected="a number of backups, 1 or more",
-            found=keep,
-            fix=f"leave it out for {KEEP}",
-        )
+        wanted = "a number of backups, 1 or more"
+        raise Refusal("KEEP", expected=wanted, found=keep, fix=f"leave it out for {KEEP}")
     take(file, deployment, int(keep))

@@ -9,11 +9,12 @@ The manifest's checksums make sure that no file of another set is taken for one 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -24,7 +25,7 @@ from cluster import REPOSITORY
 from cluster.config import Cluster
 from cluster.config.deployment import Engine
 from cluster.refusal import Refusal
-from cluster.tigerbeetle.data_file import Superblock
+from cluster.tigerbeetle.data_file import Identity, Superblock
 from cluster.tigerbeetle.totals import Totals
 from cluster.tigerbeetle.upgrade_path import triple
 
@@ -136,10 +137,7 @@ def read(set_directory: Path) -> Manifest:
 
 
 def refuse_foreign(manifest: Manifest, cluster: Cluster, engine: Engine) -> None:
-    """Refuse a set of another cluster, or of a release newer than the server's. Pure.
-
-    Raises Refusal.
-    """
+    """Refuse a set of another cluster, or of a release newer than the server's. Pure."""
     if (manifest.cluster_id, manifest.replica_count) != (str(cluster.id), len(cluster.replicas)):
         raise Refusal(
             f"FROM: expected a backup of cluster {cluster.id} with {len(cluster.replicas)} "
@@ -184,20 +182,14 @@ def check_files(
 
 def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
     """Check that an unpacked data file is the one in the manifest. Pure. Raises Damaged."""
-    identity = found.identity
-    is_it = (str(identity.cluster_id), identity.replica, identity.replica_count) == (
-        manifest.cluster_id,
-        file.replica,
-        manifest.replica_count,
-    )
-    if not is_it or (found.op_checkpoint, found.commit_max) != (
-        file.op_checkpoint,
-        file.commit_max,
-    ):
+    count, release = manifest.replica_count, found.identity.release
+    expected = Identity(int(manifest.cluster_id), file.replica, count, release)
+    is_it = found.identity == expected and found.commit_max == file.commit_max
+    if not is_it or found.op_checkpoint != file.op_checkpoint:
         raise Damaged(
-            f"{file.name}: expected cluster {manifest.cluster_id}, replica {file.replica} of "
-            f"{manifest.replica_count} at checkpoint {file.op_checkpoint}, found {identity} at "
-            f"{found.op_checkpoint}. Fix: take another backup; nothing was changed"
+            f"{file.name}: expected {expected} at checkpoint {file.op_checkpoint}, found "
+            f"{found.identity} at {found.op_checkpoint}. Fix: take another backup; nothing was "
+            "changed"
         )
 
 
@@ -208,10 +200,7 @@ def complete(root: Path) -> list[Path]:
 
 
 def chosen(source: str | None, deployment: str) -> Path:
-    """The set that a person names, by path or by its name; the newest when none is named.
-
-    Raises Refusal where there is none.
-    """
+    """The set that is named, by path or by its name; else the newest. Raises Refusal for none."""
     root = directory(deployment)
     if source:
         return root / source if _NAME.fullmatch(source) else Path(source).absolute()
@@ -223,16 +212,18 @@ def chosen(source: str | None, deployment: str) -> Path:
     return found[-1]
 
 
+def of_cluster(sets: Iterable[Path], cluster_id: int) -> dict[Path, Manifest]:
+    """The whole ones of these sets that are this cluster's, in their order, and their manifests."""
+    found = {}
+    for path in sets:
+        with contextlib.suppress(Refusal):  # not whole: a person decides
+            found[path] = read(path)
+    return {path: m for path, m in found.items() if m.cluster_id == str(cluster_id)}
+
+
 def expired(root: Path, cluster_id: int, keep: int) -> list[Path]:
     """This cluster's sets except the newest ``keep``; never those of another cluster."""
-    ours = []
-    for path in complete(root):
-        try:
-            if read(path).cluster_id == str(cluster_id):
-                ours.append(path)
-        except Refusal:
-            continue  # not whole: a person decides
-    return ours[:-keep]
+    return list(of_cluster(complete(root), cluster_id))[:-keep]
 
 
 def remove(set_directory: Path) -> None:

@@ -100,10 +100,8 @@ def _integrity(scratch: Scratch, file: PackedFile) -> str:
     superblock = _superblock(scratch, file)
     if superblock.is_torn:
         # The inspection would repair it, in a file that it has opened for reading: it panics.
-        return (
-            f"its superblock was being written when the replica was stopped: {superblock.agreed} "
-            f"of {data_file.COPIES} copies agree"
-        )
+        agreed = f"{superblock.agreed} of {data_file.COPIES} copies agree"
+        return f"its superblock was being written when the replica was stopped: {agreed}"
     # Before its first checkpoint a file has no grid block, and 0.17.9 divides by their number.
     options = [] if file.op_checkpoint else ["--skip-grid"]
     timeout_s = _INTEGRITY_TIMEOUT_S + file.data_size / _INTEGRITY_BYTES_PER_S

@@ -73,47 +73,30 @@ def unpack(runtime: Runtime, index: int, packed: Path, size: int) -> str:
     return f"{UNPACK[packed.suffix[1:]]} {_q(packed)} | {runtime.sh(index, write)}"
 
 
-def swap(runtime: Runtime, index: int) -> str:
-    """Put the unpacked file in the place of the old one, which is kept; an empty one for none."""
-    data, restoring, replaced = _names(runtime, index)
-    return runtime.sh(
-        index,
-        f"set -eu; umask 077; test ! -e {replaced}; test -e {restoring}\n"
-        f"if test -e {data}; then flock -n {data} mv {data} {replaced}; else : >{replaced}; fi\n"
-        f"mv {restoring} {data}; sync",
-    )
+#: Put the unpacked file in the place of the old one, which is kept; an empty one for none.
+SWAP = """\
+set -eu; umask 077; test ! -e {replaced}; test -e {restoring}
+if test -e {data}; then flock -n {data} mv {data} {replaced}; else : >{replaced}; fi
+mv {restoring} {data}; sync"""
+#: Undo ``SWAP``, however far it came; do nothing where it never began.
+UNDO = """\
+rm -f {restoring}
+if test -s {replaced}; then mv -f {replaced} {data}; \
+elif test -e {replaced}; then rm -f {data} {replaced}; fi"""
+#: Remove the replaced files: the cluster commits with the restored ones.
+ACCEPT = "rm -f {replaced}"
+#: Fail if an earlier restore was interrupted: only a person knows which file is right.
+REFUSE_LEFTOVER = """\
+test ! -e {replaced} || {{ echo {replaced}: expected none, found what an interrupted \
+restore has replaced. Fix: remove it, if the cluster was used since, or put it back \
+>&2; exit 1; }}"""
 
 
-def undo(runtime: Runtime, index: int) -> str:
-    """Undo ``swap``, however far it came; do nothing where it never began."""
-    data, restoring, replaced = _names(runtime, index)
-    return runtime.sh(
-        index,
-        f"rm -f {restoring}\n"
-        f"if test -s {replaced}; then mv -f {replaced} {data}; "
-        f"elif test -e {replaced}; then rm -f {data} {replaced}; fi",
-    )
-
-
-def accept(runtime: Runtime, index: int) -> str:
-    """Remove the replaced files: the cluster commits with the restored ones."""
-    return runtime.sh(index, f"rm -f {_names(runtime, index)[2]}")
-
-
-def refuse_leftover(runtime: Runtime, index: int) -> str:
-    """Fail if an earlier restore was interrupted: only a person knows which file is right."""
-    replaced = _names(runtime, index)[2]
-    return runtime.sh(
-        index,
-        f"test ! -e {replaced} || {{ echo {replaced}: expected none, found what an interrupted "
-        "restore has replaced. Fix: remove it, if the cluster was used since, or put it back "
-        ">&2; exit 1; }",
-    )
-
-
-def _names(runtime: Runtime, index: int) -> tuple[str, str, str]:
+def on_files(script: str, runtime: Runtime, index: int) -> str:
+    """The shell line that runs one of the scripts above on the replica's files."""
     data = runtime.data_file(index)
-    return _q(data), _q(data + RESTORING), _q(data + REPLACED)
+    names = {"data": data, "restoring": data + RESTORING, "replaced": data + REPLACED}
+    return runtime.sh(index, script.format(**{name: _q(path) for name, path in names.items()}))
 
 
 def _size(runtime: Runtime, index: int) -> str:

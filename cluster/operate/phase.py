@@ -35,27 +35,17 @@ def run(
     only when it fails. Raises Failed, also when it takes longer than TIMEOUT_S.
     """
     given = [f"--data={key}={value}" for key, value in (data or {}).items()]
-    command = [
-        sys.executable,
-        "-m",
-        "pyinfra",
-        "--yes",
-        "--fail-percent=0",
-        *given,
-        inventory,
-        task,
-    ]
-    stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if quiet else (None, None)
+    pyinfra = [sys.executable, "-m", "pyinfra", "--yes", "--fail-percent=0"]
     try:
         done = subprocess.run(
-            command,
+            [*pyinfra, *given, inventory, task],
             cwd=REPOSITORY,
             env=environ,
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            stdout=stdout,
-            stderr=stderr,
+            stdout=subprocess.PIPE if quiet else None,
+            stderr=subprocess.STDOUT if quiet else None,
             timeout=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:

@@ -88,62 +88,54 @@ def choose(
     """
     if refused is None:
         return Choice("inventories/local.py", f"Docker is ready, and has {image.base(cluster)}")
-    if server is None:
-        return Choice(
-            "inventories/emulator.py",
-            f"no tigerbeetle server in TIGERBEETLE_BIN or on PATH, and not in Docker: {refused}",
-        )
     needed = len(cluster.replicas) * config.memory_bytes(cluster)
-    if memory_available < needed:
-        return Choice(
-            "inventories/emulator.py",
+    if server is None:
+        why = f"no tigerbeetle server in TIGERBEETLE_BIN or on PATH, and not in Docker: {refused}"
+    elif memory_available < needed:
+        why = (
             f"{server} is here, but {len(cluster.replicas)} replicas need "
-            f"{needed / 1024**3:.1f} GiB and {memory_available / 1024**3:.1f} GiB are free",
+            f"{needed / 1024**3:.1f} GiB and {memory_available / 1024**3:.1f} GiB are free"
         )
-    return Choice("inventories/process.py", f"found a genuine server: {server}")
+    else:
+        return Choice("inventories/process.py", f"found a genuine server: {server}")
+    return Choice("inventories/emulator.py", why)
 
 
 def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -> list[Step]:
     """The five commands, as a person would type them."""
     target = f"INVENTORY={chosen}"
+    pytest, locust = [str(_BIN / "pytest"), "tests/infra"], [str(_BIN / "locust"), "--headless"]
+    ours = [sys.executable, "-m", "cluster"]
+    load = ["--locustfile=loadtests/locustfile.py", f"--users={USERS}", f"--run-time={duration_s}s"]
     return [
         Step(
             "deploy",
-            [str(_BIN / "pyinfra"), "--yes", chosen, "deploy.py"],
+            _pyinfra(chosen, "deploy.py"),
             f"correct what the last line names, then: make up {target}",
         ),
         Step(
             "verify",
-            [str(_BIN / "pytest"), "tests/infra", "--inventory", chosen, f"--junit-xml={junit}"],
+            [*pytest, f"--inventory={chosen}", f"--junit-xml={junit}"],
             f"look with: make status {target}; make logs {target}",
         ),
         Step(
             "load",
-            [
-                str(_BIN / "locust"),
-                "--locustfile",
-                "loadtests/locustfile.py",
-                "--headless",
-                "--users",
-                str(USERS),
-                "--run-time",
-                f"{duration_s}s",
-                "--run-id",
-                run_id,
-            ],
+            [*locust, *load, f"--run-id={run_id}"],
             f"look with: make logs {target}; repeat with: make load {target}",
         ),
         Step(
             "audit",
-            [sys.executable, "-m", "cluster", "audit", "--run", run_id],
+            [*ours, "audit", f"--run={run_id}"],
             f"a failed audit is a finding: keep the data, read runs/{run_id}/audit.json",
         ),
         Step(
-            "report",
-            [sys.executable, "-m", "cluster", "report", "--run", run_id],
-            f"repeat with: make report RUN={run_id}",
+            "report", [*ours, "report", f"--run={run_id}"], f"repeat with: make report RUN={run_id}"
         ),
     ]
+
+
+def _pyinfra(chosen: str, what: str) -> list[str]:
+    return [str(_BIN / "pyinfra"), "--yes", chosen, what]
 
 
 def run_step(step: Step, environ: dict[str, str], log: Path) -> float:
@@ -180,11 +172,6 @@ def passed_checks(junit: Path) -> int:
     return counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
 
 
-def runs_directory() -> Path:
-    """Where load runs are kept: $LOADTESTS_RUNS, else ``runs/`` in the repository."""
-    return Path(os.environ.get("LOADTESTS_RUNS") or REPOSITORY / "runs")
-
-
 def _end(process: subprocess.Popen[str]) -> None:
     """End what is left of a step's own process group (never the replicas: they left it)."""
     if process.poll() is not None:
@@ -197,17 +184,13 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
 _OF_EMULATOR = {"tigerbeetle": "", "emulator": " (says nothing of TigerBeetle's)"}
 
 
 def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Table:
     """What a person wants to know at the end."""
-    result, audit = _read_json(run / "result.json"), _read_json(run / "audit.json")
+    result: dict[str, Any] = json.loads((run / "result.json").read_text())
+    audit: dict[str, Any] = json.loads((run / "audit.json").read_text())
     table = Table(title="wallet-service quickstart", show_header=False)
     rows = {
         "engine": deployment.label,
@@ -233,16 +216,11 @@ def main(named: str | None, duration_s: int) -> int:
     """
     console = Console(highlight=False)
     cluster = config.load()
-    choice = (
-        Choice(named, "INVENTORY was given")
-        if named
-        else choose(
-            cluster,
-            binary.find_tigerbeetle(cluster),
-            psutil.virtual_memory().available,
-            docker_refusal(cluster),
-        )
-    )
+    if named:
+        choice = Choice(named, "INVENTORY was given")
+    else:
+        server, memory = binary.find_tigerbeetle(cluster), psutil.virtual_memory().available
+        choice = choose(cluster, server, memory, docker_refusal(cluster))
     deployment = inventory.read(choice.inventory)
     console.print(f"engine: [bold]{deployment.label}[/] — {choice.reason}", soft_wrap=True)
     was_running = of(deployment).states() is not None
@@ -288,7 +266,8 @@ def _run(
         if not keep:
             _stop(console, chosen, environ)
         return 130
-    checks, run = passed_checks(logs / "verify.xml"), runs_directory() / logs.name
+    run = Path(os.environ.get("LOADTESTS_RUNS") or REPOSITORY / "runs") / logs.name
+    checks = passed_checks(logs / "verify.xml")
     console.print(summary(deployment, run, checks, time.monotonic() - begun))
     console.print(f"The cluster keeps running at {config.addresses(deployment.listed)}")
     console.print(f"stop it with: make down INVENTORY={chosen}")
@@ -298,7 +277,7 @@ def _run(
 def _stop(console: Console, chosen: str, environ: dict[str, str]) -> None:
     """Stop what this run has started; the data stays."""
     console.print("stopping what was started …")
-    command = [str(_BIN / "pyinfra"), "--yes", chosen, "tasks.replica.stop"]
+    command = _pyinfra(chosen, "tasks.replica.stop")
     done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, timeout=120)
     if done.returncode != 0:
         console.print(f"could not stop it; try: make down INVENTORY={chosen}")

@@ -27,10 +27,7 @@ _SETTLE_TIMEOUT_S = 20.0
 
 
 def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
-    """Recover replica ``index``; return when it has caught up.
-
-    Raises Refusal before anything is touched, Failed when a step fails.
-    """
+    """Recover replica ``index``; return when it has caught up. Raises Refusal, or Failed."""
     refuse_engine(deployment)
     replicas = health.of_replicas(deployment)
     data = {"recover_replica": str(index)}
@@ -110,5 +107,4 @@ def main(file: str, replica: str) -> None:
     """
     deployment = inventory.read(file)
     indexes = [r.index for r in deployment.cluster.replicas]
-    fix = "name the replica whose data file is lost"
-    recover(file, deployment, *chosen(replica, indexes, fix))
+    recover(file, deployment, *chosen(replica, indexes, "name the one whose data file is lost"))

@@ -37,14 +37,9 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
         )
     backup_set.check_files(source, manifest, on_progress=lambda seen: print(f"  {seen}"))
     print(describe(manifest, source))
-    confirm(
-        "restore",
-        since="a restore takes back what came after the backup",
-        fix="CONFIRM=yes, if that is what you want; nothing was touched",
-    )
-    root = backup_set.directory(deployment.name)
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with backup.locked(root), begun("; the data files are as they were"):
+    fix = "CONFIRM=yes, if that is what you want; nothing was touched"
+    confirm("restore", since="a restore takes back what came after the backup", fix=fix)
+    with backup.locked(deployment), begun("; the data files are as they were"):
         _replace(inventory_file, source)
     _report(deployment, manifest)
 
@@ -59,13 +54,11 @@ def describe(manifest: Manifest, source: Path) -> str:
     ]
     if manifest.before:
         lines.append(f"  {manifest.before}; last transfer {_when(manifest.before)}")
-    return "\n".join(
-        [
-            *lines,
-            f"  ROLLED BACK: everything acknowledged after {taken} will be gone",
-            "  Clients that are connected now must be restarted: they remember what is gone.",
-        ]
-    )
+    lines += [
+        f"  ROLLED BACK: everything acknowledged after {taken} will be gone",
+        "  Clients that are connected now must be restarted: they remember what is gone.",
+    ]
+    return "\n".join(lines)
 
 
 def _replace(inventory_file: str, source: Path) -> None:

@@ -46,14 +46,9 @@ class Member:
     def of(cls, seen: ReplicaHealth) -> Member:
         """A member from levels 1 and 2 of its health."""
         is_primary = seen.is_normal and seen.log.role == "primary"
-        return cls(
-            seen.replica.index,
-            seen.is_normal,
-            is_primary,
-            str(seen),
-            seen.log.lagged_at,
-            seen.log.sync.is_under_way,
-        )
+        index, log = seen.replica.index, seen.log
+        is_copying = log.sync.is_under_way
+        return cls(index, seen.is_normal, is_primary, str(seen), log.lagged_at, is_copying)
 
 
 @dataclass(frozen=True)
@@ -73,13 +68,8 @@ def choose(todo: Collection[int], members: Sequence[Member]) -> int:
 
     Restarting the primary costs a view change; the new primary has had its turn already.
     """
-    by_index = {member.index: member for member in members}
-
-    def rank(index: int) -> tuple[bool, bool, int]:
-        member = by_index[index]
-        return member.is_normal, member.is_primary, index
-
-    return min(todo, key=rank)
+    waiting = [member for member in members if member.index in todo]
+    return min(waiting, key=lambda m: (m.is_normal, m.is_primary, m.index)).index
 
 
 def gate(index: int, members: Iterable[Member]) -> str:
@@ -135,15 +125,13 @@ def renew(what: str, stopped: Collection[int], running: Collection[int], act: Ac
     """
     for index in sorted(stopped):
         act.step(index)
-    if not running:
-        return
-    if stopped:
+    if running and stopped:
         act.settle(max(stopped))
-    if act.commits().commits:
+    if running and act.commits().commits:
         roll(what, running, act)
-        return
-    for index in sorted(running):
-        act.step(index)
+    else:
+        for index in sorted(running):
+            act.step(index)
 
 
 def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Actions) -> int:
@@ -162,7 +150,7 @@ def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Act
         wait_until(is_open, what="every other replica to be normal", timeout_s=GATE_TIMEOUT_S)
         canary = act.commits()
         if not canary.commits:
-            raise Stopped(_stopped(what, done, f"the cluster does not commit: {canary.detail}"))
+            raise Expired(f"the cluster does not commit: {canary.detail}")
         behind = [m.said for m in late(members, act.look()) if m.index != chosen]
         seen = f"catching up: {', '.join(behind)}" if behind else "all others keep up"
         return not behind, seen
@@ -176,34 +164,27 @@ def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Act
             on_progress=lambda seen: act.tell(f"  {seen}"),
         )
     except Expired as expired:
-        raise Stopped(_stopped(what, done, str(expired))) from None
+        before = ", ".join(map(str, done))
+        so_far = f"after replicas {before}" if done else "before the first replica"
+        raise Stopped(
+            f"{what}: expected a cluster that can spare one replica, {so_far}, found: {expired}. "
+            "Fix: bring all replicas back (make status, make doctor), then repeat"
+        ) from None
     return chosen
 
 
-def _stopped(what: str, done: Collection[int], found: str) -> str:
-    so_far = f"after replicas {', '.join(map(str, done))}" if done else "before the first replica"
-    return (
-        f"{what}: expected a cluster that can spare one replica, {so_far}, found: {found}. "
-        "Fix: bring all replicas back (make status, make doctor), then repeat"
-    )
-
-
 def of_deployment(
-    deployment: Deployment,
-    step: Callable[[int], None],
-    *,
-    settle: Callable[[int], None] | None = None,
-    tell: Callable[[str], None] = print,
+    deployment: Deployment, step: Callable[[int], None], tell: Callable[[str], None] = print
 ) -> Actions:
     """Actions on a deployment: seen as ``make status`` sees it, settled at health level 3."""
 
-    def wait_for(index: int) -> None:
+    def settle(index: int) -> None:
         health.wait(deployment, on_progress=lambda seen: tell(f"  {seen}"))
 
     return Actions(
         look=lambda: map(Member.of, health.of_replicas(deployment)),
         commits=lambda: health.probe(deployment),
         step=step,
-        settle=settle or wait_for,
+        settle=settle,
         tell=tell,
     )

@@ -13,13 +13,13 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import config
 from cluster.config import PREFIX, Cluster
-from cluster.config.deployment import Deployment, Engine, Runtime
+from cluster.config.deployment import Deployment, Engine
 from cluster.operate import packing, phase
 from cluster.operate.backup_set import Damaged, Manifest
 from cluster.refusal import Refusal
@@ -66,20 +66,16 @@ def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> I
     with tempfile.TemporaryDirectory(prefix="scratch-") as directory:
         _require_room(Path(directory), manifest)
         scratch = _scratch(original, Path(directory), manifest)
+        here = of(scratch.deployment)
         scripts = []
         for file in manifest.files:
-            here = of(scratch.deployment)
             data = here.data_file(file.replica)
             Path(data).parent.mkdir(parents=True, mode=0o700)
             unpack = packing.unpack(here, file.replica, set_directory / file.name, file.data_size)
             restoring = shlex.quote(data + packing.RESTORING)
             scripts.append(f"{unpack} && mv {restoring} {shlex.quote(data)}")
-        done = subprocess.run(
-            ["sh", "-c", packing.together(scripts)],
-            capture_output=True,
-            text=True,
-            timeout=_UNPACK_TIMEOUT_S,
-        )
+        script = ["sh", "-c", packing.together(scripts)]
+        done = subprocess.run(script, capture_output=True, text=True, timeout=_UNPACK_TIMEOUT_S)
         if done.returncode != 0:
             raise Damaged(
                 f"{set_directory}: expected files that unpack, found: {done.stderr.strip()}. "
@@ -88,7 +84,7 @@ def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> I
         try:
             yield scratch
         finally:
-            if of(scratch.deployment).states() is not None:
+            if here.states() is not None:
                 scratch.stop()
 
 
@@ -97,12 +93,11 @@ def _scratch(original: Deployment, directory: Path, manifest: Manifest) -> Scrat
     environ = _environ(original.cluster, directory)
     if engine == "tigerbeetle":
         environ["TIGERBEETLE_BIN"] = str(_server(original, directory))
-    runtime: Runtime = "process"
     name = Path(INVENTORIES[engine]).stem
     deployment = Deployment(
         name=name,
         engine=engine,
-        runtime=runtime,
+        runtime="process",
         state_dir=directory / name,
         cluster=config.load(environ=environ).on_loopback(),
     )
@@ -112,20 +107,21 @@ def _scratch(original: Deployment, directory: Path, manifest: Manifest) -> Scrat
 
 def _environ(cluster: Cluster, directory: Path) -> dict[str, str]:
     """This process's environment, with ports, directory and memory of the scratch's own."""
-    ports = _free_ports(len(cluster.replicas))
-    ips = [f"172.20.0.1{i}" for i in range(len(ports))]  # of containers: processes use loopback
-    return os.environ | {
-        **{f"{PREFIX}{i}_CONTAINER_NAME": f"scratch-{i}" for i in range(len(ports))},
-        **{f"{PREFIX}{i}_IP": ip for i, ip in enumerate(ips)},
-        **{f"{PREFIX}{i}_PORT": str(port) for i, port in enumerate(ports)},
-        f"{PREFIX}ADDRESSES": ",".join(map(":".join, zip(ips, map(str, ports), strict=True))),
-        f"{PREFIX}SUBNET": "172.20.0.0/24",
-        f"{PREFIX}CLUSTER_ID": str(cluster.id),
-        f"{PREFIX}RELEASE": cluster.release,
-        f"{PREFIX}DATA_DIR": str(directory),
-        f"{PREFIX}CACHE_GRID": _CACHE_GRID,
-        f"{PREFIX}STATSD": "",
+    changed = {
+        "SUBNET": "172.20.0.0/24",  # of containers: processes use loopback
+        "CLUSTER_ID": str(cluster.id),
+        "RELEASE": cluster.release,
+        "DATA_DIR": str(directory),
+        "CACHE_GRID": _CACHE_GRID,
+        "STATSD": "",
     }
+    addresses = []
+    for i, port in enumerate(_free_ports(len(cluster.replicas))):
+        ip = f"172.20.0.1{i}"
+        changed |= {f"{i}_CONTAINER_NAME": f"scratch-{i}", f"{i}_IP": ip, f"{i}_PORT": str(port)}
+        addresses.append(f"{ip}:{port}")
+    changed["ADDRESSES"] = ",".join(addresses)
+    return os.environ | {f"{PREFIX}{name}": value for name, value in changed.items()}
 
 
 def _server(original: Deployment, directory: Path) -> Path:
@@ -158,9 +154,6 @@ def _require_room(directory: Path, manifest: Manifest) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    with ExitStack() as until_all_are_known:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        return [until_all_are_known.enter_context(s).getsockname()[1] for s in sockets]

@@ -36,10 +36,7 @@ _OF_RELEASE = ("IMAGE_DIGEST", "SHA256_X86_64", "SHA256_AARCH64")
 
 
 def check(deployment: Deployment, target: str) -> Offer:
-    """Everything that can be known before: path, programs, replicas. Touches nothing.
-
-    Raises Refusal.
-    """
+    """All that can be known before: path, programs, replicas. Touches nothing. Raises Refusal."""
     current = deployment.cluster.release
     deployment.require_replication("upgrade", "INVENTORY=inventories/process.py or another")
     upgrade_path.check_step(current, target)
@@ -60,10 +57,9 @@ def _normal(deployment: Deployment) -> list[ReplicaHealth]:
         out = [str(r) for r in seen if not r.is_normal]
         return not out, ", ".join(out) or "all are"
 
+    what = "every replica to be normal"
     try:
-        waiting.wait_until(
-            observe, what="every replica to be normal", timeout_s=rollout.GATE_TIMEOUT_S
-        )
+        waiting.wait_until(observe, what=what, timeout_s=rollout.GATE_TIMEOUT_S)
     except waiting.Expired as expired:
         raise Refusal(
             f"upgrade: expected every replica normal, since a cluster switches only with all of "
@@ -81,23 +77,15 @@ def at(deployment: Deployment, target: str) -> Deployment:
 
 def environ_at(target: str) -> dict[str, str]:
     """This process's environment, with the target over what the env file says."""
-    return dict(os.environ) | {
-        f"{PREFIX}RELEASE": target,
-        **{f"{PREFIX}{name}": "" for name in _OF_RELEASE},
-    }
+    forgotten = {f"{PREFIX}{name}": "" for name in _OF_RELEASE}
+    return os.environ | {f"{PREFIX}RELEASE": target} | forgotten
 
 
 def backup_age(deployment: Deployment, now: datetime) -> timedelta | None:
     """The age of the newest whole backup of this very cluster; None when there is none."""
-    taken = []
-    for path in sorted(backup_set.directory(deployment.name).glob(f"*/{backup_set.MANIFEST}")):
-        try:
-            manifest = backup_set.read(path.parent)
-        except Refusal:
-            continue
-        if manifest.cluster_id == str(deployment.cluster.id):
-            taken.append(manifest.taken_at)
-    return now - max(taken) if taken else None
+    sets = backup_set.directory(deployment.name).glob(f"*/{backup_set.MANIFEST}")
+    whole = backup_set.of_cluster((path.parent for path in sets), deployment.cluster.id)
+    return min((now - manifest.taken_at for manifest in whole.values()), default=None)
 
 
 def upgrade(inventory_file: str, deployment: Deployment, target: str) -> None:
@@ -119,13 +107,9 @@ def await_switch(deployment: Deployment, target: str) -> None:
         switched = upgrade_path.remaining(map(_runs, replicas), target) == 0
         return switched and all(r.is_normal for r in replicas), seen
 
+    what = f"every replica to run {target}"
     try:
-        waiting.wait_until(
-            observe,
-            what=f"every replica to run {target}",
-            timeout_s=SWITCH_TIMEOUT_S,
-            on_progress=_tell,
-        )
+        waiting.wait_until(observe, what=what, timeout_s=SWITCH_TIMEOUT_S, on_progress=_tell)
     except waiting.Expired as expired:
         raise Unhealthy(
             f"{expired}. Fix: bring every replica back; the cluster switches once all offer "
@@ -134,10 +118,7 @@ def await_switch(deployment: Deployment, target: str) -> None:
 
 
 def record(deployment: Deployment, target: str) -> str:
-    """Write the release into the env file; what was recorded for the old one is emptied.
-
-    Returns what a person is told.
-    """
+    """Write the release into the env file and empty the old one's records; what to tell."""
     if f"{PREFIX}RELEASE" in os.environ:
         return f"{PREFIX}RELEASE comes from your environment: set it to {target} there"
     path = deployment.env_file
@@ -146,13 +127,13 @@ def record(deployment: Deployment, target: str) -> str:
     emptied = [f"{PREFIX}{name}" for name in _OF_RELEASE if recorded.get(f"{PREFIX}{name}")]
     for variable in emptied:
         env_file.record(path, variable, "")
-    forgotten = (
-        f"; emptied, since they were {deployment.cluster.release}'s: {', '.join(emptied)}. "
-        "Record the new ones with `make pin` or `make compose-tb-pin`"
-        if emptied
-        else ""
-    )
-    return f"{config.shown(path)}: {PREFIX}RELEASE={target}{forgotten}"
+    said = f"{config.shown(path)}: {PREFIX}RELEASE={target}"
+    if emptied:
+        said += (
+            f"; emptied, since they were {deployment.cluster.release}'s: {', '.join(emptied)}. "
+            "Record the new ones with `make pin` or `make compose-tb-pin`"
+        )
+    return said
 
 
 def _deploy(inventory_file: str, what: str, target: str) -> None:
@@ -174,22 +155,17 @@ def _runs(replica: ReplicaHealth) -> str:
 def _confirm(deployment: Deployment, target: str) -> None:
     """The word at a terminal, or CONFIRM=yes: there is no way back. Raises Refusal."""
     age = backup_age(deployment, datetime.now(UTC))
-    fresh = age is not None and age < BACKUP_AGE_MAX
-    said = (
-        "none is known" if age is None else f"the newest is {age.total_seconds() / 3600:.1f} h old"
-    )
+    known = f"the newest is {age.total_seconds() / 3600:.1f} h old" if age else "none is known"
     print(
         f"{deployment.label}: {deployment.cluster.release} -> {target}. There is no way back "
-        f"but a backup taken before; {said}."
+        f"but a backup taken before; {known}."
     )
+    fresh = age is not None and age < BACKUP_AGE_MAX
     advice = "" if fresh else f"make backup INVENTORY={deployment.file} first; then "
     if advice and sys.stdin.isatty() and os.environ.get("CONFIRM") != "yes":
         print(f"Better: {advice}again.")
-    confirm(
-        "upgrade",
-        since="an upgrade cannot be taken back",
-        fix=f"{advice}CONFIRM=yes; nothing was touched",
-    )
+    fix = f"{advice}CONFIRM=yes; nothing was touched"
+    confirm("upgrade", since="an upgrade cannot be taken back", fix=fix)
 
 
 def _tell(said: str) -> None:
@@ -212,6 +188,4 @@ def main(file: str, to: str) -> None:
         upgrade(file, deployment, to)
     print(f"every replica runs {to}, after {time.monotonic() - started:.0f} s")
     print(record(deployment, to))
-    print(
-        f"Clients next, any from {offer.client_min} to {to}: here, tigerbeetle in pyproject.toml."
-    )
+    print(f"Clients next, from {offer.client_min} to {to}: here, tigerbeetle in pyproject.toml.")

@@ -17,6 +17,7 @@ from cluster.checks import facts, observe
 from cluster.checks.facts import Facts
 from cluster.config.deployment import Deployment
 from cluster.runtimes import layout
+from tasks.support.act import run_now
 from tasks.support.here import guarded
 
 _observed: dict[int, Facts] = {}
@@ -58,7 +59,9 @@ def observed(deployment: Deployment) -> Mapping[int, Facts]:
     """
     with _observing:  # every host's tasks come here at the same time
         if not _observed:
-            _observed.update(_of_servers(deployment) or _here(deployment))
+            with guarded():
+                here = _of_servers if deployment.servers else observe.observe
+                _observed.update(here(deployment))
     return _observed
 
 
@@ -73,22 +76,14 @@ def act(index: int, command: str) -> None:
 
     Raises DeployError when it fails, with a cause that is known first.
     """
-    member = host_of(index)
-    done, output = member.run_shell_command(
-        command, _sudo=bool(member.data.get("_sudo")), print_output=True
-    )
+    done, output = run_now(command, host_of(index), print_output=True)
     if not done:
         raise DeployError(f"replica {index}: `{command}` failed: {output.output}")
 
 
-def _here(deployment: Deployment) -> Mapping[int, Facts]:
-    with guarded():
-        return observe.observe(deployment)
-
-
 def _of_servers(deployment: Deployment) -> Mapping[int, Facts]:
     indexes = [server.replica for server in deployment.servers]
-    if absent := [h.name for h in inventory if indexes and not h.connected]:
+    if absent := [h.name for h in inventory if not h.connected]:
         raise DeployError(
             f"{deployment.name}: expected to reach every server, found {', '.join(absent)} left "
             "out. Fix: repeat without --limit, when all can be reached"

@@ -268,15 +268,15 @@ def test_a_swap_can_be_undone_and_accepted(data: tuple[Path, Any]) -> None:
     path, runtime = data
     path.write_text("old")
     restoring(path).write_text("new")
-    assert shell(packing.swap(runtime, 0)) == 0
+    assert shell(packing.on_files(packing.SWAP, runtime, 0)) == 0
     assert path.read_text() == "new"
-    assert shell(packing.refuse_leftover(runtime, 0)) != 0
-    assert shell(packing.undo(runtime, 0)) == 0
+    assert shell(packing.on_files(packing.REFUSE_LEFTOVER, runtime, 0)) != 0
+    assert shell(packing.on_files(packing.UNDO, runtime, 0)) == 0
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     restoring(path).write_text("new")
-    assert shell(packing.swap(runtime, 0)) == 0
-    assert shell(packing.accept(runtime, 0)) == 0
+    assert shell(packing.on_files(packing.SWAP, runtime, 0)) == 0
+    assert shell(packing.on_files(packing.ACCEPT, runtime, 0)) == 0
     assert path.read_text() == "new"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -284,9 +284,9 @@ def test_a_swap_can_be_undone_and_accepted(data: tuple[Path, Any]) -> None:
 def test_undoing_where_there_was_no_file_leaves_none(data: tuple[Path, Any]) -> None:
     path, runtime = data
     restoring(path).write_text("new")
-    assert shell(packing.swap(runtime, 0)) == 0
+    assert shell(packing.on_files(packing.SWAP, runtime, 0)) == 0
     assert path.read_text() == "new"
-    assert shell(packing.undo(runtime, 0)) == 0
+    assert shell(packing.on_files(packing.UNDO, runtime, 0)) == 0
     assert list(path.parent.iterdir()) == []
 
 
@@ -294,7 +294,7 @@ def test_undoing_what_never_began_touches_nothing(data: tuple[Path, Any]) -> Non
     path, runtime = data
     path.write_text("old")
     restoring(path).write_text("half")
-    assert shell(packing.undo(runtime, 0)) == 0
+    assert shell(packing.on_files(packing.UNDO, runtime, 0)) == 0
     assert path.read_text() == "old"
     assert not restoring(path).exists()
 
