@@ -6,7 +6,6 @@ when the data files are formatted, so a file that is there is never written over
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import secrets
@@ -16,19 +15,17 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 
 import click
-from dotenv import dotenv_values
 
 from cluster import REPOSITORY, config
-from cluster.config import ENV_FILE, PREFIX, rules
+from cluster.config import ENV_FILE, PREFIX, loading, rules
 from cluster.refusal import Refusal
 
 DEFAULT = "env/production.env"
 PORT = 3000
 _GIT_TIMEOUT_S = 30
 
-#: A replica's variables, with the comment above them.
-_REPLICA = re.compile(rf"(?:# Replica \d+ Configuration\n)?(?:{PREFIX}\d+_\w+=.*\n)+\n?")
-_TOKEN_BYTES = 32  # as secrets' own default
+#: All replicas' variables, each with the comment above them.
+_REPLICAS = re.compile(rf"(?:(?:# Replica \d+ Configuration\n)?(?:{PREFIX}\d+_\w+=.*\n)+\n?)+")
 
 
 def private(example: str, hosts: Sequence[IPv4Address] = (), port: int = PORT) -> str:
@@ -37,16 +34,13 @@ def private(example: str, hosts: Sequence[IPv4Address] = (), port: int = PORT) -
     With ``hosts`` it describes one replica on each, all at ``port``. Raises Refusal.
     """
     text = _set(example, f"{PREFIX}CLUSTER_ID", str(secrets.randbelow(2**128 - 1) + 1))
-    text = _set(text, f"{PREFIX}AUTH_TOKEN", secrets.token_urlsafe(_TOKEN_BYTES))
+    text = _set(text, f"{PREFIX}AUTH_TOKEN", secrets.token_urlsafe())
     if hosts:
         rules.check_replica_numbers(list(range(len(hosts))))
         text = _set(text, f"{PREFIX}ADDRESSES", ",".join(f"{ip}:{port}" for ip in hosts))
         text = _set(text, f"{PREFIX}SUBNET", str(smallest_network(hosts)))
         blocks = [_replica(index, ip, port) for index, ip in enumerate(hosts)]
-        first = _REPLICA.search(text)
-        assert first is not None  # noqa: S101 - the example has replicas
-        rest = _REPLICA.sub("", text[first.start() :])
-        text = text[: first.start()] + "\n".join(blocks) + "\n" + rest
+        text = _REPLICAS.sub("\n".join(blocks) + "\n", text, count=1)
     text = text.replace("# The one place where the cluster is configured.", _HEAD, 1)
     return text.replace(" This published default is refused for production inventories.", "", 1)
 
@@ -79,11 +73,9 @@ def write_private(path: Path, text: str) -> None:
             fix="keep it, or name another with OUT=",
         ) from None
     except OSError as error:
+        wanted = "a file that can be written"
         raise Refusal(
-            str(path),
-            expected="a file that can be written",
-            found=error,
-            fix="name another with OUT=",
+            str(path), expected=wanted, found=error, fix="name another with OUT="
         ) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -107,9 +99,8 @@ def _set(text: str, variable: str, value: str, where: str = "env/tigerbittle.env
     line = re.compile(rf"^{re.escape(variable)}=.*$", re.MULTILINE)
     changed, count = line.subn(lambda _: f"{variable}={value}", text)
     if count != 1:
-        raise Refusal(
-            where, expected=f"one line {variable}=", found=count, fix="restore the line, empty"
-        )
+        wanted = f"one line {variable}="
+        raise Refusal(where, expected=wanted, found=count, fix="restore the line, empty")
     return changed
 
 
@@ -187,7 +178,8 @@ def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
     _refuse_tracked(path)
     addresses = _addresses(hosts)
     text = private(ENV_FILE.read_text(encoding="utf-8"), addresses, port)
-    cluster = _validated(text, are_servers=bool(addresses))
+    place = _on_servers if addresses else rules.check_one_machine
+    cluster = config.parse(loading.values_of(text), check_place=place)
     write_private(path, text)
     print(
         f"{config.shown(path)}: cluster {cluster.id}, {len(cluster.replicas)} replicas at "
@@ -195,11 +187,5 @@ def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
     )
 
 
-def _validated(text: str, *, are_servers: bool) -> config.Cluster:
-    parsed = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    settings = {key: value or "" for key, value in parsed.items()}
-    if not are_servers:
-        return config.parse(settings)
-    return config.parse(
-        settings, check_place=lambda c: rules.check_servers(c, is_development=False)
-    )
+def _on_servers(cluster: config.Cluster) -> None:
+    rules.check_servers(cluster, is_development=False)

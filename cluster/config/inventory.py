@@ -91,7 +91,8 @@ def read(path: str | Path | None = None) -> Deployment:
     """Read an inventory file; default: $INVENTORY, else the emulator's. Raises Refusal."""
     file = locate(path)
     if not file.is_file():
-        known = ", ".join(sorted(str(f.relative_to(REPOSITORY)) for f in _inventories()))
+        here = sorted((REPOSITORY / "inventories").glob("*.py"))
+        known = ", ".join(config.shown(f) for f in here if f.stem != "__init__")
         found = path or os.environ.get("INVENTORY")
         raise Refusal("INVENTORY", expected=known, found=found, fix="name one of them")
     try:
@@ -107,13 +108,5 @@ def read(path: str | Path | None = None) -> Deployment:
 
 
 def _not_loading(file: Path, found: str) -> Refusal:
-    return Refusal(
-        "INVENTORY",
-        expected=f"an inventory that loads: {file}",
-        found=found,
-        fix="correct what it names",
-    )
-
-
-def _inventories() -> list[Path]:
-    return [f for f in (REPOSITORY / "inventories").glob("*.py") if f.stem != "__init__"]
+    wanted = f"an inventory that loads: {file}"
+    return Refusal("INVENTORY", expected=wanted, found=found, fix="correct what it names")

@@ -11,7 +11,7 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,12 +45,17 @@ def read(env_file: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> 
             if env_file == ENV_FILE
             else "write it with `make init-env`, or correct the inventory's env_file",
         ) from None
-    parsed = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    in_file = {key: value or "" for key, value in parsed.items()}
+    in_file = values_of(text)
     from_environ = {key: value for key, value in environ.items() if key.startswith(PREFIX)}
     for key in (*in_file, *from_environ):
         _refuse_unknown(key, where=str(env_file) if key in in_file else "the environment")
     return {**in_file, **from_environ}
+
+
+def values_of(text: str) -> dict[str, str]:
+    """The variables in an env file's text, as they stand there."""
+    parsed = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {key: value or "" for key, value in parsed.items()}
 
 
 def parse(
@@ -65,10 +70,10 @@ def parse(
     values = {key.removeprefix(PREFIX): value for key, value in settings.items()}
     indexes = sorted({int(m[1]) for key in settings if (m := REPLICA_KEY.fullmatch(key))})
     rules.check_replica_numbers(indexes)
-    replicas = tuple(
-        _build(Replica, f"{PREFIX}{i}_", _with_prefix(values, f"{i}_") | {"index": i}, env_file)
-        for i in indexes
-    )
+    replicas = []
+    for i in indexes:
+        own = {k.removeprefix(f"{i}_"): v for k, v in values.items() if k.startswith(f"{i}_")}
+        replicas.append(_build(Replica, f"{PREFIX}{i}_", own | {"index": i}, env_file))
     cluster = _build(Cluster, PREFIX, dict(values) | {"replicas": replicas}, env_file)
     check_place(cluster)
     rules.check(cluster, values.get("ADDRESSES"))
@@ -96,15 +101,11 @@ def shown(env_file: Path) -> str:
     return str(env_file.relative_to(REPOSITORY) if is_inside else env_file)
 
 
-def _known_settings() -> Iterator[str]:
-    yield f"{PREFIX}ADDRESSES"
-    for i in range(max(rules.REPLICA_COUNTS)):
-        yield from (f"{PREFIX}{i}_{f.alias}" for f in Replica.model_fields.values() if f.alias)
-    yield from (f"{PREFIX}{f.alias}" for f in Cluster.model_fields.values() if f.alias)
-
-
 def _refuse_unknown(key: str, *, where: str) -> None:
-    known = list(_known_settings())
+    of_replica = [f.alias for f in Replica.model_fields.values() if f.alias]
+    known = ["ADDRESSES", *(f.alias for f in Cluster.model_fields.values() if f.alias)]
+    known += [f"{i}_{alias}" for i in range(max(rules.REPLICA_COUNTS)) for alias in of_replica]
+    known = [f"{PREFIX}{name}" for name in known]
     if key in known or REPLICA_KEY.fullmatch(key):
         return
     near = difflib.get_close_matches(key, known, n=1)
@@ -114,10 +115,6 @@ def _refuse_unknown(key: str, *, where: str) -> None:
         found=f"this name in {where}",
         fix="correct the name or remove the line",
     )
-
-
-def _with_prefix(values: Mapping[str, str], prefix: str) -> dict[str, object]:
-    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
 
 
 def _build(model: type[Model], prefix: str, values: dict[str, object], env_file: Path) -> Model:

@@ -25,7 +25,13 @@ _SIZE_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 ReleaseText = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 SizeText = Annotated[str, Field(pattern=rf"^{_SIZE.pattern}$")]
-Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+Sha256 = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9a-f]{64})?$",
+        description="nothing, or 64 hexadecimal digits as recorded by `make pin`",
+    ),
+]
 
 
 class Replica(BaseModel):
@@ -80,14 +86,8 @@ class Cluster(BaseModel):
         pattern=r"^https?://\S+$",
         description="the http(s) address under which <release>/<file>.zip is found",
     )
-    sha256_x86_64: Sha256 = Field(
-        alias="SHA256_X86_64",
-        description="nothing, or 64 hexadecimal digits as recorded by `make pin`",
-    )
-    sha256_aarch64: Sha256 = Field(
-        alias="SHA256_AARCH64",
-        description="nothing, or 64 hexadecimal digits as recorded by `make pin`",
-    )
+    sha256_x86_64: Sha256 = Field(alias="SHA256_X86_64")
+    sha256_aarch64: Sha256 = Field(alias="SHA256_AARCH64")
     cache_grid: SizeText = Field(alias="CACHE_GRID", description="a size such as 512MiB or 1GiB")
     memory_limit: SizeText = Field(
         alias="MEMORY_LIMIT", description="a size such as 3GiB or 3584MiB"

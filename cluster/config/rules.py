@@ -26,7 +26,6 @@ def check(cluster: Cluster, addresses: str | None) -> None:
     """What holds wherever replicas run. Raises Refusal for the first rule that is broken."""
     _check_unique(cluster, "name", "CONTAINER_NAME")
     _check_unique(cluster, "ip", "IP")
-    _check_subnet(cluster)
     _check_addresses(cluster, addresses)
     _check_memory(cluster)
     _check_image(cluster)
@@ -79,9 +78,8 @@ def check_replica_numbers(indexes: Sequence[int]) -> None:
             fix=f"number the {PREFIX}X_ variables from 0",
         )
     if len(indexes) not in REPLICA_COUNTS:
-        advice = REPLICA_COUNT_ADVICE.get(
-            len(indexes), "a cluster has at most 6 replicas: use 3 or 6"
-        )
+        at_most = "a cluster has at most 6 replicas: use 3 or 6"
+        advice = REPLICA_COUNT_ADVICE.get(len(indexes), at_most)
         raise Refusal(f"{PREFIX}X_IP", expected="1, 3 or 6 replicas", found=found, fix=advice)
 
 
@@ -100,7 +98,7 @@ def _check_unique(cluster: Cluster, field: str, suffix: str) -> None:
         seen[value] = replica.index
 
 
-def _check_subnet(cluster: Cluster) -> None:
+def _check_addresses(cluster: Cluster, addresses: str | None) -> None:
     for replica in cluster.replicas:
         if replica.ip not in cluster.subnet:
             raise Refusal(
@@ -109,9 +107,6 @@ def _check_subnet(cluster: Cluster) -> None:
                 found=replica.ip,
                 fix=f"correct it, or {PREFIX}SUBNET",
             )
-
-
-def _check_addresses(cluster: Cluster, addresses: str | None) -> None:
     if addresses != cluster.addresses:
         raise Refusal(
             f"{PREFIX}ADDRESSES",

@@ -20,10 +20,6 @@ from cluster import REPOSITORY, config
 from cluster.config import Cluster, pyinfra_hosts, rules
 from cluster.refusal import Refusal, told
 
-ServerRuntime = Literal["systemd", "docker"]
-Reach = Literal["auto", "direct", "tunnel"]
-ImageFrom = Literal["ship", "build"]
-
 
 class Settings(BaseModel):
     """What holds for all servers of an inventory; each field is a piece of host data."""
@@ -34,7 +30,9 @@ class Settings(BaseModel):
         "tigerbeetle", description="tigerbeetle, or emulator: one node without replication"
     )
     env_file: str = Field(min_length=1, description="the private env file, see `make init-env`")
-    runtime: ServerRuntime = Field(description="systemd (no Docker needed) or docker")
+    runtime: Literal["systemd", "docker"] = Field(
+        description="systemd (no Docker needed) or docker"
+    )
     data_dir: str = Field(
         "/var/lib/tigerbeetle",
         pattern=r"^(/[A-Za-z0-9._-]+)+$",
@@ -43,8 +41,8 @@ class Settings(BaseModel):
     clients: tuple[IPv4Network, ...] = Field(
         (), description="networks such as 10.0.9.0/24, or addresses such as 10.0.9.7/32"
     )
-    reach: Reach = Field("auto", description="auto, direct or tunnel")
-    image_from: ImageFrom = Field("ship", description="ship or build")
+    reach: Literal["auto", "direct", "tunnel"] = Field("auto", description="auto, direct or tunnel")
+    image_from: Literal["ship", "build"] = Field("ship", description="ship or build")
     monitoring_host: str = Field(
         "", description="nothing, or the SSH name of a host apart from the replicas' servers"
     )
@@ -115,10 +113,8 @@ def on_servers(
         "ssh_port": ssh_port,
         "_sudo": ssh_user != "root",
     }
-    if ssh_key:
-        common["ssh_key"] = str(Path(ssh_key).expanduser())
-    if ssh_known_hosts_file:
-        common["ssh_known_hosts_file"] = str(Path(ssh_known_hosts_file).expanduser())
+    files = {"ssh_key": ssh_key, "ssh_known_hosts_file": ssh_known_hosts_file}
+    common |= {key: str(Path(file).expanduser()) for key, file in files.items() if file}
     return [
         (replica.name, {**common, "replica": replica.index, "ssh_hostname": host})
         for replica, host in zip(cluster.replicas, hosts, strict=True)
@@ -182,14 +178,10 @@ def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings)
             found=settings.monitoring_bind,
             fix="name the one address that Prometheus is to be reached at: it asks no password",
         )
-    if not settings.monitoring_host and settings.node_exporter:
-        raise Refusal(
-            "node_exporter",
-            expected="a monitoring_host that reads it",
-            found="none",
-            fix="name one, or leave node_exporter out",
-        )
     if not settings.monitoring_host:
+        if settings.node_exporter:
+            wanted, fix = "a monitoring_host that reads it", "name one, or leave node_exporter out"
+            raise Refusal("node_exporter", expected=wanted, found="none", fix=fix)
         return
     statsd = f"{config.PREFIX}STATSD"
     try:
