@@ -30,13 +30,10 @@ def chosen(replica: str | None, indexes: Sequence[int], fix: str = "name one of 
     """The replicas that ``--replica`` names: one, or all without it. Raises Refusal."""
     if replica is None:
         return list(indexes)
-    if replica not in map(str, indexes):
-        raise Refusal(
-            "REPLICA",
-            expected=f"one of {', '.join(map(str, indexes))}",
-            found=replica or "nothing",
-            fix=fix,
-        )
+    known = [str(index) for index in indexes]
+    if replica not in known:
+        wanted = f"one of {', '.join(known)}"
+        raise Refusal("REPLICA", expected=wanted, found=replica or "nothing", fix=fix)
     return [int(replica)]
 
 

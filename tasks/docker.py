@@ -21,8 +21,8 @@ PACKAGES = {
 }
 
 #: Debian 12 has only Compose v1: v2 is taken from Debian 13, and nothing else is.
-_TRIXIE_SOURCE = "deb http://deb.debian.org/debian trixie main\n"
-_TRIXIE_PINS = """\
+_SOURCE = "deb http://deb.debian.org/debian trixie main\n"
+_PINS = """\
 Package: *
 Pin: release n=trixie
 Pin-Priority: -10
@@ -31,6 +31,10 @@ Package: docker-compose docker-buildx
 Pin: release n=trixie
 Pin-Priority: 500
 """
+_TRIXIE = (
+    ("Know Debian 13's packages", _SOURCE, "sources.list.d/docker-compose.list"),
+    ("Take Compose v2 and buildx from them alone", _PINS, "preferences.d/docker-compose"),
+)
 
 
 @deploy("Install Docker when asked to")
@@ -45,18 +49,8 @@ def install() -> None:
     """The distribution's engine, Compose v2 and buildx. Debian and Ubuntu only."""
     packages = packages_of(host.get_fact(LinuxDistribution))
     if "docker-compose" in packages and "docker-cli" not in packages:
-        files.put(
-            name="Know Debian 13's packages",
-            src=StringIO(_TRIXIE_SOURCE),
-            dest="/etc/apt/sources.list.d/docker-compose.list",
-            mode="644",
-        )
-        files.put(
-            name="Take Compose v2 and buildx from them, and nothing else",
-            src=StringIO(_TRIXIE_PINS),
-            dest="/etc/apt/preferences.d/docker-compose",
-            mode="644",
-        )
+        for name, text, path in _TRIXIE:
+            files.put(name=name, src=StringIO(text), dest=f"/etc/apt/{path}", mode="644")
     apt.packages(
         name="Install the engine, Compose v2 and buildx",
         packages=packages,

@@ -6,11 +6,11 @@ from io import StringIO
 
 from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import apt, files
+from pyinfra.operations import files
 
 from monitoring import exporter
 from monitoring import host as monitoring_host
-from tasks.monitoring_host import UNITS, masked, observed, restart
+from tasks.monitoring_host import UNITS, install_masked, observed, restart
 from tasks.support.act import shell
 from tasks.support.here import deployment_here, guarded
 from tasks.support.observed import replica_index
@@ -35,13 +35,7 @@ def run() -> None:
             shell("Stop it", f"systemctl disable --now {unit}")
         return
     if exporter.PACKAGE not in seen.programs:
-        masked(exporter.PACKAGE)
-        apt.packages(
-            name=f"Install {exporter.PACKAGE}",
-            packages=[exporter.PACKAGE],
-            update=True,
-            no_recommends=True,
-        )
+        install_masked(exporter.PACKAGE)
     text = exporter.unit(deployment, replica_index())
     files.put(name="Write its unit", src=StringIO(text), dest=f"{UNITS}/{unit}", mode="644")
     if monitoring_host.stale(seen, {exporter.UNIT: text}):

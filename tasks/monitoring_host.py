@@ -58,15 +58,7 @@ def check() -> None:
 def install() -> None:
     """Debian's packages, none of which starts anything by itself; and our collector."""
     if missing := monitoring_host.missing(observed()):
-        for package in missing:
-            masked(package)
-        apt.packages(
-            name=f"Install {' '.join(missing)}",
-            packages=missing,
-            update=True,
-            no_recommends=True,
-            _timeout=_INSTALL_TIMEOUT_S,
-        )
+        install_masked(*missing)
     files.put(
         name="Ship the collector",
         src=BytesIO(monitoring_host.collector()),
@@ -128,12 +120,20 @@ def stop() -> None:
         shell(f"Stop the {name}", f"systemctl disable --now {monitoring_host.unit(name)}")
 
 
-def masked(package: str) -> None:
-    """A package that is installed next starts nothing."""
-    files.link(
-        name=f"Keep {package} from starting by itself, on every address",
-        path=f"{UNITS}/{package}.service",
-        target="/dev/null",
+def install_masked(*packages: str) -> None:
+    """Install Debian packages, none of which starts anything by itself."""
+    for package in packages:
+        files.link(
+            name=f"Keep {package} from starting by itself, on every address",
+            path=f"{UNITS}/{package}.service",
+            target="/dev/null",
+        )
+    apt.packages(
+        name=f"Install {' '.join(packages)}",
+        packages=[*packages],
+        update=True,
+        no_recommends=True,
+        _timeout=_INSTALL_TIMEOUT_S,
     )
 
 

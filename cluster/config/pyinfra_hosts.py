@@ -81,14 +81,11 @@ def _run(file: Path) -> dict[str, Any]:
             exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), names)  # noqa: S102
     except SystemExit as end:
         text = end.code if isinstance(end.code, str) else said.getvalue() or f"exit code {end.code}"
-        raise Unreadable(_last_line(text)) from None
+        raise Unreadable(text.strip().splitlines()[-1]) from None
     except Exception as error:
-        raise Unreadable(_last_line(f"{type(error).__name__}: {error}")) from error
+        text = f"{type(error).__name__}: {error}"
+        raise Unreadable(text.strip().splitlines()[-1]) from error
     return names
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]
 
 
 def _is_group(name: str, value: object) -> bool:
@@ -125,10 +122,7 @@ def _group_data(*directories: Path) -> dict[str, dict[str, Any]]:
 
 def _imported(file: Path) -> set[str]:
     """What a file's import statements name: it is no data."""
-    imports = (
-        node
-        for node in ast.parse(file.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    )
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body
+    imports = (node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
     names = (alias for node in imports for alias in node.names)
     return {(alias.asname or alias.name).partition(".")[0] for alias in names}

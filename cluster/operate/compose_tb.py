@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -111,10 +112,8 @@ def restart(cluster: Cluster) -> None:
     """Restart one replica at a time; the cluster goes on committing."""
     runtime = Compose(_deployment(cluster))
     runtime.check_whole()
-    step = rollout.of_deployment(
-        runtime.deployment, lambda i: compose.show_line(runtime.restart(i))
-    )
-    rollout.roll("restart", {replica.index for replica in cluster.replicas}, step)
+    act = rollout.of_deployment(runtime.deployment, lambda i: compose.show_line(runtime.restart(i)))
+    rollout.roll("restart", {replica.index for replica in cluster.replicas}, act)
 
 
 def show_status(cluster: Cluster) -> int:
@@ -134,7 +133,8 @@ def show_status(cluster: Cluster) -> int:
             continue
         print(f"Status: {each.health if each.pid else each.state}")
         print(f"Last Check: {each.last_check or '-'}")
-        print(f"Locked Memory: {_locked(each.pid)}\n")
+        kib = container.locked_kib(each.pid)
+        print(f"Locked Memory: {'-' if kib is None else f'{kib / 1024:,.0f} MiB'}\n")
     deployment = _deployment(cluster)
     with Probe() as client:
         client.connect(deployment.client_addresses, cluster.id)
@@ -160,19 +160,8 @@ def repl(cluster: Cluster) -> int:
     if not running:
         raise Refusal("repl: expected a running replica, found none. Fix: make compose-tb-up")
     terminal = ["--tty"] if sys.stdin.isatty() else []
-    return _become(
-        [
-            "docker",
-            "exec",
-            "--interactive",
-            *terminal,
-            running[0].name,
-            "/tigerbeetle",
-            "repl",
-            f"--cluster={cluster.id}",
-            f"--addresses={cluster.addresses}",
-        ]
-    )
+    prompt = ["/tigerbeetle", "repl", f"--cluster={cluster.id}", f"--addresses={cluster.addresses}"]
+    return _become(["docker", "exec", "--interactive", *terminal, running[0].name, *prompt])
 
 
 def _deployment(cluster: Cluster) -> Deployment:
@@ -199,14 +188,9 @@ def _require_image(cluster: Cluster) -> None:
 def _confirm_loss(cluster: Cluster) -> None:
     """Before data is removed: CONFIRM=yes, or the word at a terminal. Raises Refusal."""
     present = [volumes.name(index) for index in volumes.existing(cluster)]
-    if not present:
-        return
-    try:
-        holds_data = volumes.holds_data(volumes.read(cluster))
-    except Refusal:
-        holds_data = True  # nothing here can look inside
-    if not holds_data:
-        return
+    with contextlib.suppress(Refusal):  # nothing here can look inside: it may hold data
+        if not present or not volumes.holds_data(volumes.read(cluster)):
+            return
     if os.environ.get("CONFIRM") != "yes":
         print(f"This removes the data of cluster {cluster.id}: {', '.join(present)}")
     confirm(
@@ -218,20 +202,11 @@ def _confirm_loss(cluster: Cluster) -> None:
 
 
 def _index_of(cluster: Cluster, name: str) -> int:
-    for replica in cluster.replicas:
-        if replica.name == name:
-            return replica.index
-    raise Refusal(
-        "CONTAINER",
-        expected=f"one of {', '.join(r.name for r in cluster.replicas)}",
-        found=name,
-        fix="name one of them",
-    )
-
-
-def _locked(pid: int) -> str:
-    kib = container.locked_kib(pid)
-    return "-" if kib is None else f"{kib / 1024:,.0f} MiB"
+    names = [replica.name for replica in cluster.replicas]
+    if name not in names:
+        wanted = f"one of {', '.join(names)}"
+        raise Refusal("CONTAINER", expected=wanted, found=name, fix="name one of them")
+    return names.index(name)
 
 
 def _become(command: list[str]) -> int:
@@ -240,17 +215,7 @@ def _become(command: list[str]) -> int:
     os.execvpe(command[0], command, docker_engine.environ())  # noqa: S606 - no shell is wanted
 
 
-_ACTIONS = {
-    "init": init,
-    "build": build,
-    "pin": pin,
-    "format": format_files,
-    "up": up,
-    "down": down,
-    "down-volumes": down_volumes,
-    "restart": restart,
-    "status": show_status,
-    "repl": repl,
-}
-for _name, _action in _ACTIONS.items():
-    main.command(_name)(click.pass_obj(_action))
+for _action in (init, build, pin, up, down, down_volumes, restart, repl):
+    main.command()(click.pass_obj(_action))
+main.command("format")(click.pass_obj(format_files))
+main.command("status")(click.pass_obj(show_status))

@@ -83,8 +83,7 @@ class Cluster:
         self._client.close()
 
     def _all(self, operation: int, layout: np.dtype[Any], what: str) -> Array:
-        pages, count, progress = [], 0, _Progress(what)
-        after = 0
+        pages, count, progress, after = [], 0, _Progress(what), 0
         while True:
             page = self._ask(operation, _query(timestamp_min=after + 1, limit=BATCH_MAX), layout)
             pages.append(page)
@@ -183,23 +182,16 @@ def migrate(source: Cluster, target: Cluster) -> list[str]:
     begun = time.monotonic()
     done = fill(planned, target)
     took = time.monotonic() - begun
-    print(
-        f"{target.label}: {done:,} transfers imported in {took:.1f} s"
-        f" ({done / max(took, 1e-9):,.0f} a second)"
-    )
-    found = [
-        *migration.differences(accounts, source.accounts(), "the old cluster, since: accounts"),
-        *migration.differences(
-            transfers[-1:], source.newest_transfer(), "the old cluster, since: newest transfer"
-        ),
-    ]
+    a_second = done / max(took, 1e-9)
+    print(f"{target.label}: {done:,} transfers imported in {took:.1f} s ({a_second:,.0f} a second)")
+    since, differences = "the old cluster, since:", migration.differences
+    found = differences(accounts, source.accounts(), f"{since} accounts")
+    found += differences(transfers[-1:], source.newest_transfer(), f"{since} newest transfer")
     if found:
         return [*found, "the old cluster moved on: stop the services in front of it, then repeat"]
     shown = migration.as_imported(accounts)
-    return [
-        *migration.differences(shown, target.accounts(), "accounts and balances"),
-        *migration.differences(planned.transfers, target.transfers(), "transfers"),
-    ]
+    found = differences(shown, target.accounts(), "accounts and balances")
+    return found + differences(planned.transfers, target.transfers(), "transfers")
 
 
 def _require(results: Array, sent: Array, kind: str, exists: int) -> None:
@@ -227,12 +219,9 @@ def _resolve(variable: str, named: str) -> tuple[int, str]:
     if at and cluster_id.isdecimal() and int(cluster_id) < 1 << 128:
         return int(cluster_id), addresses
     if at or not named:
-        raise Refusal(
-            variable,
-            expected="an inventory, or CLUSTER_ID@IP:PORT,IP:PORT",
-            found=named or "nothing",
-            fix=f"{variable}=inventories/production.py",
-        )
+        wanted = "an inventory, or CLUSTER_ID@IP:PORT,IP:PORT"
+        fix = f"{variable}=inventories/production.py"
+        raise Refusal(variable, expected=wanted, found=named or "nothing", fix=fix)
     deployment = tunnel.reached(inventory.read(named))
     return deployment.cluster.id, deployment.client_addresses
 
@@ -259,9 +248,8 @@ def main(source: str, target: str) -> int:
         new.close()
     for problem in problems:
         print(f"  {problem}")
-    print(
-        "migration FAILED: do not use the new cluster"
-        if problems
-        else "migration passed: every account, balance and transfer is equal"
-    )
-    return 1 if problems else 0
+    if problems:
+        print("migration FAILED: do not use the new cluster")
+        return 1
+    print("migration passed: every account, balance and transfer is equal")
+    return 0

@@ -50,11 +50,6 @@ class Alive:
     count: int
     left_ns: int
 
-    @property
-    def left_s(self) -> int:
-        """The seconds until none can, at least one while there are any."""
-        return -(-self.left_ns // _SECOND)
-
 
 def alive(transfers: Array, now_ns: int) -> Alive:
     """The holds with a time limit that has not passed, neither posted nor voided."""
@@ -68,9 +63,10 @@ def plan(accounts: Array, transfers: Array, now_ns: int) -> Plan:
     _check_order("accounts", accounts)
     _check_order("transfers", transfers)
     if (holds := alive(transfers, now_ns)).count:
+        left_s = -(-holds.left_ns // _SECOND)  # rounded up
         raise Refusal(
             "holds: expected none that may still run out, since imported ones have no time limit, "
-            f"found {holds.count:,}. Fix: post or void them, or try again in {holds.left_s:,} s"
+            f"found {holds.count:,}. Fix: post or void them, or try again in {left_s:,} s"
         )
     left_out = _is_open(transfers)
     sent = transfers.copy()

@@ -125,8 +125,13 @@ def decide(
     for a file lost among others, and for a format that was not asked for or while one answers.
     """
     for index, found in identities.items():
-        if found is not None:
-            _refuse_foreign(found, index, cluster)
+        own = Identity(cluster.id, index, len(cluster.replicas), found.release if found else "")
+        if found not in (None, own):
+            raise Refusal(
+                f"replica {index}: expected the data file of {own}, found that of {found}. "
+                "Fix: put the right file in its place, or set LU_CFG_TIGERBEETLE_DATA_DIR to "
+                "another directory; nothing was changed"
+            )
     missing = [index for index, found in identities.items() if found is None]
     if not missing:
         return "keep"
@@ -169,13 +174,3 @@ def refuse_others(replica: int, expected: str, found: Iterable[str]) -> None:
                 "Fix: set LU_CFG_TIGERBEETLE_CLUSTER_ID back to the cluster that is here, or "
                 "LU_CFG_TIGERBEETLE_DATA_DIR to another directory for a new one"
             )
-
-
-def _refuse_foreign(found: Identity, index: int, cluster: Cluster) -> None:
-    expected = Identity(cluster.id, index, len(cluster.replicas), found.release)
-    if found != expected:
-        raise Refusal(
-            f"replica {index}: expected the data file of {expected}, found that of {found}. "
-            "Fix: put the right file in its place, or set LU_CFG_TIGERBEETLE_DATA_DIR to another "
-            "directory; nothing was changed"
-        )

@@ -23,16 +23,15 @@ def call_once(name: str, function: Callable[..., object], **arguments: Any) -> N
 
 
 def run_now(
-    command: str | StringCommand, member: Host | None = None, **options: Any
+    command: str | StringCommand, member: Host = host, **options: Any
 ) -> tuple[bool, CommandOutput]:
     """Run a shell line now, as root on a server: whether it succeeds, and what it says."""
-    member = member or host
     return member.run_shell_command(command, _sudo=is_sudo(member), **options)
 
 
-def is_sudo(member: Host | None = None) -> bool:
+def is_sudo(member: Host = host) -> bool:
     """Root is had with sudo there."""
-    return bool((member or host).data.get("_sudo"))
+    return bool(member.data.get("_sudo"))
 
 
 def tell(said: str) -> None:

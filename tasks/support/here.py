@@ -31,9 +31,7 @@ def indexes_here() -> list[int]:
     return [replica.index for replica in deployment_here().cluster.replicas]
 
 
-@cache
-def _read(inventory_file: str) -> Deployment:
-    return read(inventory_file)
+_read = cache(read)
 
 
 @contextmanager
