@@ -26,6 +26,11 @@ def by_inventory(command: Command) -> Command:
     )(command)
 
 
+def say(what: str) -> None:
+    """Tell how far a command has come."""
+    print(f"  {what}", flush=True)
+
+
 def chosen(replica: str | None, indexes: Sequence[int], fix: str = "name one of them") -> list[int]:
     """The replicas that ``--replica`` names: one, or all without it. Raises Refusal."""
     if replica is None:

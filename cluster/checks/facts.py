@@ -50,7 +50,7 @@ class DataFile:
 class Facts:
     """One replica's machine, as it says itself: empty strings and zeros where it did not say.
 
-    None is what is of no account there, or cannot be known: no rule looks at it.
+    None where a fact does not matter, or cannot be known: no rule looks at it.
     """
 
     kernel: str | None = ""

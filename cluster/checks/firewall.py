@@ -25,7 +25,7 @@ _EVERYBODY = IPv4Network("0.0.0.0/0")
 
 
 def check(cluster: Cluster, clients: Sequence[IPv4Network], ssh_port: int) -> None:
-    """Refuse rules that would shut SSH out, or nobody. Raises Refusal."""
+    """Refuse rules that would shut SSH out, or let everybody in."""
     for replica in cluster.replicas:
         if replica.port == ssh_port:
             raise Refusal(

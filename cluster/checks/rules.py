@@ -33,8 +33,6 @@ CLOCK_SPREAD_MAX_S = 5.0
 #: File systems that are memory: what they hold is gone with the machine.
 VOLATILE = frozenset({"tmpfs", "ramfs"})
 
-_NUMBERS = re.compile(r"(\d+)(?:\.(\d+))?")
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -66,7 +64,7 @@ class Machine:
     def refuse(
         self, expected: str, found: object, fix: str, *, here: str = "", there: str = ""
     ) -> NoReturn:
-        """``here`` names the subject on this machine; ``there`` on a server, beside its own."""
+        """A line begins with the server's name, before ``there``; on this machine with ``here``."""
         subject = f"{self.name}: expected {there}" if self.name else f"{here}: expected "
         raise Refusal(f"{subject}{expected}, found {found}. Fix: {fix}")
 
@@ -119,21 +117,19 @@ def check_all(
 
 
 def _kernel(machine: Machine) -> None:
-    seen = machine.seen
-    if seen.kernel is None:
-        return
-    if version(seen.kernel) < KERNEL_MIN:
+    kernel, disabled = machine.seen.kernel, machine.seen.io_uring_disabled
+    if kernel is not None and version(kernel) < KERNEL_MIN:
         machine.refuse(
             f"{KERNEL_MIN[0]}.{KERNEL_MIN[1]} or newer",
-            seen.kernel or "none",
+            kernel or "none",
             "upgrade it: older ones lack the io_uring that TigerBeetle needs",
             here="kernel",
             there="kernel ",
         )
-    if seen.io_uring_disabled != "0":
+    if kernel is not None and disabled != "0":
         machine.refuse(
             "0",
-            seen.io_uring_disabled,
+            disabled,
             "sysctl -w kernel.io_uring_disabled=0, if whoever set it agrees",
             here="kernel.io_uring_disabled",
             there="kernel.io_uring_disabled = ",
@@ -163,9 +159,8 @@ def _python(machine: Machine) -> None:
 
 def _docker(machine: Machine) -> None:
     seen = machine.seen
-    is_needed = seen.docker is not None and of(machine.deployment).NEEDS_DOCKER
-    versions = version(seen.docker or ""), version(seen.compose)
-    if is_needed and (versions[0] < ENGINE_MIN or versions[1] < COMPOSE_MIN):
+    is_old = version(seen.docker or "") < ENGINE_MIN or version(seen.compose) < COMPOSE_MIN
+    if seen.docker is not None and of(machine.deployment).NEEDS_DOCKER and is_old:
         machine.refuse(
             f"Docker {ENGINE_MIN[0]}.{ENGINE_MIN[1]} and Compose {COMPOSE_MIN[0]}."
             f"{COMPOSE_MIN[1]}, or newer",
@@ -175,8 +170,7 @@ def _docker(machine: Machine) -> None:
 
 
 def _one_runtime(machine: Machine) -> None:
-    words = {"systemd": "the unit", "docker": "the container"}
-    runtime = machine.deployment.runtime
+    words, runtime = {"systemd": "the unit", "docker": "the container"}, machine.deployment.runtime
     for index, seen in machine.facts.items():
         for other in seen.running.keys() - {runtime}:
             name = machine.deployment.cluster.replicas[index].name
@@ -322,7 +316,7 @@ def _of_engine(rule: Callable[[model.Cluster], None], machine: Machine) -> None:
         rule(machine.deployment.cluster)
 
 
-#: Key → rule, the cheapest first, and what explains what follows it before that.
+#: Key → rule, the cheapest first; one whose failure explains another's stands before that.
 OF_ONE_MACHINE: Mapping[str, Callable[[Machine], None]] = {
     "kernel": _kernel,
     "place": lambda machine: of(machine.deployment).check_place(),
@@ -351,5 +345,5 @@ OF_ALL_TOGETHER: Mapping[str, Callable[[Sequence[Machine]], None]] = {
 
 def version(text: str) -> tuple[int, int]:
     """Its first two numbers; zeroes where it has none."""
-    match = _NUMBERS.search(text)
+    match = re.search(r"(\d+)(?:\.(\d+))?", text)
     return (int(match[1]), int(match[2] or 0)) if match else (0, 0)

@@ -78,7 +78,7 @@ class Deployment(BaseModel):
 
     @property
     def is_rehearsal(self) -> bool:
-        """On servers that one machine may stand in for."""
+        """Of servers, for a rehearsal: one machine may stand in for several."""
         return self.settings is not None and self.settings.development
 
     @property

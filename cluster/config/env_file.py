@@ -137,7 +137,7 @@ def _addresses(names: Sequence[str]) -> list[IPv4Address]:
 
 
 def _refuse_tracked(path: Path) -> None:
-    """Inside the repository only where git looks away. Raises Refusal."""
+    """Refuse a path that git would commit."""
     if not path.is_relative_to(REPOSITORY):
         return
     try:

@@ -70,11 +70,11 @@ def parse(
     values = {key.removeprefix(PREFIX): value for key, value in settings.items()}
     indexes = sorted({int(m[1]) for key in settings if (m := REPLICA_KEY.fullmatch(key))})
     rules.check_replica_numbers(indexes)
-    replicas = []
+    fix, replicas = f"set it in {shown(env_file)}", []
     for i in indexes:
         own = {k.removeprefix(f"{i}_"): v for k, v in values.items() if k.startswith(f"{i}_")}
-        replicas.append(_build(Replica, f"{PREFIX}{i}_", own | {"index": i}, env_file))
-    cluster = _build(Cluster, PREFIX, dict(values) | {"replicas": replicas}, env_file)
+        replicas.append(build(Replica, f"{PREFIX}{i}_", own | {"index": i}, fix))
+    cluster = build(Cluster, PREFIX, values | {"replicas": tuple(replicas)}, fix)
     check_place(cluster)
     rules.check(cluster, values.get("ADDRESSES"))
     return cluster
@@ -117,18 +117,15 @@ def _refuse_unknown(key: str, *, where: str) -> None:
     )
 
 
-def _build(model: type[Model], prefix: str, values: dict[str, object], env_file: Path) -> Model:
-    """Let pydantic validate, and say what it says in our one line."""
+def build(model: type[Model], prefix: str, values: Mapping[str, object], fix: str) -> Model:
+    """Let pydantic validate, and say what it says in our one line. Raises Refusal."""
     try:
         return model.model_validate(values)
     except ValidationError as failure:
         error = failure.errors()[0]
-        alias = str(error["loc"][0])
-        field = next(f for f in model.model_fields.values() if f.alias == alias)
+        key = str(error["loc"][0])
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        known = f"a known setting ({', '.join(fields)})"
         found = "nothing" if error["type"] == "missing" else repr(error["input"])
-        raise Refusal(
-            f"{prefix}{alias}",
-            expected=str(field.description),
-            found=found,
-            fix=f"set it in {shown(env_file)}",
-        ) from None
+        expected = fields[key].description if key in fields else known
+        raise Refusal(f"{prefix}{key}", expected=expected, found=found, fix=fix) from None

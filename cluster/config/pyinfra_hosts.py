@@ -68,7 +68,7 @@ def read(file: Path, *, cwd: Path, given: Mapping[str, Any] | None = None) -> li
 
 
 def calling_file() -> str:
-    """The inventory file whose code has called our caller: no host knows otherwise."""
+    """The inventory file whose code has called our caller; pyinfra tells no host which it is."""
     return str(Path(inspect.stack(0)[2].filename).absolute())
 
 

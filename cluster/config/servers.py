@@ -6,7 +6,6 @@ it returns is pyinfra's host data, so ``Server.of`` reads the same thing back ev
 
 from __future__ import annotations
 
-import json
 import stat
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,10 +13,10 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cluster import REPOSITORY, config
-from cluster.config import Cluster, pyinfra_hosts, rules
+from cluster.config import Cluster, loading, pyinfra_hosts, rules
 from cluster.refusal import Refusal, told
 
 
@@ -99,7 +98,7 @@ def on_servers(
     everything first: bad input ends the program with exit code 2.
     """
     with told():
-        valid = _settings(settings)
+        valid = _validated(settings)
         cluster = load(valid)
         hosts = tuple(ssh_hosts) or tuple(str(r.ip) for r in cluster.replicas)
         check_hosts(hosts, cluster, is_development=valid.development)
@@ -123,7 +122,7 @@ def on_servers(
 
 def settings_of(data: Mapping[str, Any]) -> Settings:
     """The settings in a pyinfra host's data. Raises Refusal."""
-    return _settings({k: data[k] for k in Settings.model_fields if data.get(k) is not None})
+    return _validated({k: data[k] for k in Settings.model_fields if data.get(k) is not None})
 
 
 def env_path(settings: Settings) -> Path:
@@ -225,18 +224,6 @@ def monitoring_address(cluster: Cluster) -> tuple[IPv4Address, int]:
     return IPv4Address(ip), int(port)
 
 
-def _settings(values: Mapping[str, Any]) -> Settings:
-    """Let pydantic validate, and say what it says in our one line. Raises Refusal."""
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as failure:
-        error = failure.errors()[0]
-        key = str(error["loc"][0])
-        field = Settings.model_fields.get(key)
-        known = ", ".join(Settings.model_fields)
-        raise Refusal(
-            key,
-            expected=str(field.description) if field else f"a known setting ({known})",
-            found="nothing" if error["type"] == "missing" else json.dumps(error["input"]),
-            fix="correct it in the inventory; inventories/production.example.py explains each",
-        ) from None
+def _validated(values: Mapping[str, Any]) -> Settings:
+    fix = "correct it in the inventory; inventories/production.example.py explains each"
+    return loading.build(Settings, "", values, fix)

@@ -1,8 +1,4 @@
-"""``make backup``: every data file of one moment, packed, checked and bound by a manifest.
-
-All replicas are stopped together: a copy of a running one is inconsistent, and copies of different
-moments lose transfers when they are restored. The downtime is that of reading the files once.
-"""
+"""``make backup``: every data file of one moment, packed, checked and bound by a manifest."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
     backups/DEPLOYMENT/20261124T064500Z/   manifest.json   replica-0.zst   replica-1.zst   ...
 
-The files of one set are of one moment: all replicas were stopped while they were copied. With files
-of different moments a replica would forget what it has acknowledged, and transfers would be lost.
+The files of one set are of one moment: all replicas were stopped while they were copied, since a
+copy of a running one is inconsistent. With files of different moments a replica would forget what
+it has acknowledged, and transfers would be lost.
 The manifest's checksums make sure that no file of another set is taken for one of this set.
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from cluster.command import by_inventory
+from cluster.command import by_inventory, say
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.operate import backup_set
@@ -37,22 +37,22 @@ def verify(original: Deployment, set_directory: Path) -> list[str]:
     """
     manifest = backup_set.read(set_directory)
     backup_set.refuse_foreign(manifest, original.cluster, original.engine)
-    backup_set.check_files(set_directory, manifest, on_progress=_say)
-    _say("unpacking into a scratch directory")
+    backup_set.check_files(set_directory, manifest, on_progress=say)
+    say("unpacking into a scratch directory")
     with unpacked(original, set_directory, manifest) as scratch:
         for file in manifest.files:
             backup_set.identify(manifest, file, _superblock(scratch, file))
         damaged = _damaged(scratch, manifest)
         for complaint in damaged.values():
-            _say(complaint)
-        _say("starting a scratch cluster of it, on ports of its own")
+            say(complaint)
+        say("starting a scratch cluster of it, on ports of its own")
         scratch.start()
-        _say("reading its ledger")
+        say("reading its ledger")
         found = totals.read(scratch.deployment)
         scratch.stop()
         if damaged:
             # Stopped in the middle of a write, a replica may leave what it repairs at its start.
-            _say("checking again what was damaged: the cluster may have repaired it")
+            say("checking again what was damaged: the cluster may have repaired it")
             _mend_superblocks(scratch, manifest)
             damaged = _damaged(scratch, manifest, only=set(damaged))
     return [*damaged.values(), *_judge(manifest, found)]
@@ -61,10 +61,10 @@ def verify(original: Deployment, set_directory: Path) -> list[str]:
 def _judge(manifest: Manifest, found: totals.Totals | None) -> list[str]:
     if found is None:
         return [f"the ledger could not be read within {totals.TIMEOUT_S:g} s"]
-    _say(f"found {found}")
+    say(f"found {found}")
     wrong = totals.unbalanced(found)
     if manifest.before is None or manifest.after is None:
-        _say("the manifest has no totals: only debits = credits was checked")
+        say("the manifest has no totals: only debits = credits was checked")
     return wrong + totals.outside(found, manifest.before, manifest.after)
 
 
@@ -78,7 +78,7 @@ def _damaged(scratch: Scratch, manifest: Manifest, only: set[int] | None = None)
     found = {}
     for file in manifest.files:
         if only is None or file.replica in only:
-            _say(f"inspecting the integrity of replica {file.replica}'s file")
+            say(f"inspecting the integrity of replica {file.replica}'s file")
             if complaint := _integrity(scratch, file):
                 found[file.replica] = f"replica {file.replica}'s data file: {complaint}"
     return found
@@ -126,10 +126,6 @@ def _superblock(scratch: Scratch, file: PackedFile) -> data_file.Superblock:
 def _server_and_path(scratch: Scratch, file: PackedFile) -> tuple[list[str], str]:
     server = binary.command(scratch.deployment, scratch.environ)
     return server, of(scratch.deployment).data_file(file.replica)
-
-
-def _say(what: str) -> None:
-    print(f"  {what}", flush=True)
 
 
 @click.command()

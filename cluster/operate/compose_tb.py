@@ -12,7 +12,7 @@ import click
 from cluster import REPOSITORY, config
 from cluster.checks import engine, rules
 from cluster.checks.observe import observe
-from cluster.command import confirm
+from cluster.command import confirm, say
 from cluster.config import Cluster, inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop, status
@@ -91,7 +91,7 @@ def up(cluster: Cluster) -> None:
     todo = runtime.stale()
     act = rollout.of_deployment(deployment, lambda i: compose.show_line(runtime.renew(i)))
     rollout.renew("new settings", todo.stopped, todo.stale, act)
-    health.wait(deployment, on_progress=lambda seen: print(f"  {seen}"))
+    health.wait(deployment, on_progress=say)
     planned_stop.announce_of(deployment, is_planned=False)
 
 

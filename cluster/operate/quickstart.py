@@ -201,8 +201,8 @@ def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Ta
         "report": os.path.relpath(run / "report.html"),
         "wall time": f"{wall_s:.0f} s",
     }
-    for key, value in rows.items():
-        table.add_row(key, value)
+    for row in rows.items():
+        table.add_row(*row)
     return table
 
 
@@ -256,8 +256,8 @@ def _run(
         for line in failed.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]:
             console.print(f"    {line}", markup=False, soft_wrap=True)
         console.print(f"step [bold]{failed.step.name}[/] failed: {failed.reason}")
-        console.print(f"what to do: {failed.step.advice}", markup=False, soft_wrap=True)
-        console.print(f"all it said: {failed.log}", markup=False, soft_wrap=True)
+        todo = f"what to do: {failed.step.advice}\nall it said: {failed.log}"
+        console.print(todo, markup=False, soft_wrap=True)
         if failed.step.name == "deploy" and not keep:
             _stop(console, chosen, environ)
         return 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from cluster.command import by_inventory, confirm
+from cluster.command import by_inventory, confirm, say
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.operate import backup, backup_set, phase
@@ -35,7 +35,7 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
             "restore: expected a stopped cluster, found a replica that runs. "
             f"Fix: make down INVENTORY={inventory_file}, and stop its clients"
         )
-    backup_set.check_files(source, manifest, on_progress=lambda seen: print(f"  {seen}"))
+    backup_set.check_files(source, manifest, on_progress=say)
     print(describe(manifest, source))
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)

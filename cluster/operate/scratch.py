@@ -46,14 +46,11 @@ class Scratch:
 
     def start(self) -> None:
         """Start it; returns when it commits. Raises Failed."""
-        self._run("deploy.py")
+        phase.run(INVENTORIES[self.engine], "deploy.py", environ=self.environ, quiet=True)
 
     def stop(self) -> None:
         """Stop it. Raises Failed."""
-        self._run("tasks.replica.stop")
-
-    def _run(self, task: str) -> None:
-        phase.run(INVENTORIES[self.engine], task, environ=self.environ, quiet=True)
+        phase.run(INVENTORIES[self.engine], "tasks.replica.stop", environ=self.environ, quiet=True)
 
 
 @contextmanager

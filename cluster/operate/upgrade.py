@@ -17,7 +17,7 @@ from importlib import metadata
 import click
 
 from cluster import config
-from cluster.command import by_inventory, confirm
+from cluster.command import by_inventory, confirm, say
 from cluster.config import PREFIX, env_file, inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health
@@ -95,7 +95,7 @@ def upgrade(inventory_file: str, deployment: Deployment, target: str) -> None:
     if deaf:  # a program replaced in its place changes no setting, so the deploy restarts nothing
         _deploy(inventory_file, "tasks.replica.restart", target)
     await_switch(deployment, target)
-    health.wait(deployment, on_progress=_tell)
+    health.wait(deployment, on_progress=say)
 
 
 def await_switch(deployment: Deployment, target: str) -> None:
@@ -109,7 +109,7 @@ def await_switch(deployment: Deployment, target: str) -> None:
 
     what = f"every replica to run {target}"
     try:
-        waiting.wait_until(observe, what=what, timeout_s=SWITCH_TIMEOUT_S, on_progress=_tell)
+        waiting.wait_until(observe, what=what, timeout_s=SWITCH_TIMEOUT_S, on_progress=say)
     except waiting.Expired as expired:
         raise Unhealthy(
             f"{expired}. Fix: bring every replica back; the cluster switches once all offer "
@@ -166,10 +166,6 @@ def _confirm(deployment: Deployment, target: str) -> None:
         print(f"Better: {advice}again.")
     fix = f"{advice}CONFIRM=yes; nothing was touched"
     confirm("upgrade", since="an upgrade cannot be taken back", fix=fix)
-
-
-def _tell(said: str) -> None:
-    print(f"  {said}", flush=True)
 
 
 @click.command()

@@ -72,10 +72,7 @@ def marks(deployment: Deployment) -> Mapping[int, str]:
 
 
 def act(index: int, command: str) -> None:
-    """Run a shell line for replica ``index``, as root where it is on a server, now.
-
-    Raises DeployError when it fails, with a cause that is known first.
-    """
+    """Run a shell line for replica ``index`` now. Raises DeployError with what it said."""
     done, output = run_now(command, host_of(index), print_output=True)
     if not done:
         raise DeployError(f"replica {index}: `{command}` failed: {output.output}")
