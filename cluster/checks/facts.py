@@ -13,6 +13,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -135,9 +136,11 @@ def plan(
         server = tuple(program.reader(deployment))
         return identify(server, found.data_files[0], deployment.state_dir)
 
+    with ThreadPoolExecutor(len(seen)) as together:  # each starts the server's program
+        identities = list(together.map(identity, seen, seen.values()))
     having = [found for found in seen.values() if found.data_files]
     return decide(
-        {index: identity(index, found) for index, found in seen.items()},
+        dict(zip(seen, identities, strict=True)),
         deployment.cluster,
         # An earlier first format was interrupted: whatever has a file has never been started.
         is_bootstrapping=bool(having) and all(found.is_bootstrapping for found in having),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -88,13 +88,27 @@ class ReplicaHealth:
         return f"replica {self.replica.index} {self.log.role}"
 
 
-def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
-    """Levels 1 and 2 of each replica, in order."""
-    states = of(deployment).states() or {}
+class Logs:
+    """What the replicas' logs say, for who looks again and again: each line is read once."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._runtime = of(deployment)
+        self._readers = {r.index: log.Reader() for r in deployment.cluster.replicas}
+        self._marks = dict.fromkeys(self._readers, "")
+
+    def of(self, index: int) -> log.ReplicaLog:
+        """Of one replica, by now."""
+        lines, self._marks[index] = self._runtime.log_after(index, self._marks[index])
+        return self._readers[index].read(lines)
+
+
+def of_replicas(deployment: Deployment, logs: Logs | None = None) -> list[ReplicaHealth]:
+    """Levels 1 and 2 of each replica, in order; ``logs`` are kept from an earlier look."""
+    states, said = of(deployment).states() or {}, logs or Logs(deployment)
     ways = tunnel.reached(deployment).clients
 
     def look(replica: Replica) -> ReplicaHealth:
-        return _of_replica(deployment, replica, ways[replica.index], states)
+        return _of_replica(deployment, replica, ways[replica.index], states, said)
 
     replicas = deployment.listed
     with ThreadPoolExecutor(len(replicas)) as together:  # a silent one takes its whole time
@@ -104,13 +118,17 @@ def of_replicas(deployment: Deployment) -> list[ReplicaHealth]:
 
 
 def _of_replica(
-    deployment: Deployment, replica: Replica, way: Replica, states: dict[int, ReplicaProcess]
+    deployment: Deployment,
+    replica: Replica,
+    way: Replica,
+    states: Mapping[int, ReplicaProcess],
+    logs: Logs,
 ) -> ReplicaHealth:
     """``way`` is the replica where it is reached from here."""
     process = states.get(replica.index, ReplicaProcess("DOWN", 0))
     port_open = port_answers(way)
     pong = ping.ask(way, deployment.cluster.id) if port_open else None
-    said = log.parse(of(deployment).log_lines(replica.index))
+    said = logs.of(replica.index)
     return ReplicaHealth(
         replica=replica,
         process=process.state,
@@ -150,9 +168,10 @@ def wait(
     on_progress: Callable[[str], None] = lambda seen: None,
 ) -> Canary:
     """Return once every replica is normal and the canary has committed. Raises Unhealthy."""
+    logs = Logs(deployment)
 
     def observe() -> tuple[bool, str]:
-        replicas = of_replicas(deployment)
+        replicas = of_replicas(deployment, logs)
         given_up = [r for r in replicas if r.process in of(deployment).GIVEN_UP]
         if given_up:
             raise Unhealthy(_with_log_tails(deployment, str(given_up[0]), given_up))
@@ -167,7 +186,7 @@ def wait(
                 on_progress=on_progress,
             )
         except waiting.Expired as expired:
-            late = [r for r in of_replicas(deployment) if not r.is_normal]
+            late = [r for r in of_replicas(deployment, logs) if not r.is_normal]
             raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
         committed = probe(deployment)
         if committed.commits:
@@ -176,7 +195,7 @@ def wait(
             )
             return committed
         on_progress(committed.detail)
-    raise Unhealthy(_with_log_tails(deployment, committed.detail, of_replicas(deployment)))
+    raise Unhealthy(_with_log_tails(deployment, committed.detail, of_replicas(deployment, logs)))
 
 
 def _with_log_tails(deployment: Deployment, reason: str, replicas: list[ReplicaHealth]) -> str:

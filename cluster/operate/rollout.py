@@ -181,8 +181,9 @@ def of_deployment(
     def settle(index: int) -> None:
         health.wait(deployment, on_progress=lambda seen: tell(f"  {seen}"))
 
+    logs = health.Logs(deployment)
     return Actions(
-        look=lambda: map(Member.of, health.of_replicas(deployment)),
+        look=lambda: map(Member.of, health.of_replicas(deployment, logs)),
         commits=lambda: health.probe(deployment),
         step=step,
         settle=settle,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -124,9 +124,13 @@ class Runtime(ABC):
     def log_source(self, index: int) -> str:
         """Where a person reads the replica's log."""
 
-    @abstractmethod
-    def log_lines(self, index: int) -> Iterable[str]:
+    def log_lines(self, index: int) -> Sequence[str]:
         """The whole log that is kept, oldest line first; empty when there is none."""
+        return self.log_after(index, "")[0]
+
+    @abstractmethod
+    def log_after(self, index: int, mark: str) -> tuple[Sequence[str], str]:
+        """The lines behind ``mark``, and a new mark. All that is kept, where it is not known."""
 
     @abstractmethod
     def log_tail(self, index: int, lines: int = 15) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import IO
 
 from cluster import REPOSITORY, config
@@ -49,9 +49,9 @@ class Compose(InContainer):
         """The command to type."""
         return f"docker logs {self.cluster.replicas[index].name}"
 
-    def log_lines(self, index: int) -> Iterable[str]:
-        """All lines that Docker still keeps."""
-        return self._logs(index)
+    def log_after(self, index: int, mark: str) -> tuple[Sequence[str], str]:
+        """As far as Docker still keeps it."""
+        return self.marked(self._logs(index, *self.log_options(mark)), mark)
 
     def log_tail(self, index: int, lines: int = 15) -> list[str]:
         """The last of them."""

@@ -23,6 +23,8 @@ HASH_LABEL = "com.docker.compose.config-hash"
 #: Docker waits 0.1, 0.2, 0.4 ... s between restarts: after this many, a replica cannot start.
 RESTARTS_MAX = 3
 
+#: A line of ``docker logs --timestamps``; the time always has nine digits.
+_STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\S+Z) ?(.*)")
 _LOCKED = re.compile(r"^VmLck:\s+(\d+) kB", re.MULTILINE)
 
 
@@ -64,6 +66,17 @@ class InContainer(Runtime):
     def data_file(self, index: int) -> str:
         """As every container of the replica sees it."""
         return f"/data/{self.data_file_name(index)}"
+
+    @staticmethod
+    def log_options(mark: str) -> list[str]:
+        """A mark is the time of a line."""
+        return ["--timestamps", *([f"--since={mark}"] if mark else [])]
+
+    @staticmethod
+    def marked(said: Sequence[str], mark: str) -> tuple[list[str], str]:
+        """Without the times. A new container's lines are newer than those of the one before it."""
+        stamped = [(m[1], m[2]) for line in said if (m := _STAMPED.match(line)) and m[1] > mark]
+        return [line for _, line in stamped], max((time for time, _ in stamped), default=mark)
 
     def stop(self, index: int) -> str:
         """Success, too, where there is no such container."""

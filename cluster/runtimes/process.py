@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from supervisor.xmlrpc import SupervisorTransport
@@ -129,13 +129,11 @@ class Process(Runtime):
         """The log file."""
         return str(self.log_path(index))
 
-    def log_lines(self, index: int) -> Iterable[str]:
-        """All lines, the rotated parts first."""
+    def log_after(self, index: int, mark: str) -> tuple[Sequence[str], str]:
+        """Also where supervisor has rotated the log meanwhile."""
         path = self.log_path(index)
-        for part in (*sorted(path.parent.glob(path.name + ".*"), reverse=True), path):
-            if part.is_file():
-                with part.open(errors="replace") as lines:
-                    yield from lines
+        parts = (*sorted(path.parent.glob(path.name + ".*"), reverse=True), path)
+        return lines_after([part for part in parts if part.is_file()], mark)
 
     def log_tail(self, index: int, lines: int = 15) -> list[str]:
         """The last lines of the log file."""
@@ -284,3 +282,25 @@ class Process(Runtime):
 def _program(index: int) -> str:
     """Replica ``index`` in supervisor's words."""
     return f"replica-{index}"
+
+
+def lines_after(parts: Sequence[Path], mark: str) -> tuple[list[str], str]:
+    """What the parts of a log, oldest first, say behind ``mark`` (inode:offset), and a new one.
+
+    A last line that is not whole is given, and again with the next ones.
+    """
+    inode, offset = map(int, (mark or "0:0").split(":"))
+    unread = [(part, 0) for part in parts]
+    for number, part in enumerate(parts):
+        found = part.stat()
+        if found.st_ino == inode and found.st_size >= offset:
+            unread = [(part, offset), *unread[number + 1 :]]
+    lines: list[str] = []
+    for part, begin in unread:
+        with part.open("rb") as file:
+            file.seek(begin)
+            text = file.read()
+            whole = begin + text.rfind(b"\n") + 1
+            mark = f"{os.fstat(file.fileno()).st_ino}:{whole}"
+        lines += text.decode(errors="replace").splitlines()
+    return lines, mark

@@ -12,7 +12,7 @@ import json
 import shlex
 import subprocess
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,16 @@ class OnServers(Runtime):
     def log_command(self, index: int, *options: str) -> str:
         """What prints the replica's log."""
 
+    @staticmethod
+    @abstractmethod
+    def log_options(mark: str) -> list[str]:
+        """What makes ``log_command`` begin behind ``mark``, if any, and say where it ends."""
+
+    @staticmethod
+    @abstractmethod
+    def marked(said: Sequence[str], mark: str) -> tuple[list[str], str]:
+        """The log's own lines in what it printed so, and the new mark."""
+
     @abstractmethod
     def described(self, index: int) -> str:
         """The file that it runs by. Raises what a program or an image that is not there raises."""
@@ -81,10 +91,11 @@ class OnServers(Runtime):
         """The command to type."""
         return f"ssh {self.deployment.servers[index].hostname} {self.log_command(index)}"
 
-    def log_lines(self, index: int) -> Iterable[str]:
+    def log_after(self, index: int, mark: str) -> tuple[Sequence[str], str]:
         """The newest lines that the server still keeps, without those that probes leave."""
-        log = f"{self.log_command(index)} 2>&1"
-        return self._lines(index, f"{log} | grep -v {shlex.quote(_NOISE)} | tail -n {LINES_MAX}")
+        log = f"{self.log_command(index, *self.log_options(mark))} 2>&1"
+        quiet = f"{log} | grep -v {shlex.quote(_NOISE)} | tail -n {LINES_MAX}"
+        return self.marked(self._lines(index, quiet), mark)
 
     def log_tail(self, index: int, lines: int = 15) -> list[str]:
         """The last lines; empty, too, when the server cannot be reached."""

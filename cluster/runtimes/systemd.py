@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from cluster.refusal import Refusal
 from cluster.runtimes import layout, program
@@ -19,6 +19,7 @@ _JOURNAL = """\
 Storage=persistent
 SystemMaxUse=256M
 """
+_CURSOR = "-- cursor: "
 
 
 class Systemd(OnServers):
@@ -56,6 +57,18 @@ class Systemd(OnServers):
         name = self.cluster.replicas[index].name
         journal = ["journalctl", f"--namespace={layout.JOURNAL}", f"--unit={name}", "--output=cat"]
         return shlex.join([*journal, "--quiet", "--no-pager", *options])
+
+    @staticmethod
+    def log_options(mark: str) -> list[str]:
+        """A mark is journald's cursor. Where that line is gone, the next one is found."""
+        return ["--show-cursor", *([f"--after-cursor={mark}"] if mark else [])]
+
+    @staticmethod
+    def marked(said: Sequence[str], mark: str) -> tuple[list[str], str]:
+        """Its last line is the cursor, unless nothing was said."""
+        if said and said[-1].startswith(_CURSOR):
+            return [*said[:-1]], said[-1].removeprefix(_CURSOR)
+        return [*said], mark
 
     def data_file(self, index: int) -> str:
         """On the server's own disk."""
