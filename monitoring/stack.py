@@ -74,15 +74,12 @@ def check_statsd(deployment: Deployment) -> tuple[str, int]:
     """The StatsD address that replicas send to. Raises Refusal when they could not reach it."""
     statsd = deployment.cluster.statsd
     has_own_network = of(deployment).HAS_OWN_NETWORK
-    example = "172.20.0.20:8125" if has_own_network else "127.0.0.1:8125"
+    where, example = "an address on loopback", "127.0.0.1:8125"
+    if has_own_network:
+        where = f"a free address of {PREFIX}SUBNET (loopback is the container's own)"
+        example = "172.20.0.20:8125"
     host, _, port = statsd.rpartition(":")
-    is_loopback = host.startswith("127.")
-    if not statsd or has_own_network == is_loopback:
-        where = (
-            f"a free address of {PREFIX}SUBNET (loopback is the container's own)"
-            if has_own_network
-            else "an address on loopback"
-        )
+    if not statsd or has_own_network == host.startswith("127."):
         raise Refusal(
             f"{PREFIX}STATSD",
             expected=f"where the replicas' metrics go: {where}, such as {example}",
