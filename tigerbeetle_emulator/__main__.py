@@ -14,17 +14,17 @@ from typing import NoReturn
 
 from .inspect_file import superblock_lines
 from .protocol import aegis
-from .protocol.wire import MESSAGE_SIZE_MAX, RELEASE, RELEASE_CLIENT_MIN, Author
+from .protocol.wire import MESSAGE_SIZE_MAX, Author, release_text
 from .server.addresses import Address, AddressError, parse
 from .server.faults import DURATIONS, RATES, Faults
 from .server.journal import DataFileError, FileJournal, Identity, format_file
 from .server.log import to_stderr
 from .server.relay import Relay
-from .server.replica import RELEASE_NUMBER, Replica
+from .server.replica import RELEASE_MIN_NUMBER, RELEASE_NUMBER, Replica
 from .server.server import CLIENTS_MAX, CLIENTS_MAX_DEVELOPMENT, Server
 
 BANNER = "EMULATOR: one node, no replication, not TigerBeetle; for tests and rehearsals only"
-RELEASE_TEXT = ".".join(map(str, RELEASE))
+RELEASE_TEXT = release_text(RELEASE_NUMBER)
 REQUEST_SIZE_DEVELOPMENT = 32 * 1024
 PIPELINE_REQUESTS_MAX = 56
 REPLAY_PROGRESS = 2.0  # seconds between lines while replaying
@@ -268,9 +268,9 @@ def command_version(arguments: argparse.Namespace) -> None:
     """Print the release that is emulated."""
     print(f"TigerBeetle EMULATOR version {RELEASE_TEXT}")
     if arguments.verbose:
-        minimum = ".".join(map(str, RELEASE_CLIENT_MIN))
         print(
-            f"\n{BANNER}\n\nprocess.release={RELEASE_TEXT}\nprocess.release_client_min={minimum}"
+            f"\n{BANNER}\n\nprocess.release={RELEASE_TEXT}"
+            f"\nprocess.release_client_min={release_text(RELEASE_MIN_NUMBER)}"
             f"\ncluster.clients_max=64\ncluster.message_size_max={MESSAGE_SIZE_MAX}"
             f"\nprocess.checksum={aegis.IMPLEMENTATION}"
         )

@@ -41,8 +41,7 @@ def answer(header: bytes, cluster_id: int, ms: float) -> Pong | None:
     frame = wire.read_frame(header, cluster_id.to_bytes(16, "little"))
     if frame.command != wire.Command.PONG_CLIENT:
         return None
-    major, minor, patch = frame.release >> 16, frame.release >> 8 & 0xFF, frame.release & 0xFF
-    return Pong(frame.replica, frame.view, f"{major}.{minor}.{patch}", round(ms, 3))
+    return Pong(frame.replica, frame.view, wire.release_text(frame.release), round(ms, 3))
 
 
 def ask(replica: Replica, cluster_id: int, timeout_s: float = TIMEOUT_S) -> Pong | None:

@@ -82,12 +82,6 @@ def bind(where: tuple[str, int]) -> socket.socket:
     return receiver
 
 
-def receive_for_ever(receiver: socket.socket, collector: Collector) -> None:
-    """Record datagrams until the process ends."""
-    while True:
-        collector.receive(receiver.recv(DATAGRAM_MAX))
-
-
 def main() -> int:
     """Serve until SIGTERM or Ctrl-C; exit code 2 for an address that cannot be bound."""
     parser = argparse.ArgumentParser(
@@ -115,8 +109,8 @@ def main() -> int:
         )
         return 2
     print(f"collector: StatsD at {options.statsd}, metrics at {options.listen}", flush=True)
-    receive_for_ever(receiver, collector)
-    return 0
+    while True:
+        collector.receive(receiver.recv(DATAGRAM_MAX))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,11 @@ def release_number(release: tuple[int, int, int]) -> int:
     return major << 16 | minor << 8 | patch
 
 
+def release_text(number: int) -> str:
+    """A release as people write it, for example 0x1109 -> 0.17.9."""
+    return f"{number >> 16}.{number >> 8 & 0xFF}.{number & 0xFF}"
+
+
 class Frame(NamedTuple):
     """The common half of a header (bytes 0..127) as far as anything reads it."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 from collections.abc import Iterator
 from functools import partial
@@ -172,20 +173,18 @@ class FileJournal:
         with self.path.open("rb") as file:
             file.seek(self._end)
             tail = file.read(end - self._end)
-        position = tail.find(_ENTRY_MAGIC, 17)
-        while position >= 0:
-            head = tail[position - 16 : position - 16 + _HEAD.size]
-            message_sum = tail[position - 16 + _HEAD.size :][:16]
-            if len(head) == _HEAD.size:
-                found, _, kind, size, _, _, number = _HEAD.unpack(head)
-                covered = head[16:] + (message_sum if size else b"")
-                later = number > self._number + 1 and _size_valid(kind, size)
-                if later and checksum(covered) == found:
-                    raise DataFileError(
-                        f"{self.path}: damaged at byte {self._end}, with intact entries behind it "
-                        f"(number {number}); nothing was changed, restore it from a backup"
-                    )
-            position = tail.find(_ENTRY_MAGIC, position + 1)
+        for magic in re.finditer(_ENTRY_MAGIC, tail):
+            start = magic.start() - 16
+            if not 0 < start <= len(tail) - _HEAD.size:
+                continue
+            found, _, kind, size, _, _, number = _HEAD.unpack_from(tail, start)
+            covered = tail[start + 16 : start + _HEAD.size + min(size, 16)]
+            is_later = number > self._number + 1 and _size_valid(kind, size)
+            if is_later and checksum(covered) == found:
+                raise DataFileError(
+                    f"{self.path}: damaged at byte {self._end}, with intact entries behind it "
+                    f"(number {number}); nothing was changed, restore it from a backup"
+                )
 
 
 def _size_valid(kind: int, size: int) -> bool:
