@@ -132,10 +132,9 @@ class Conductor:
 
     def progress(self) -> str:
         """One line about the latest second."""
-        points = self.series.points()
-        if not points:
+        point = self.series.latest()
+        if point is None:
             return "waiting for the first second"
-        point = points[-1]
         elapsed = point.at - self.manifest.started
         p99 = f"{point.p99_ms:.1f} ms" if point.p99_ms is not None else "-"
         wrong = point.unknown + point.error

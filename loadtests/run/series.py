@@ -45,6 +45,12 @@ class Series:
             by_second[round(second["at"])].append(second)
         return [_point(float(at), by_second[at]) for at in sorted(by_second)]
 
+    def latest(self) -> Point | None:
+        """The last of ``points``, without the others: who asks every second may ask for hours."""
+        at = max((round(second["at"]) for second in self.seconds), default=0)
+        newest = [second for second in self.seconds if round(second["at"]) == at]
+        return _point(float(at), newest) if newest else None
+
 
 def figures(seconds: list[Second], duration_s: float) -> Figures:
     """Sum up a window of ``duration_s``."""

@@ -46,6 +46,14 @@ def test_two_workers_add_up() -> None:
     assert [point.ok for point in series.points()] == [200]
 
 
+def test_the_latest_point_is_the_last_of_all() -> None:
+    series = Series()
+    assert series.latest() is None
+    for at in (1, 1, 3, 2):  # a worker's second may come in late
+        series.add(second(STARTED + at, 2.0 + at))
+        assert series.latest() == series.points()[-1]
+
+
 def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup_s: float) -> Conductor:
     monkeypatch.setenv("LOADTESTS_RUNS", str(tmp_path))
     sample = manifest(warmup_s=warmup_s)
