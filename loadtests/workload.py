@@ -23,10 +23,10 @@ import tigerbeetle as tb
 from loadtests.client import records
 from loadtests.client.bridge import PACKET_ERRORS, BridgeError, NativeClient, Reply, Unanswered
 from loadtests.options import seconds
-from loadtests.proof.packing import pack_accounts, pack_transfers, unpack_accounts, unpack_transfers
 from loadtests.run import runs, target
 from loadtests.run.exit_codes import EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.history import CREATED, EXISTS, Operation, Outcome, Writer
+from loadtests.run.packing import pack_accounts, pack_transfers, unpack_accounts, unpack_transfers
 from loadtests.wallet.scenario import HOLD_TIMEOUT_S, Request, Scenario, World
 
 WORKERS = 6  # of the 64 sessions a cluster keeps: room for the clients that are thrown away

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from loadtests.client.records import LINKED, MUST_NOT_OVERDRAW, PENDING, POST, VOID, join
+from loadtests.client.records import LINKED, PENDING, POST, VOID, join
 from loadtests.run.history import CREATED, Account, Kind, Transfer
+from loadtests.run.packing import unpack_accounts
 from loadtests.wallet.wallets import ASSETS, OPENING_UNITS, AccountCode, Population, TransferCode
 
 #: Seconds until an unsettled hold expires; some expire while workers still try to settle them.
@@ -60,20 +61,11 @@ class World:
 
     def accounts(self) -> tuple[Account, ...]:
         """Every account, to be created before anything else."""
-        made = []
-        for asset in self.assets:
-            ledger = ASSETS[asset].ledger
-            common = {"ledger": ledger, "user_data_64": self.tag}
-            funding = self.system(AccountCode.FUNDING, asset)
-            made.append(Account(funding, code=AccountCode.FUNDING, **common))
-            fees = self.system(AccountCode.FEES, asset)
-            common["flags"] = MUST_NOT_OVERDRAW
-            made.append(Account(fees, code=AccountCode.FEES, **common))
-            made += [
-                Account(self.wallet(number, asset), code=AccountCode.WALLET, **common)
-                for number in range(self.wallets)
-            ]
-        return tuple(made)
+        ledgers = [ASSETS[asset].ledger for asset in self.assets]
+        everything = unpack_accounts(self._population.accounts().tobytes())
+        return tuple(
+            one for one in everything if one.ledger in ledgers and one.code != AccountCode.LIQUIDITY
+        )
 
 
 class Scenario:
