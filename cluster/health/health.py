@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -79,13 +79,14 @@ class ReplicaHealth:
         return is_up and self.log.status == "normal"
 
     def __str__(self) -> str:
+        said = self.log.role
         if self.process != "RUNNING":
-            return f"replica {self.replica.index} {self.process.lower()}"
-        if not self.port_open:
-            return f"replica {self.replica.index} starting"
-        if self.is_wedged:
-            return f"replica {self.replica.index} wedged"
-        return f"replica {self.replica.index} {self.log.role}"
+            said = self.process.lower()
+        elif not self.port_open:
+            said = "starting"
+        elif self.is_wedged:
+            said = "wedged"
+        return f"replica {self.replica.index} {said}"
 
 
 class Logs:
@@ -105,39 +106,29 @@ class Logs:
 def of_replicas(deployment: Deployment, logs: Logs | None = None) -> list[ReplicaHealth]:
     """Levels 1 and 2 of each replica, in order; ``logs`` are kept from an earlier look."""
     states, said = of(deployment).states() or {}, logs or Logs(deployment)
-    ways = tunnel.reached(deployment).clients
+    ways = tunnel.reached(deployment).clients  # where they are reached from here
 
     def look(replica: Replica) -> ReplicaHealth:
-        return _of_replica(deployment, replica, ways[replica.index], states, said)
+        index, way = replica.index, ways[replica.index]
+        process = states.get(index, ReplicaProcess("DOWN", 0))
+        port_open = port_answers(way)
+        pong = ping.ask(way, deployment.cluster.id) if port_open else None
+        told = said.of(index)
+        return ReplicaHealth(
+            replica=replica,
+            process=process.state,
+            pid=process.pid,
+            port_open=port_open,
+            log=told if process.is_running else told.after_death(),
+            pong=pong,
+            seen_at=time.time(),
+        )
 
     replicas = deployment.listed
     with ThreadPoolExecutor(len(replicas)) as together:  # a silent one takes its whole time
         found = list(together.map(look, replicas))
     newest = max((r.pong.view for r in found if r.pong), default=0)
     return [replace(r, newest_view=newest) for r in found]
-
-
-def _of_replica(
-    deployment: Deployment,
-    replica: Replica,
-    way: Replica,
-    states: Mapping[int, ReplicaProcess],
-    logs: Logs,
-) -> ReplicaHealth:
-    """``way`` is the replica where it is reached from here."""
-    process = states.get(replica.index, ReplicaProcess("DOWN", 0))
-    port_open = port_answers(way)
-    pong = ping.ask(way, deployment.cluster.id) if port_open else None
-    said = logs.of(replica.index)
-    return ReplicaHealth(
-        replica=replica,
-        process=process.state,
-        pid=process.pid,
-        port_open=port_open,
-        log=said if process.is_running else said.after_death(),
-        pong=pong,
-        seen_at=time.time(),
-    )
 
 
 def port_answers(replica: Replica) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cluster.refusal import Refusal
 from cluster.tigerbeetle import data_file
 from cluster.tigerbeetle.data_file import Plan
 
@@ -102,6 +103,8 @@ class Runtime(ABC):
     #: Addresses of its own, where loopback is each replica's own.
     HAS_OWN_NETWORK: ClassVar[bool] = False
     NEEDS_DOCKER: ClassVar[bool] = False
+    #: How a replica that was started once is known, where states say so.
+    KEPT: ClassVar[str] = ""
     #: For the emulator, which is a Python program.
     NEEDS_PYTHON: ClassVar[bool] = False
     #: What says on which disk the data files are.
@@ -279,5 +282,11 @@ class Runtime(ABC):
         """Lines that stop these for good, as the tool would start some of them again by itself."""
         return [self.stop(index) for index in sorted(running)]
 
-    def check_whole(self) -> None:  # noqa: B027 - most have nothing to say
-        """Raises where a replica was never started: there is nothing to restart."""
+    def check_whole(self) -> None:
+        """Raises Refusal where a replica was never started: there is nothing to restart."""
+        wanted = len(self.cluster.replicas)
+        if self.KEPT and (found := len(self.states() or {})) < wanted:
+            raise Refusal(
+                f"restart: expected every replica {self.KEPT}, found {found} of {wanted}. "
+                f"Fix: {self.up}"
+            )

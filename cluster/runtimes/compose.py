@@ -31,6 +31,7 @@ class Compose(InContainer):
     GIVEN_UP = frozenset({"FATAL", "EXITED", "CREATED", "DEAD", "DOWN"})
     HIDES_FILES = True
     HAS_OWN_NETWORK = True
+    KEPT = "to have a container"
     DISK_SETTING = "the engine's data-root (docker system df)"
 
     def states(self) -> dict[int, ReplicaProcess] | None:
@@ -160,14 +161,9 @@ class Compose(InContainer):
         return [docker_engine.shell(docker_engine.compose("down", "--remove-orphans"))]
 
     def check_whole(self) -> None:
-        """Raises Refusal when a replica has no container."""
+        """Raises Refusal also without an engine."""
         docker_engine.info()
-        found = len(container.of_replicas(self.cluster))
-        if found < len(self.cluster.replicas):
-            raise Refusal(
-                f"restart: expected every replica to have a container, found {found} of "
-                f"{len(self.cluster.replicas)}. Fix: make compose-tb-up"
-            )
+        super().check_whole()
 
     def _up(self, index: int, *options: str) -> str:
         up = ("up", "--detach", "--no-deps", "--no-build", *options)

@@ -40,15 +40,8 @@ def network(environ: Mapping[str, str] = os.environ) -> str:
 
 def compose(*arguments: str) -> list[str]:
     """The argument list of a ``docker compose`` command on our file."""
-    return [
-        "docker",
-        "compose",
-        "--file",
-        str(COMPOSE_FILE),
-        "--env-file",
-        str(config.ENV_FILE),
-        *arguments,
-    ]
+    file, env_file = str(COMPOSE_FILE), str(config.ENV_FILE)
+    return ["docker", "compose", "--file", file, "--env-file", env_file, *arguments]
 
 
 def service(index: int) -> str:
@@ -115,6 +108,16 @@ def refusal(command: list[str], said: str) -> str:
     """One line about a docker command that failed."""
     last = said.strip().splitlines()[-1:] or ["no message"]
     return f"`{shlex.join(command)}`: expected it to succeed, found: {last[0].strip()}"
+
+
+def found(command: list[str]) -> str | None:
+    """What `docker ... inspect` prints; None where there is no such thing. Raises Refusal."""
+    done = run(command)
+    if done.returncode == 0:
+        return done.stdout
+    if "o such " in done.stderr:
+        return None
+    raise Refusal(refusal(command[:3], done.stderr))
 
 
 def json_of(command: list[str]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -41,12 +42,8 @@ def engine_of(cluster: Cluster) -> Engine:
 
 def id_of(reference: str) -> str | None:
     """The id of an image here; None when it is absent. Raises Refusal."""
-    done = docker_engine.run(["docker", "image", "inspect", "--format", "{{.Id}}", reference])
-    if done.returncode == 0:
-        return done.stdout.strip()
-    if "o such image" in done.stderr:
-        return None
-    raise Refusal(docker_engine.refusal(["docker", "image", "inspect"], done.stderr))
+    found = docker_engine.found(["docker", "image", "inspect", "--format", "{{.Id}}", reference])
+    return None if found is None else found.strip()
 
 
 def inputs(cluster: Cluster, base_id: str, dockerfile: Path = DOCKERFILE) -> str:
@@ -66,11 +63,9 @@ def is_current(cluster: Cluster) -> bool:
 
 def label(cluster: Cluster, key: str) -> str | None:
     """A label of our image; None when there is no image. Raises Refusal."""
-    if id_of(name(cluster)) is None:
-        return None
     inspect = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", name(cluster)]
-    labels = docker_engine.json_of(inspect)
-    return str((labels or {}).get(key, ""))
+    found = docker_engine.found(inspect)
+    return None if found is None else str((json.loads(found) or {}).get(key, ""))
 
 
 def is_obtainable(cluster: Cluster) -> bool:
@@ -182,17 +177,9 @@ def packed(cluster: Cluster, directory: Path) -> Path:
 
 def build_command(cluster: Cluster, made_of: str, directory: str) -> str:
     """The shell line that builds our image on a server; its engine pulls the base."""
-    return docker_engine.shell(
-        [
-            "docker",
-            "build",
-            f"--tag={name(cluster)}",
-            f"--build-arg=BASE={base(cluster)}",
-            f"--build-arg=RELEASE={cluster.release}",
-            f"--build-arg=INPUTS={made_of}",
-            directory,
-        ]
-    )
+    given = {"BASE": base(cluster), "RELEASE": cluster.release, "INPUTS": made_of}
+    options = [f"--build-arg={key}={value}" for key, value in given.items()]
+    return docker_engine.shell(["docker", "build", f"--tag={name(cluster)}", *options, directory])
 
 
 def repository_digest(cluster: Cluster) -> str:

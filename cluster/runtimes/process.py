@@ -42,6 +42,7 @@ class Process(Runtime):
     #: Supervisor has given up, or there is none: nobody will start these again.
     GIVEN_UP = frozenset({"FATAL", "DOWN"})
     DESCRIPTION_MODE = "600"
+    KEPT = "under its supervisor"
     DISK_SETTING = f"{config.PREFIX}DATA_DIR"
 
     def directory(self, index: int) -> Path:
@@ -222,16 +223,6 @@ class Process(Runtime):
             self._supervisorctl("shutdown"),
             f"sh -c {shlex.quote(gone)}",
         ]
-
-    def check_whole(self) -> None:
-        """Raises Refusal where supervisor does not have every replica."""
-        found = len(self.states() or {})
-        if found < len(self.cluster.replicas):
-            raise Refusal(
-                f"restart: expected every replica under its supervisor, found {found} of "
-                f"{len(self.cluster.replicas)}. Fix: make up INVENTORY="
-                f"{self.deployment.file}"
-            )
 
     def prepare(self, index: int) -> str:
         """The replica's own directory, private."""

@@ -52,16 +52,11 @@ def reader(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> l
         return binary.command(deployment, environ)
     if deployment.runtime == "docker":
         here = deployment.state_dir
+        seccomp = REPOSITORY / "files" / "tigerbeetle" / "seccomp.json"
         return [
-            "docker",
-            "run",
-            "--rm",
-            "--network=none",
-            "--user=0",
-            f"--volume={here}:{here}:ro",
-            "--security-opt=seccomp=" + str(REPOSITORY / "files" / "tigerbeetle" / "seccomp.json"),
-            "--entrypoint=/tigerbeetle",
-            image.name(deployment.cluster),
+            *("docker", "run", "--rm", "--network=none", "--user=0"),
+            *(f"--volume={here}:{here}:ro", f"--security-opt=seccomp={seccomp}"),
+            *("--entrypoint=/tigerbeetle", image.name(deployment.cluster)),
         ]
     return binary.command(deployment, environ)
 

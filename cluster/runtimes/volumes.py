@@ -141,18 +141,9 @@ def _look_command(cluster: Cluster, indexes: list[int]) -> list[str]:
         for i in indexes
     )
     confinement = ["--network=none", "--read-only", "--cap-drop=ALL", "--cap-add=IPC_LOCK"]
-    return [
-        "docker",
-        "run",
-        "--rm",
-        *confinement,
-        f"--security-opt=seccomp={cluster.seccomp}",
-        *mounts,
-        "--entrypoint=sh",
-        image.name(cluster),
-        "-c",
-        f"{script}\ntrue",
-    ]
+    confinement.append(f"--security-opt=seccomp={cluster.seccomp}")
+    run = [*confinement, *mounts, "--entrypoint=sh", image.name(cluster)]
+    return ["docker", "run", "--rm", *run, "-c", f"{script}\ntrue"]
 
 
 def _path(cluster: Cluster, index: int) -> str:
