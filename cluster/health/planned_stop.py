@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cluster.config import Cluster
 from cluster.config.deployment import Deployment
@@ -32,12 +33,10 @@ def announce(cluster: Cluster, replicas: Sequence[int], *, is_planned: bool) -> 
     if not cluster.statsd:
         return False
     host, _, port = cluster.statsd.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        try:
-            sender.sendto(lines(cluster.id, replicas, is_planned=is_planned), (host, int(port)))
-        except OSError:  # no route to it, such as to a network that is gone
-            return False
-    return True
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, suppress(OSError):
+        sender.sendto(lines(cluster.id, replicas, is_planned=is_planned), (host, int(port)))
+        return True
+    return False  # no route to it, such as to a network that is gone
 
 
 def announce_of(

@@ -23,12 +23,7 @@ from cluster.tigerbeetle.canary import Canary, Probe
 
 Verdict = Literal["healthy", "degraded", "down", "unknown"]
 EXIT_CODES: dict[Verdict, int] = {"healthy": 0, "degraded": 1, "down": 3, "unknown": 4}
-COLOURS: dict[Verdict, str] = {
-    "healthy": "green",
-    "degraded": "yellow",
-    "down": "red",
-    "unknown": "magenta",
-}
+COLOURS = {"healthy": "green", "degraded": "yellow", "down": "red", "unknown": "magenta"}
 _WIDTH_OF_PIPE = 120
 SCHEMA_FILE = REPOSITORY / "docs" / "status.schema.json"
 
@@ -82,7 +77,6 @@ def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict
 
     Without a canary a majority in normal status, one of them primary, stands for commits.
     """
-    missing = [r for r in replicas if not r.is_normal]
     normal = [r for r in replicas if r.is_normal]
     if canary is not None and not canary.commits:
         return "down", canary.detail
@@ -91,8 +85,8 @@ def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict
             return "down", f"{len(normal)} of {len(replicas)} replicas are normal: no majority"
         if not any(r.log.is_primary for r in normal):
             return "down", "no replica is primary"
-    if missing:
-        return "degraded", ", ".join(map(str, missing))
+    if missing := [str(r) for r in replicas if not r.is_normal]:
+        return "degraded", ", ".join(missing)
     return "healthy", "it commits" if canary else "all replicas are normal"
 
 
@@ -159,24 +153,17 @@ def drawn(status: Status) -> Group:
     for column in ("replica", "address", "process", "pid", "answers", "role", "view", "release"):
         table.add_column(column, no_wrap=True)
     for r in status.replicas:
-        table.add_row(
-            str(r.index),
-            r.address,
-            r.process,
-            str(r.pid or "-"),
-            _answers(r),
-            r.role,
-            "-" if r.view is None else str(r.view),
-            r.release or "-",
-        )
-    lines = []
+        view = "-" if r.view is None else str(r.view)
+        process = (r.process, str(r.pid or "-"), _answers(r))
+        table.add_row(str(r.index), r.address, *process, r.role, view, r.release or "-")
+    said = ""
     if status.canary:
         timing = f" in {status.canary.commit_ms:g} ms" if status.canary.commits else ""
-        lines.append(Text(f"canary: {status.canary.detail}{timing}"))
-    verdict = Text("cluster: ")
+        said = f"canary: {status.canary.detail}{timing}\n"
+    verdict = Text(f"{said}cluster: ")
     verdict.append(status.verdict, style=f"bold {COLOURS[status.verdict]}")
     verdict.append(f" ({status.reason})")
-    return Group(table, *lines, verdict)
+    return Group(table, verdict)
 
 
 def _answers(r: ReplicaStatus) -> Text:

@@ -14,14 +14,9 @@ from rich.text import Text
 from cluster.command import by_inventory
 from cluster.config import inventory
 from cluster.tigerbeetle import log_lines
-from cluster.tigerbeetle.log_lines import Kind, Reading
+from cluster.tigerbeetle.log_lines import Reading
 
-STYLES: dict[Kind, str] = {
-    "normal": "dim",
-    "change": "bold cyan",
-    "look": "yellow",
-    "act": "bold red",
-}
+STYLES = {"normal": "dim", "change": "bold cyan", "look": "yellow", "act": "bold red"}
 #: `tail -F` names the file above its lines; Compose names the container before each.
 _TAIL_HEADER = re.compile(r"^==> .*replica-(\d+)/\S+ <==$")
 _PREFIX = re.compile(r"^(?:replica|\S*tigerbeetle)-(\d+)\s*\| ?(.*)$")

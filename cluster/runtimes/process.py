@@ -119,8 +119,8 @@ class Process(Runtime):
         """Replica index → pid of replicas that outlived their supervisor. Empty while it lives."""
         if self.states() is not None:
             return {}
-        pids = {r.index: self._pid(r.index) for r in self.cluster.replicas}
-        return {index: pid for index, pid in pids.items() if pid and self._runs(index, pid)}
+        pids = {r.index: self._orphan(r.index) for r in self.cluster.replicas}
+        return {index: pid for index, pid in pids.items() if pid}
 
     def log_path(self, index: int) -> Path:
         """The replica's log file, which supervisor writes."""
@@ -137,11 +137,8 @@ class Process(Runtime):
         return lines_after([part for part in parts if part.is_file()], mark)
 
     def log_tail(self, index: int, lines: int = 15) -> list[str]:
-        """The last lines of the log file."""
-        try:
-            return self.log_path(index).read_text(errors="replace").splitlines()[-lines:]
-        except OSError:
-            return []
+        """The last of them."""
+        return [*self.log_lines(index)][-lines:]
 
     def follow(self, indexes: Sequence[int], lines: int) -> int:
         """By ``tail -F``."""
@@ -155,24 +152,23 @@ class Process(Runtime):
 
     def configuration(self, server: list[str]) -> str:
         """The file that runs ``server``; '%' is doubled, as supervisor expands it."""
-        replicas = []
-        for replica in self.cluster.replicas:
-            directory = self.directory(replica.index)
-            start = start_arguments(self.cluster, self.data_file(replica.index))
+
+        def program(index: int) -> dict[str, str]:
+            directory = self.directory(index)
+            start = start_arguments(self.cluster, self.data_file(index))
             run = [str(RUN_REPLICA), str(directory / "replica.pid"), *server, *start]
-            replicas.append(
-                {
-                    "program": _program(replica.index),
-                    "command": shlex.join(run).replace("%", "%%"),
-                    "directory": str(directory).replace("%", "%%"),
-                    "log": str(self.log_path(replica.index)).replace("%", "%%"),
-                }
-            )
+            return {
+                "program": _program(index),
+                "command": shlex.join(run).replace("%", "%%"),
+                "directory": str(directory).replace("%", "%%"),
+                "log": str(self.log_path(index)).replace("%", "%%"),
+            }
+
         values = {
             "label": self.deployment.label,
             "inventory": self.deployment.file,
             "state_dir": str(self.deployment.state_dir).replace("%", "%%"),
-            "replicas": replicas,
+            "replicas": [program(replica.index) for replica in self.cluster.replicas],
         }
         return rendered(_TEMPLATE.read_text(), values)
 
@@ -253,21 +249,15 @@ class Process(Runtime):
         path = Path(sys.executable).parent / program
         return shlex.join([str(path), "-c", str(self.config_path), *arguments])
 
-    def _pid(self, index: int) -> int:
-        """What the replica's pid file says, or 0."""
-        try:
-            return int((self.directory(index) / "replica.pid").read_text())
-        except (OSError, ValueError):
-            return 0
-
-    def _runs(self, index: int, pid: int) -> bool:
-        """True when the process lives and serves the replica's file: pids are used again."""
+    def _orphan(self, index: int) -> int:
+        """The pid in its pid file, where that serves its data file: pids are used again. Else 0."""
         import psutil  # here: who only asks for states has no time for it
 
         try:
-            return self.data_file(index) in psutil.Process(pid).cmdline()
-        except psutil.Error:
-            return False
+            pid = int((self.directory(index) / "replica.pid").read_text())
+            return pid if self.data_file(index) in psutil.Process(pid).cmdline() else 0
+        except (OSError, ValueError, psutil.Error):
+            return 0
 
 
 def _program(index: int) -> str:

@@ -35,10 +35,6 @@ class Volume:
     superblock: str = ""
     is_in_use: bool = False  # a running replica writes to it: what is read meanwhile may be torn
 
-    def partial(self, name: str) -> bool:
-        """True when an unfinished format of ``name`` is there."""
-        return f"{name}.partial" in self.files
-
 
 def name(index: int) -> str:
     """Replica ``index``'s volume, as Compose calls it."""
@@ -72,8 +68,7 @@ def read(cluster: Cluster) -> dict[int, Volume | None]:
 
 def parse(output: str) -> dict[int, Volume]:
     """Read the answer of the container that looks into the volumes."""
-    parts = _SECTION.split(output)
-    found = {}
+    parts, found = _SECTION.split(output), {}
     for index, owner, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
         listing, _, superblock = body.lstrip("\n").partition("--\n")
         found[int(index)] = Volume(int(owner), tuple(listing.split()), superblock)
@@ -82,11 +77,12 @@ def parse(output: str) -> dict[int, Volume]:
 
 def decide(volumes: Mapping[int, Volume | None], cluster: Cluster) -> Plan:
     """``format`` or ``keep``, from what the volumes hold. Raises Refusal. Pure."""
-    identities: dict[int, Identity | None] = {}
-    for index, volume in volumes.items():
-        identities[index] = None if volume is None else _identity(volume, index, cluster)
+    identities = {
+        i: _identity(volume, i, cluster) if volume else None for i, volume in volumes.items()
+    }
     missing = [index for index, identity in identities.items() if identity is None]
-    unfinished = [index for index in missing if _is_unfinished(volumes[index], index, cluster)]
+    partials = {i: f"{data_file.file_name(cluster.id, i)}.partial" for i in missing}
+    unfinished = [i for i in missing if (volume := volumes[i]) and partials[i] in volume.files]
     return data_file.decide(identities, cluster, is_bootstrapping=unfinished == missing)
 
 
@@ -125,10 +121,6 @@ def _identity(volume: Volume, index: int, cluster: Cluster) -> Identity | None:
     if volume.is_in_use:  # its server has read and checked it
         return Identity(cluster.id, index, len(cluster.replicas), cluster.release)
     return data_file.parse_superblock(volume.superblock).identity
-
-
-def _is_unfinished(volume: Volume | None, index: int, cluster: Cluster) -> bool:
-    return volume is not None and volume.partial(data_file.file_name(cluster.id, index))
 
 
 def _look_command(cluster: Cluster, indexes: list[int]) -> list[str]:
