@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from cluster.refusal import Failed
 
+#: A look may cost what is waited for the processor: it rests as long as it took, up to this.
+_REST_MAX_S = 1.0
+
 
 class Expired(Failed):
     """A wait reached its bound. ``str()`` says for what, how long, and what was last seen."""
@@ -28,12 +31,14 @@ def wait_until(
     deadline = time.monotonic() + timeout_s
     last = ""
     while True:
+        begun = time.monotonic()
         done, seen = observe()
         if seen != last:
             on_progress(seen)
             last = seen
         if done:
             return seen
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             raise Expired(f"waited {timeout_s:g} s for {what}; last seen: {last}")
-        time.sleep(interval_s)
+        time.sleep(max(interval_s, min(now - begun, _REST_MAX_S)))

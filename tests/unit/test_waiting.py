@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import pytest
 
+from cluster.tigerbeetle import waiting
 from cluster.tigerbeetle.waiting import Expired, wait_until
 
 
@@ -26,6 +29,35 @@ def test_it_reports_each_new_sight_once() -> None:
     seen: list[str] = []
     wait_until(lambda: next(sights), what="x", timeout_s=60, interval_s=0, on_progress=seen.append)
     assert seen == ["a", "b"]
+
+
+@dataclass
+class Clock:
+    """The time that a wait sees, and how long it has slept."""
+
+    now: float = 0.0
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.mark.parametrize(("look_s", "rest_s"), [(0.0, 0.2), (0.7, 0.7), (30.0, 1.0)])
+def test_it_rests_as_long_as_a_look_took_so_that_what_it_waits_for_gets_on(
+    monkeypatch: pytest.MonkeyPatch, look_s: float, rest_s: float
+) -> None:
+    monkeypatch.setattr(waiting, "time", clock := Clock())
+    sights = iter([False, True])
+
+    def observe() -> tuple[bool, str]:
+        clock.now += look_s
+        return next(sights), ""
+
+    wait_until(observe, what="x", timeout_s=60)
+    assert clock.slept == pytest.approx([rest_s])
 
 
 def test_what_the_observer_raises_ends_the_wait() -> None:
