@@ -94,5 +94,5 @@ def _journal(path: Path, cluster: int, replicas: int) -> FileJournal:
     journal = FileJournal(path)
     if journal.identity[:3] != expected[:3]:
         journal.close()
-        raise DataFileError(f"{path}: expected {expected}, found {journal.identity}")
+        raise DataFileError(f"{path}: expected {expected}; this file is of {journal.identity}")
     return journal

@@ -99,7 +99,7 @@ def test_a_ledger_with_a_path_is_there_again(tmp_path: Path) -> None:
         client.register()
         assert len(client.request(_LOOKUP, _BODY).body) == 256
     with (
-        pytest.raises(DataFileError, match="expected"),
+        pytest.raises(DataFileError, match=r"expected cluster 1, .* is of cluster 0, replica 0"),
         tigerbeetle_emulator.run(path=tmp_path / "data", cluster=1),
     ):
         pass

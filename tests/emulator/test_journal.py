@@ -116,6 +116,11 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == bytes(1 << 20)
 
 
+def test_a_path_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match=r"^[^\n]*: cannot be read: Is a directory$"):
+        FileJournal(tmp_path)
+
+
 def test_a_damaged_first_block_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data"
     _journal(path, _ENTRIES)

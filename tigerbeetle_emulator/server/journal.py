@@ -42,6 +42,9 @@ class Identity(NamedTuple):
     replica_count: int
     release: int
 
+    def __str__(self) -> str:
+        return f"cluster {self.cluster}, replica {self.replica} of {self.replica_count}"
+
 
 def format_file(path: Path, identity: Identity) -> None:
     """Create a data file, readable by its owner only.
@@ -66,6 +69,8 @@ def read_identity(path: Path) -> Identity:
         raise DataFileError(
             f"{path}: no such data file; create it with `format` while the cluster is new"
         ) from None
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read: {error.strerror}") from None
     if len(block) < BLOCK_SIZE or block[16:32] != _MAGIC:
         raise DataFileError(
             f"{path}: not an emulator data file; a file formatted by the genuine tigerbeetle "
