@@ -73,6 +73,8 @@ def loading(site: Site, name: str, seconds: int) -> subprocess.Popen[str]:
             "100",
             "--warmup-s",
             "0",
+            "--deadline-s",  # a view change on a busy machine is slow: no answer at all is a fault
+            "50",
         ],
         cwd=REPOSITORY,
         env=site.environ | {"LOADTESTS_RUNS": str(runs(site, name))},
