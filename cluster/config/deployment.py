@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cluster import REPOSITORY, config
 from cluster.config import Cluster, Replica
@@ -26,10 +26,8 @@ ENGINE_LABELS: Mapping[Engine, str] = {
 }
 
 
-class Deployment(BaseModel):
+class Deployment(BaseModel, frozen=True):
     """One inventory's cluster. ``cluster`` has its replicas as they list one another."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     engine: Engine

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 PREFIX = "LU_CFG_TIGERBEETLE_"
 
@@ -34,10 +34,8 @@ Sha256 = Annotated[
 ]
 
 
-class Replica(BaseModel):
+class Replica(BaseModel, frozen=True):
     """One member of the cluster. Its index is its place in every address list."""
-
-    model_config = ConfigDict(frozen=True)
 
     index: int
     name: str = Field(
@@ -54,10 +52,8 @@ class Replica(BaseModel):
         return f"{self.ip}:{self.port}"
 
 
-class Cluster(BaseModel):
+class Cluster(BaseModel, frozen=True):
     """A whole cluster: identity, ordered replicas, release and settings. Frozen once validated."""
-
-    model_config = ConfigDict(frozen=True)
 
     replicas: tuple[Replica, ...]
     id: int = Field(

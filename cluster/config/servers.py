@@ -13,17 +13,15 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cluster import REPOSITORY, config
 from cluster.config import Cluster, loading, pyinfra_hosts, rules
 from cluster.refusal import Refusal, told
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, extra="forbid"):
     """What holds for all servers of an inventory; each field is a piece of host data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Literal["tigerbeetle", "emulator"] = Field(
         "tigerbeetle", description="tigerbeetle, or emulator: one node without replication"
@@ -58,10 +56,8 @@ class Settings(BaseModel):
     development: bool = Field(False, description="False, or True for a rehearsal")
 
 
-class Host(BaseModel):
+class Host(BaseModel, frozen=True):
     """How a host is reached: OpenSSH's words. Empty means SSH's own default."""
-
-    model_config = ConfigDict(frozen=True)
 
     hostname: str = Field(alias="ssh_hostname")
     user: str = Field("", alias="ssh_user")
@@ -71,7 +67,7 @@ class Host(BaseModel):
     sudo: bool = Field(False, alias="_sudo")
 
 
-class Server(Host):
+class Server(Host, frozen=True):
     """The host of one replica."""
 
     replica: int

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from cluster import REPOSITORY
 from cluster.config import Cluster
@@ -43,10 +43,8 @@ class Damaged(Refusal):
     """A backup whose files are not those that were written."""
 
 
-class PackedFile(BaseModel):
+class PackedFile(BaseModel, frozen=True, extra="forbid"):
     """One replica's data file, as it is kept, and what its superblock says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     replica: int
     name: str = Field(pattern=r"^replica-\d\.(zst|gz)$")
@@ -58,10 +56,8 @@ class PackedFile(BaseModel):
     commit_max: int = Field(description="committed at the last write of its superblock, or later")
 
 
-class Manifest(BaseModel):
+class Manifest(BaseModel, frozen=True, extra="forbid"):
     """What is known about a set. Times are UTC."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     name: str

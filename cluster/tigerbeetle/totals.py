@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cluster.config.deployment import Deployment
 from cluster.tigerbeetle import canary
@@ -24,10 +24,8 @@ _BATCH = 8189
 TIMEOUT_S = 600.0
 
 
-class LedgerTotals(BaseModel):
+class LedgerTotals(BaseModel, frozen=True, extra="forbid"):
     """One ledger. Posted sums never fall; pending ones do, when a hold ends."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     accounts: int = 0
     debits_posted: int = 0
@@ -38,10 +36,8 @@ class LedgerTotals(BaseModel):
     last_transfer_ns: int = Field(default=0, description="its timestamp, ns since 1970; 0 for none")
 
 
-class Totals(BaseModel):
+class Totals(BaseModel, frozen=True, extra="forbid"):
     """All ledgers but the canary's, by number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ledgers: dict[int, LedgerTotals] = Field(default_factory=dict)
 
