@@ -1,1 +1,1 @@
-"""What every task needs: the deployment at hand, and what was observed of its servers."""
+"""What every task needs: the deployment at hand, what was observed of its servers, ways to act."""
