@@ -48,7 +48,7 @@ def test_the_committed_file_is_valid() -> None:
 
 def test_a_cluster_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        config.parse(settings()).id = 1
+        config.parse(settings()).id = 1  # type: ignore[misc]
 
 
 def test_the_token_is_in_no_printed_cluster() -> None:
