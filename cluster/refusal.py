@@ -54,3 +54,8 @@ def told() -> Iterator[None]:
     except Refusal as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def last_line(said: str) -> str:
+    """What a program said last, which mostly is why it failed."""
+    return (said.strip().splitlines() or ["no message"])[-1].strip()

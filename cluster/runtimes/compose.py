@@ -189,8 +189,10 @@ def build(cluster: config.Cluster) -> None:
 def refuse_while_in_use(cluster: config.Cluster) -> None:
     """Raises Refusal when a replica runs, or a one-off container, such as another format."""
     running = [c.name for c in container.of_replicas(cluster).values() if c.state != "exited"]
-    using = [*running, *container.one_off()]
-    if using:
+    of_project = f"--filter=label={container.PROJECT_LABEL}={docker_engine.project()}"
+    one_off = "--filter=label=com.docker.compose.oneoff=True"
+    ask = ["docker", "ps", "--format", "{{.Names}}", of_project, one_off]
+    if using := [*running, *docker_engine.stdout(ask).split()]:
         raise Refusal(
             f"format: expected no container to use the volumes, found {', '.join(using)}. "
             "Fix: make compose-tb-down"

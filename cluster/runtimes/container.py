@@ -33,8 +33,6 @@ class Container:
     """One container as the engine describes it."""
 
     name: str
-    id: str
-    image: str
     image_id: str
     project: str
     service: str
@@ -47,7 +45,6 @@ class Container:
     error: str  # why the engine could not start it
     health: str  # starting, healthy, unhealthy, or none
     last_check: str
-    started_at: str
     ips: tuple[str, ...]  # on its networks
 
     @property
@@ -127,8 +124,6 @@ def parse(inspected: Mapping[str, Any]) -> Container:
     checks = health.get("Log") or []
     return Container(
         name=inspected["Name"].lstrip("/"),
-        id=inspected["Id"],
-        image=inspected["Config"]["Image"],
         image_id=inspected["Image"],
         # The image has the project's label too: only Compose's own containers have a hash.
         project=labels.get(PROJECT_LABEL, "") if HASH_LABEL in labels else "",
@@ -142,7 +137,6 @@ def parse(inspected: Mapping[str, Any]) -> Container:
         error=state.get("Error", ""),
         health=health.get("Status", "none"),
         last_check=checks[-1]["Output"].strip() if checks else "",
-        started_at=state["StartedAt"],
         ips=tuple(
             network["IPAddress"]
             for network in inspected["NetworkSettings"]["Networks"].values()
@@ -164,17 +158,6 @@ def of_replicas(cluster: Cluster) -> dict[int, Container]:
     found = named([replica.name for replica in cluster.replicas])
     ours = {name: c for name, c in found.items() if c.project == docker_engine.project()}
     return {r.index: ours[r.name] for r in cluster.replicas if r.name in ours}
-
-
-def one_off() -> list[str]:
-    """Names of running ``docker compose run`` containers of the project, such as a format's."""
-    filters = [
-        f"label={PROJECT_LABEL}={docker_engine.project()}",
-        "label=com.docker.compose.oneoff=True",
-    ]
-    return docker_engine.stdout(
-        ["docker", "ps", "--format", "{{.Names}}", *(f"--filter={f}" for f in filters)]
-    ).split()
 
 
 def locked_kib(pid: int) -> int | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -51,40 +52,32 @@ def of_container(container: Container | None, replica: Replica, said: str) -> li
     return [diagnosis for diagnosis in found if diagnosis]
 
 
-def _running(container: Container, replica: Replica, said: str) -> list[Diagnosis | None]:
-    found: list[Diagnosis | None] = []
+def _running(container: Container, replica: Replica, said: str) -> Iterator[Diagnosis | None]:
     if str(replica.ip) not in container.ips:
-        found.append(
-            Diagnosis(
-                "wrong-ip",
-                f"{', '.join(container.ips) or 'no network'}",
-                f"the container is not on the network at {replica.ip}, where its peers look for it",
-                "docker compose up --force-recreate, or make compose-tb-down and compose-tb-up",
-            )
+        yield Diagnosis(
+            "wrong-ip",
+            f"{', '.join(container.ips) or 'no network'}",
+            f"the container is not on the network at {replica.ip}, where its peers look for it",
+            "docker compose up --force-recreate, or make compose-tb-down and compose-tb-up",
         )
     elif known := of_text(container.last_check):
-        found.append(known)
+        yield known
     elif container.health == "unhealthy":
-        found.append(
-            Diagnosis(
-                "unhealthy",
-                container.last_check or "unhealthy",
-                "the replica does not listen, or its health check looks elsewhere",
-                "read its log: make compose-tb-logs CONTAINER=" + container.name,
-            )
+        yield Diagnosis(
+            "unhealthy",
+            container.last_check or "unhealthy",
+            "the replica does not listen, or its health check looks elsewhere",
+            "read its log: make compose-tb-logs CONTAINER=" + container.name,
         )
     elif container.health == "starting" and ": listening on " not in said:
-        found.append(
-            Diagnosis(
-                "starting",
-                "health: starting",
-                "the replica faults in its memory before it listens: 1 to 23 s were measured",
-                "wait: up to a minute is within its start period",
-            )
+        yield Diagnosis(
+            "starting",
+            "health: starting",
+            "the replica faults in its memory before it listens: 1 to 23 s were measured",
+            "wait: up to a minute is within its start period",
         )
     if "warning(mlock)" in said:
-        found.append(of_text(next(x for x in said.splitlines() if "warning(mlock)" in x)))
-    return found
+        yield of_text(next(x for x in said.splitlines() if "warning(mlock)" in x))
 
 
 def _ended(container: Container) -> Diagnosis:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster import REPOSITORY, config
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, last_line
 
 COMPOSE_FILE = REPOSITORY / "docker-compose.tb.yaml"
 
@@ -106,8 +106,7 @@ def stdout(command: list[str], timeout_s: float = _ANSWER_TIMEOUT_S) -> str:
 
 def refusal(command: list[str], said: str) -> str:
     """One line about a docker command that failed."""
-    last = said.strip().splitlines()[-1:] or ["no message"]
-    return f"`{shlex.join(command)}`: expected it to succeed, found: {last[0].strip()}"
+    return f"`{shlex.join(command)}`: expected it to succeed, found: {last_line(said)}"
 
 
 def found(command: list[str]) -> str | None:

@@ -12,7 +12,7 @@ from cluster import REPOSITORY, config
 from cluster.config import Cluster
 from cluster.config.deployment import Deployment, Engine
 from cluster.config.env_file import record
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, last_line
 from cluster.runtimes import docker_engine
 
 DOCKERFILE = REPOSITORY / "files" / "tigerbeetle" / "Dockerfile"
@@ -85,11 +85,10 @@ def pull_base(cluster: Cluster) -> None:
         return
     done = docker_engine.run(["docker", "pull", base(cluster)], PULL_TIMEOUT_S)
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise Refusal(
             f"{config.PREFIX}IMAGE: expected {base(cluster)} here or in its registry, found: "
-            f"{last[0]}. Fix: check the network, {config.PREFIX}IMAGE, RELEASE and IMAGE_DIGEST; "
-            "without a registry see docs/docker.md, Air gap"
+            f"{last_line(done.stderr)}. Fix: check the network, {config.PREFIX}IMAGE, RELEASE and "
+            "IMAGE_DIGEST; without a registry see docs/docker.md, Air gap"
         )
 
 
@@ -109,7 +108,10 @@ def pin(cluster: Cluster, env_file: Path) -> str:
     pull_base(cluster)
     if cluster.image_digest:
         return cluster.image_digest
-    digest = repository_digest(cluster)
+    reference = f"{cluster.image}:{cluster.release}"
+    inspect = ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", reference]
+    found = [digest.partition("@") for digest in docker_engine.json_of(inspect) or []]
+    digest = next((text for name, _, text in found if name == cluster.image), "")
     if not digest:
         raise Refusal(
             f"{config.PREFIX}IMAGE_DIGEST: expected a base that a registry gave, found "
@@ -180,12 +182,3 @@ def build_command(cluster: Cluster, made_of: str, directory: str) -> str:
     given = {"BASE": base(cluster), "RELEASE": cluster.release, "INPUTS": made_of}
     options = [f"--build-arg={key}={value}" for key, value in given.items()]
     return docker_engine.shell(["docker", "build", f"--tag={name(cluster)}", *options, directory])
-
-
-def repository_digest(cluster: Cluster) -> str:
-    """The digest under which the registry gave the base; '' for one that was built here."""
-    reference = f"{cluster.image}:{cluster.release}"
-    inspect = ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", reference]
-    found = docker_engine.json_of(inspect)
-    digests = [d.partition("@")[2] for d in found or [] if d.partition("@")[0] == cluster.image]
-    return digests[0] if digests else ""

@@ -43,19 +43,9 @@ def data_path(deployment: Deployment, index: int) -> str:
     return f"{directory(deployment, index)}/{name}"
 
 
-def bootstrap_marker(deployment: Deployment, index: int) -> str:
-    """Exists on each server from before the first format until all have been formatted."""
-    return f"{directory(deployment, index)}/bootstrapping"
-
-
 def unit(deployment: Deployment, index: int) -> str:
     """The systemd unit; without its suffix also the container's name."""
     return f"{deployment.cluster.replicas[index].name}.service"
-
-
-def unit_path(deployment: Deployment, index: int) -> str:
-    """The unit's file."""
-    return f"/etc/systemd/system/{unit(deployment, index)}"
 
 
 def program(deployment: Deployment, sha256: str) -> str:

@@ -103,16 +103,20 @@ class OnServers(Runtime):
 
     def follow(self, indexes: Sequence[int], lines: int) -> int:
         """All servers' together, each line behind its replica's name."""
-        followers = [
-            subprocess.Popen(
-                [
-                    *ssh.command(self.deployment.servers[index]),
-                    ssh.line(self.deployment.servers[index], self._follow_script(index, lines)),
-                ],
+
+        def begin(index: int) -> subprocess.Popen[bytes]:
+            log = self.log_command(index, "--follow", f"{self.LINES_OPTION}={lines}")
+            shown = f"{log} 2>&1 | sed -u {shlex.quote(f's/^/replica-{index} | /')}"
+            # A quiet log has nothing to write, and so would never notice that nobody reads it any
+            # more: it ends when our end of its input does.
+            script = f"exec 3<&0; {{ cat <&3; kill 0; }} >/dev/null 2>&1 & {shown}"
+            server = self.deployment.servers[index]
+            return subprocess.Popen(
+                [*ssh.command(server), ssh.line(server, script)],
                 stdin=subprocess.PIPE,  # open for as long as this program lives
             )
-            for index in indexes
-        ]
+
+        followers = list(map(begin, indexes))
         try:
             return max(follower.wait() for follower in followers)
         finally:
@@ -121,8 +125,8 @@ class OnServers(Runtime):
                 follower.wait()
 
     def bootstrap_marker(self, index: int) -> str:
-        """One on each server."""
-        return layout.bootstrap_marker(self.deployment, index)
+        """One on each server, from before the first format until all have been formatted."""
+        return f"{layout.directory(self.deployment, index)}/bootstrapping"
 
     def backup_directory(self, wanted: Path) -> Path:
         """On the disk of the data file; it travels between there and here."""
@@ -160,13 +164,6 @@ class OnServers(Runtime):
         made_of = json.dumps([source, everything], sort_keys=True)
         mark = hashlib.sha256(made_of.encode()).hexdigest()[:16]
         return rendered(source, {**everything, "fingerprint": mark})
-
-    def _follow_script(self, index: int, lines: int) -> str:
-        command = self.log_command(index, "--follow", f"{self.LINES_OPTION}={lines}")
-        shown = f"{command} 2>&1 | sed -u {shlex.quote(f's/^/replica-{index} | /')}"
-        # A quiet log has nothing to write, and so would never notice that nobody reads it any more:
-        # it ends when our end of its input does.
-        return f"exec 3<&0; {{ cat <&3; kill 0; }} >/dev/null 2>&1 & {shown}"
 
     def _lines(self, index: int, script: str) -> list[str]:
         try:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Host, Server
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, last_line
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 30.0
@@ -68,9 +68,8 @@ def run(
     if done.returncode == _FAILED and is_shared:  # by a server that has started anew since
         done = _run(server, script, timeout_s, "ControlPath=none")
     if done.returncode == _FAILED:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise SshError(
-            f"{server.hostname}: expected to log in over SSH, found: {last}. "
+            f"{server.hostname}: expected to log in over SSH, found: {last_line(done.stderr)}. "
             "Fix: check the server, ssh_user, ssh_key and known_hosts"
         )
     return done

@@ -60,7 +60,7 @@ class Systemd(OnServers):
 
     @staticmethod
     def log_options(mark: str) -> list[str]:
-        """A mark is journald's cursor. Where that line is gone, the next one is found."""
+        """A mark is journald's cursor. Where that line is gone, it goes on behind it."""
         return ["--show-cursor", *([f"--after-cursor={mark}"] if mark else [])]
 
     @staticmethod
@@ -94,7 +94,7 @@ class Systemd(OnServers):
 
     def description(self, index: int) -> dict[str, str]:
         """The unit, and a journal of its own with a limit."""
-        unit_path = layout.unit_path(self.deployment, index)
+        unit_path = f"/etc/systemd/system/{layout.unit(self.deployment, index)}"
         return {layout.JOURNAL_CONFIG: _JOURNAL, unit_path: self.described(index)}
 
     def unit_file(self, index: int, program_path: str) -> str:

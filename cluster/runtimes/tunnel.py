@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Host, Server
+from cluster.refusal import last_line
 from cluster.runtimes import ssh
 from cluster.tigerbeetle.waiting import Expired, wait_until
 
@@ -33,14 +34,13 @@ def reached(deployment: Deployment) -> Deployment:
     """
     if deployment.tunnelled or not deployment.servers or not is_needed(deployment):
         return deployment
-    pairs = zip(deployment.servers, deployment.cluster.replicas, strict=True)
+
+    def end(server: Server, replica: Replica) -> Replica:
+        here = {"ip": IPv4Address("127.0.0.1"), "port": _port_to(server, replica)}
+        return replica.model_copy(update=here)
+
     with ThreadPoolExecutor(len(deployment.servers)) as together:
-        ports = list(together.map(_port_to, *zip(*pairs, strict=True)))
-    loopback = IPv4Address("127.0.0.1")
-    replicas = tuple(
-        replica.model_copy(update={"ip": loopback, "port": port})
-        for replica, port in zip(deployment.cluster.replicas, ports, strict=True)
-    )
+        replicas = tuple(together.map(end, deployment.servers, deployment.cluster.replicas))
     return deployment.model_copy(update={"tunnelled": replicas})
 
 
@@ -83,11 +83,9 @@ def _port_to(server: Server, replica: Replica) -> int:
 
 def port_to(host: Host, address: str) -> int:
     """A port of 127.0.0.1 that leads to ``address`` as the host sees it. Raises SshError."""
-    process, port = _opened.get((host, address), (None, 0))
-    if process is not None and process.poll() is None:
-        return port
-    opened = _open(host, address)
-    _opened[(host, address)] = opened
+    opened = _opened.get((host, address))
+    if opened is None or opened[0].poll() is not None:
+        opened = _opened[(host, address)] = _open(host, address)
     return opened[1]
 
 
@@ -112,8 +110,8 @@ def _open(server: Host, address: str) -> tuple[subprocess.Popen[bytes], int]:
 
     def is_open() -> tuple[bool, str]:
         if process.poll() is not None:
-            _, said = process.communicate()
-            raise ssh.SshError(f"{server.hostname}: expected a tunnel, found: {_last(said)}")
+            said = process.communicate()[1].decode(errors="replace")
+            raise ssh.SshError(f"{server.hostname}: expected a tunnel, found: {last_line(said)}")
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0, "no port yet"
 
@@ -131,10 +129,6 @@ def _close(process: subprocess.Popen[bytes]) -> None:
         process.wait(_CLOSE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
-
-
-def _last(said: bytes) -> str:
-    return (said.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
 
 
 def _free_port() -> int:
