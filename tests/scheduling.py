@@ -8,6 +8,7 @@ a process has something else to do while the others hold all.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -77,20 +78,27 @@ class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
         return group
 
     def _assign_work_unit(self, node: Any) -> None:
-        """The first of what is scarce and there; then what needs nothing; then what must wait."""
         held = Counter(
             _need(scope)
             for work in self.assigned_work.values()
             for scope, tests in work.items()
             if not all(tests.values())
         )
-
-        def rank(scope: str) -> int:
-            need = _need(scope)
-            return 1 if not need else 0 if held[need] < self._rooms[need] else 2
-
-        self.workqueue.move_to_end(min(self.workqueue, key=rank), last=False)
+        chosen = first_of(self.workqueue, held, self._rooms)
+        self.workqueue.move_to_end(chosen, last=False)
         super()._assign_work_unit(node)
+
+
+def first_of(groups: Iterable[str], held: Mapping[str, int], rooms: Mapping[str, int]) -> str:
+    """The first that needs what is scarce and there; else that needs nothing; else that waits."""
+
+    def rank(group: str) -> int:
+        need = _need(group)
+        if not need:
+            return 1
+        return 0 if held.get(need, 0) < rooms[need] else 2
+
+    return min(groups, key=rank)
 
 
 def _need(scope: str) -> str:

@@ -1,0 +1,31 @@
+"""What is scarce is always in use while a test needs it, and no process waits for it in vain."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.scheduling import first_of
+
+ROOMS = {"memory": 2, "bed": 1}
+GROUPS = ["a.py", "b.py memory", "c.py", "d.py memory", "0 bed"]
+
+
+@pytest.mark.parametrize(
+    ("held", "chosen"),
+    [
+        ({}, "b.py memory"),
+        ({"memory": 1}, "b.py memory"),
+        ({"memory": 2}, "0 bed"),
+        ({"memory": 2, "bed": 1}, "a.py"),
+        ({"memory": 3, "bed": 2}, "a.py"),
+    ],
+)
+def test_who_needs_what_is_there_comes_first_and_who_must_wait_last(
+    held: dict[str, int], chosen: str
+) -> None:
+    assert first_of(GROUPS, held, ROOMS) == chosen
+
+
+def test_where_all_must_wait_the_first_does() -> None:
+    waiting = ["d.py memory", "b.py memory"]
+    assert first_of(waiting, {"memory": 2}, ROOMS) == "d.py memory"
