@@ -18,7 +18,10 @@ from cluster.runtimes import container, docker_engine, image
 
 def check_model(cluster: Cluster, services: Iterable[str] | None = None) -> None:
     """The Compose file has one service for each configured replica."""
-    services = sorted(docker_engine.model()["services"] if services is None else services)
+    if services is None:
+        configured = docker_engine.compose("config", "--format", "json")
+        services = docker_engine.json_of(configured)["services"]
+    services = sorted(services)
     expected = [docker_engine.service(replica.index) for replica in cluster.replicas]
     if services != expected:
         raise Refusal(

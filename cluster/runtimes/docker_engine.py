@@ -164,12 +164,6 @@ def _require(what: str, found: str, minimum: tuple[int, int], fix: str) -> None:
         )
 
 
-def model() -> dict[str, Any]:
-    """The Compose file with every value filled in. Raises Refusal."""
-    found: dict[str, Any] = json_of(compose("config", "--format", "json"))
-    return found
-
-
 def check_network() -> None:
     """The replicas' network is there, as it is while they run. Raises Refusal."""
     if run(["docker", "network", "inspect", network()]).returncode != 0:

@@ -11,7 +11,7 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment, Engine, Runtime
 from cluster.refusal import Refusal
 from cluster.runtimes import of
-from tests.infra.world import WORLDS, World
+from tests.infra.world import World, seen
 
 _DEPLOYMENT = pytest.StashKey[Deployment]()
 
@@ -52,4 +52,4 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
 @pytest.fixture
 def world(host: object, deployment: Deployment) -> World:
     """What is really there, read through testinfra from files and /proc."""
-    return WORLDS[deployment.runtime](host, deployment)
+    return seen(host, deployment)

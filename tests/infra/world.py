@@ -18,6 +18,8 @@ import testinfra
 from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
+from cluster.runtimes import of
+from cluster.runtimes.container import InContainer
 
 _LISTEN = "0A"  # include/net/tcp_states.h
 _SOCKET_LINK = re.compile(r"socket:\[(\d+)\]")
@@ -197,12 +199,11 @@ class ServerContainerWorld(ContainerWorld, ServerWorld):
         return ServerWorld.listening(self, replica)
 
 
-WORLDS = {
-    "process": ProcessWorld,
-    "compose": ContainerWorld,
-    "systemd": UnitWorld,
-    "docker": ServerContainerWorld,
-}
+def seen(host: Any, deployment: Deployment) -> World:
+    """Whichever runtime it is: its class says whether replicas are containers."""
+    if isinstance(of(deployment), InContainer):
+        return (ServerContainerWorld if deployment.servers else ContainerWorld)(host, deployment)
+    return (UnitWorld if deployment.servers else ProcessWorld)(host, deployment)
 
 
 @cache
