@@ -210,8 +210,8 @@ class Runtime(ABC):
         """Let it run as it is described now, whether it ran before or not."""
 
     def restart(self, index: int) -> str:
-        """Stop it and start it, with the settings that it has."""
-        return f"{self.stop(index)} && {self.start(index)}"
+        """Stop it and start it, as it is described now."""
+        return f"{self.stop(index)} && {self.renew(index)}"
 
     @abstractmethod
     def prepare(self, index: int) -> str:

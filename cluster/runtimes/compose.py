@@ -111,10 +111,6 @@ class Compose(InContainer):
         """Compose makes the container anew where anything has changed."""
         return self._up(index)
 
-    def restart(self, index: int) -> str:
-        """In one command."""
-        return docker_engine.shell(docker_engine.compose("restart", docker_engine.service(index)))
-
     def prepare(self, index: int) -> str:
         """Compose makes network and volume, so that they carry its labels."""
         return docker_engine.shell(docker_engine.in_service(index, "true"))

@@ -18,6 +18,7 @@ import sys
 import xmlrpc.client
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from supervisor.xmlrpc import SupervisorTransport
 
@@ -97,17 +98,9 @@ class Process(Runtime):
 
     def states(self) -> dict[int, ReplicaProcess] | None:
         """Asked of supervisor; None when none answers."""
-        if not self.socket_path.exists():
+        info = self._ask("getAllProcessInfo") if self.socket_path.exists() else None
+        if info is None:
             return None
-        proxy = xmlrpc.client.ServerProxy(
-            "http://localhost",
-            transport=SupervisorTransport(serverurl=f"unix://{self.socket_path}"),
-        )
-        try:
-            info = proxy.supervisor.getAllProcessInfo()
-        except (OSError, xmlrpc.client.Error):
-            return None
-        assert isinstance(info, list)  # noqa: S101 - narrows what xmlrpc calls a union
         return {
             int(program["name"].rpartition("-")[2]): ReplicaProcess(
                 program["statename"], program["pid"]
@@ -173,14 +166,23 @@ class Process(Runtime):
         return rendered(_TEMPLATE.read_text(), values)
 
     def todo(self, marks: Mapping[int, str]) -> Todo:
-        """A supervisor that is started starts all; what it was started with is in its file."""
+        """A supervisor that is started starts all, and knows with what it has started each.
+
+        Its file only says what was wanted: whoever wrote it may have been stopped half-way.
+        """
         states = self.states()
         if states is None:
             return Todo(stopped=[self.cluster.replicas[0].index])
-        stopped = [index for index, process in states.items() if not process.pid]
+        running = {index for index, process in states.items() if process.pid}
+        stopped = {replica.index for replica in self.cluster.replicas} - running
         wanted = self.description(0)[str(self.config_path)]
-        is_stale = not self.config_path.is_file() or self.config_path.read_text() != wanted
-        return Todo(stopped, [i for i in states if i not in stopped] if is_stale else [])
+        if not self.config_path.is_file() or self.config_path.read_text() != wanted:
+            return Todo(stopped, running)
+        # It reads the file again, and compares: what runs goes on as it was started.
+        if (compared := self._ask("reloadConfig")) is None:
+            return Todo(stopped, running)
+        ((_, changed, _),) = compared
+        return Todo(stopped, {index for index in running if _program(index) in changed})
 
     def stop(self, index: int) -> str:
         """Without a supervisor nothing runs; supervisorctl would call that a failure."""
@@ -198,10 +200,6 @@ class Process(Runtime):
         update = self._supervisorctl("update", _program(index))
         runs = f"{self._supervisorctl('status', _program(index))} | grep -qE 'STARTING|RUNNING'"
         return f"{{ {self._is_up} && {update} && {runs}; }} || {self.start(index)}"
-
-    def restart(self, index: int) -> str:
-        """In one command."""
-        return self._supervisorctl("restart", _program(index))
 
     def stop_all(self, running: Collection[int]) -> list[str]:
         """Replicas, their supervisor, and replicas that a dead supervisor has left behind."""
@@ -240,6 +238,17 @@ class Process(Runtime):
     def _is_up(self) -> str:
         """Succeeds when the supervisor answers: a dead one leaves its socket behind."""
         return f"{self._supervisorctl('pid')} >/dev/null 2>&1"
+
+    def _ask(self, method: str) -> Any:
+        """What the supervisor answers; None when it does not."""
+        proxy = xmlrpc.client.ServerProxy(
+            "http://localhost",
+            transport=SupervisorTransport(serverurl=f"unix://{self.socket_path}"),
+        )
+        try:
+            return getattr(proxy.supervisor, method)()
+        except (OSError, xmlrpc.client.Error):
+            return None
 
     def _supervisorctl(self, *action: str) -> str:
         return self._tool("supervisorctl", *action)

@@ -6,11 +6,15 @@ import json
 import os
 import re
 import signal
+import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 
+from cluster.runtimes import of
+from cluster.runtimes.base import Todo
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
 from tests.deploy.decisions import refusal
@@ -84,6 +88,34 @@ def test_a_changed_setting_restarts_every_replica_and_a_dry_run_of_it_none(
     steps = [re.sub(r".*replica (\d) (\(|is back).*", r"\1 \2", line) for line in told]
     assert sorted(steps[::2]) == ["0 (", "1 (", "2 ("]
     assert steps[1::2] == [step.replace("(", "is back") for step in steps[::2]]
+
+
+@on_each_engine_in_the_long_tests
+def test_a_rollout_that_stopped_half_way_is_seen_and_a_restart_finishes_it(
+    deployed: Sandbox,
+) -> None:
+    """As if it had been killed when one replica had its new settings: their file has them all."""
+    size = deployed.environ["LU_CFG_TIGERBEETLE_CACHE_GRID"]
+    deployed.overrides["LU_CFG_TIGERBEETLE_CACHE_GRID"] = "96MiB" if size == "64MiB" else "64MiB"
+    with deployed.entered():
+        runtime = of(deployed.deployment)
+        for path, text in runtime.description(0).items():
+            Path(path).write_text(text)
+        subprocess.run(["sh", "-c", runtime.renew(1)], check=True, capture_output=True)
+        assert runtime.todo({}) == Todo(set(), {0, 2})
+    await_health(deployed)
+    row = "tests/infra/test_settings.py"
+    verified = deployed.run("pytest", row, "--inventory", deployed.inventory)
+    assert re.findall(r"^FAILED .*(replica-\d)", verified.stdout, re.MULTILINE) == [
+        "replica-0",
+        "replica-2",
+    ]
+    done = deployed.run("make", "restart")
+    assert done.returncode == 0, done.stderr[-4000:]
+    verified = deployed.run("pytest", row, "--inventory", deployed.inventory)
+    assert verified.returncode == 0, verified.stdout
+    with deployed.entered():
+        assert not runtime.todo({})
 
 
 def test_a_dry_run_of_a_new_cluster_makes_nothing(emulator: Sandbox) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster import config
+from cluster import REPOSITORY, config
 from cluster.config import Replica
 from tests.infra.world import ContainerWorld
 
@@ -53,22 +53,22 @@ def test_the_container_runs_the_image_of_the_configured_release(
     assert found["Labels"]["org.opencontainers.image.version"] == f"{cluster.release}-custom"
 
 
+def test_the_container_was_made_with_the_settings_of_today(
+    world: ContainerWorld, replica: Replica
+) -> None:
+    service = f"tigerbeetle-{replica.index}"
+    files = f"-f {REPOSITORY}/docker-compose.tb.yaml --env-file {config.ENV_FILE}"
+    hashed = world.host.check_output(f"docker compose {files} config --hash {service}").split()
+    made = world.inspect(replica)["Config"]["Labels"]["com.docker.compose.config-hash"]
+    assert hashed == [service, made]
+
+
 def test_tini_is_the_first_process_and_the_server_its_only_child(
     world: ContainerWorld, replica: Replica
 ) -> None:
     first = world.inspect(replica)["State"]["Pid"]
     assert world.host.file(f"/proc/{first}/comm").content_string == "tini\n"
     assert world.pid(replica) != first
-
-
-def test_the_server_is_started_on_its_own_data_file_with_every_address_in_order(
-    world: ContainerWorld, replica: Replica
-) -> None:
-    arguments = world.proc(replica, "cmdline").split()
-    cluster = config.load()
-    assert arguments[-1] == f"/data/{cluster.id}_{replica.index}.tigerbeetle"
-    assert f"--addresses={cluster.addresses}" in arguments
-    assert "--development" not in arguments
 
 
 #: What the engine was told, by the path in `docker inspect`.

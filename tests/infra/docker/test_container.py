@@ -30,6 +30,14 @@ def test_the_container_runs_and_never_restarted(
     assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
 
 
+def test_the_container_was_made_from_the_file_as_it_is_written(
+    world: ServerContainerWorld, replica: Replica
+) -> None:
+    mark = world.inspect(replica)["Config"]["Labels"]["wallet-service.settings"]
+    file = world.at(replica).file(f"/etc/tigerbeetle/compose-{replica.index}.yaml")
+    assert f'wallet-service.settings: "{mark}"' in file.content_string
+
+
 @pytest.mark.parametrize(("key", "expected"), HOST_CONFIG, ids=[key for key, _ in HOST_CONFIG])
 def test_the_container_is_confined(
     world: ServerContainerWorld, replica: Replica, key: str, expected: Any

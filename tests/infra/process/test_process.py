@@ -8,18 +8,6 @@ from cluster.config import Replica
 from tests.infra.world import ProcessWorld
 
 
-def test_the_replica_runs_the_server_on_its_own_data_file(
-    world: ProcessWorld, replica: Replica
-) -> None:
-    arguments = world.proc(replica, "cmdline").split()
-    assert "start" in arguments
-    assert arguments[-1] == world.data_file(replica).path
-
-
-def test_the_replica_knows_every_replica_in_order(world: ProcessWorld, replica: Replica) -> None:
-    assert f"--addresses={world.deployment.cluster.addresses} " in world.proc(replica, "cmdline")
-
-
 def test_the_replica_belongs_to_the_deploying_user(world: ProcessWorld, replica: Replica) -> None:
     assert world.host.file(f"/proc/{world.pid(replica)}").user == getpass.getuser()
 
@@ -27,12 +15,6 @@ def test_the_replica_belongs_to_the_deploying_user(world: ProcessWorld, replica:
 def test_every_replica_is_a_process_of_its_own(world: ProcessWorld) -> None:
     pids = {world.pid(replica) for replica in world.deployment.cluster.replicas}
     assert len(pids) == len(world.deployment.cluster.replicas)
-
-
-def test_no_replica_is_started_without_direct_io_or_with_small_batches(
-    world: ProcessWorld, replica: Replica
-) -> None:
-    assert "--development" not in world.proc(replica, "cmdline")
 
 
 def test_the_token_is_in_no_process(world: ProcessWorld, replica: Replica) -> None:

@@ -25,16 +25,6 @@ def test_the_replica_s_system_calls_are_filtered(world: ServerWorld, replica: Re
     assert world.status(replica, "Seccomp") == "2"  # include/uapi/linux/seccomp.h
 
 
-def test_the_replica_serves_its_own_data_file_and_knows_every_replica_in_order(
-    world: ServerWorld, replica: Replica
-) -> None:
-    arguments = world.proc(replica, "cmdline").split()
-    cluster = world.deployment.cluster
-    assert arguments[-1].endswith(f"/{cluster.id}_{replica.index}.tigerbeetle")
-    assert f"--addresses={cluster.addresses}" in arguments
-    assert "--development" not in arguments
-
-
 def test_the_token_is_in_no_process(world: ServerWorld, replica: Replica) -> None:
     token = world.deployment.cluster.token
     assert token not in world.proc(replica, "cmdline")

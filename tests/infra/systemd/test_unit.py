@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cluster.config import Replica, size_bytes
@@ -47,6 +49,15 @@ def test_the_unit_never_had_to_be_restarted(world: UnitWorld, replica: Replica) 
 
 def test_systemd_has_read_the_unit_as_it_is_written(world: UnitWorld, replica: Replica) -> None:
     assert world.show(replica, "NeedDaemonReload") == "no"
+
+
+def test_the_replica_was_started_by_the_unit_as_it_is_written(
+    world: UnitWorld, replica: Replica
+) -> None:
+    """systemd may have read it again since, which changes nothing of what runs."""
+    unit = world.at(replica).file(f"/etc/systemd/system/{replica.name}.service").content_string
+    (mark,) = re.findall(r"^Environment=(WALLET_SERVICE_SETTINGS=\w+)$", unit, re.MULTILINE)
+    assert mark in world.proc(replica, "environ").split()
 
 
 @pytest.mark.parametrize(("setting", "expected"), SETTINGS, ids=[name for name, _ in SETTINGS])
