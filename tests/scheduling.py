@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
+import psutil
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
@@ -66,7 +67,8 @@ class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
         self._groups: dict[str, str] = {}
         self._rooms = {
             MEMORY: leases.replicas_max() // _CLUSTER,
-            BED: leases.servers_max() // _SERVERS,
+            # Each is a cluster under test, and the tools that act on it: it takes two cores.
+            BED: min(leases.servers_max() // _SERVERS, max(1, (psutil.cpu_count() or 1) // 2)),
         }
 
     def _split_scope(self, nodeid: str) -> str:

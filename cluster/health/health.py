@@ -178,7 +178,8 @@ def wait(
             )
         except waiting.Expired as expired:
             late = [r for r in of_replicas(deployment, logs) if not r.is_normal]
-            raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
+            if late:  # on a machine that is busy enough, a look takes longer than what it waits for
+                raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
         committed = probe(deployment)
         if committed.commits:
             on_progress(

@@ -185,6 +185,33 @@ def test_a_verdict_follows_from_what_is_seen(
     assert status.judge(replicas, canary)[0] == verdict
 
 
+def looks(monkeypatch: pytest.MonkeyPatch, *found: list[ReplicaHealth]) -> None:
+    """Let each look at the replicas show the next of these."""
+    left = iter(found)
+    monkeypatch.setattr(health, "of_replicas", lambda *_: next(left))
+
+
+STARTING = [seen(0), seen(1, port_open=False, pong=None), seen(2)]
+NORMAL = [seen(0), seen(1), seen(2)]
+
+
+def test_a_look_that_outlives_the_bound_is_followed_by_one_that_decides(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks(monkeypatch, STARTING, NORMAL)
+    assert health.wait(deployed.deployment, timeout_s=0).commits
+
+
+def test_who_is_not_normal_when_the_bound_is_reached_is_named_with_its_log(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks(monkeypatch, STARTING, STARTING)
+    with pytest.raises(
+        health.Unhealthy, match=r"replica 1 starting, .*\n  last lines of .*replica-1"
+    ):
+        health.wait(deployed.deployment, timeout_s=0)
+
+
 def test_a_replica_whose_port_is_closed_is_down_not_wedged() -> None:
     assert not seen(0, port_open=False, pong=None).is_wedged
     assert not seen(0, process="EXITED", port_open=False, pong=None).is_wedged

@@ -6,7 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.leases import memory
 from tests.remote.bed import Bed, make_bed
+
+#: Of a cluster of genuine replicas, whichever hosts they are on.
+REPLICAS = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Memory for the genuine replicas of this module, from before its bed is made."""
+    with memory(REPLICAS if request.node.get_closest_marker("genuine") else 0):
+        yield
 
 
 @pytest.fixture(scope="module")

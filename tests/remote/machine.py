@@ -48,8 +48,8 @@ class Machine:
         return done.stdout
 
     def reaches(self, ip: str, port: int) -> bool:
-        """True when ``ip:port`` accepts a TCP connection from here within a second."""
-        return self.inside(f"nc -z -w 1 {ip} {port}").returncode == 0
+        """True when ``ip:port`` accepts a TCP connection from here within three seconds."""
+        return self.inside(f"nc -z -w 3 {ip} {port}").returncode == 0
 
     def switch_off(self) -> None:
         """Pull the plug: nothing is told, nothing is flushed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -63,6 +64,13 @@ def listen(host: Machine) -> None:
     """Accept connections on two ports, and print what they bring into the journal."""
     for port in (PORT, OTHER_PORT):
         host.read(f"systemd-run --quiet --unit=listen-{port} python3 -uc '{LISTENER}' {port}")
+        wait_until(
+            partial(listens, host, port), what=f"{host.name} to listen at {port}", timeout_s=60
+        )
+
+
+def listens(host: Machine, port: int) -> tuple[bool, str]:
+    return host.reaches(host.ip, port), "nobody listens"
 
 
 def who_reaches(site: Site, host: Machine, port: int = PORT) -> set[str]:
