@@ -23,7 +23,7 @@ class Refusal(Exception):  # noqa: N818 - reads as what happened
     def __init__(
         self, what: str, *, expected: object = "", found: object = "", fix: str = ""
     ) -> None:
-        self.what = what
+        self.what, self.expected, self.found, self.fix = what, expected, found, fix
         told = f"{what}: expected {expected}, found {found}. Fix: {fix}."
         super().__init__(told if expected else what)
 

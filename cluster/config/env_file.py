@@ -174,7 +174,7 @@ def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
 
     HOSTS: one IPv4 address per replica, in replica order.
     """
-    path = (REPOSITORY / out).absolute()
+    path = (REPOSITORY / out.expanduser()).absolute()
     _refuse_tracked(path)
     addresses = _addresses(hosts)
     text = private(ENV_FILE.read_text(encoding="utf-8"), addresses, port)

@@ -84,7 +84,7 @@ def _state_dir(cluster: Cluster, name: str) -> Path:
 
 def locate(path: str | Path | None = None) -> Path:
     """The file of an inventory; default: $INVENTORY, else the emulator's."""
-    return REPOSITORY / (path or os.environ.get("INVENTORY") or DEFAULT_INVENTORY)
+    return REPOSITORY / Path(path or os.environ.get("INVENTORY") or DEFAULT_INVENTORY).expanduser()
 
 
 def read(path: str | Path | None = None) -> Deployment:

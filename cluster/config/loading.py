@@ -11,7 +11,7 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,11 @@ from cluster.refusal import Refusal, told
 
 ENV_FILE = REPOSITORY / "env" / "tigerbittle.env"
 REPLICA_KEY = re.compile(rf"{PREFIX}(\d+)_(CONTAINER_NAME|IP|PORT)")
+#: A line that Compose reads as python-dotenv does: what is cleverer, they read in two ways.
+_ALIKE = re.compile(
+    r"""\s*(\#.*|(export\ +)?\w+=([^\s\#'"$`\\][^'"$`\\]*|'[^'\\]*'|"[^"$`\\]*")?(\s+\#.*)?\s*)?""",
+    re.VERBOSE,
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -45,6 +50,14 @@ def read(env_file: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> 
             if env_file == ENV_FILE
             else "write it with `make init-env`, or correct the inventory's env_file",
         ) from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if not _ALIKE.fullmatch(line):
+            raise Refusal(
+                f"{shown(env_file)}, line {number}",
+                expected="KEY=value in plain, or one pair of quotes, which Compose reads alike",
+                found=f"another form of {re.split('[=:]', line)[0].strip()}",
+                fix="leave out '$', backslashes and further quotes; in single quotes '$' may stay",
+            )
     in_file = values_of(text)
     from_environ = {key: value for key, value in environ.items() if key.startswith(PREFIX)}
     for key in (*in_file, *from_environ):
@@ -85,8 +98,27 @@ def load(
     environ: Mapping[str, str] = os.environ,
     check_place: Callable[[Cluster], None] = rules.check_one_machine,
 ) -> Cluster:
-    """Read and parse. Raises Refusal."""
-    return parse(read(env_file, environ), check_place, env_file)
+    """Read and parse; the files that it names are there. Raises Refusal."""
+    settings = read(env_file, environ)
+    try:
+        cluster = parse(settings, check_place, env_file)
+        rules.check_profile(cluster)
+    except Refusal as refusal:
+        in_file = read(env_file, {})
+        changed = sorted(key for key in settings if settings[key] != in_file.get(key))
+        raise _blamed(refusal, changed, shown(env_file)) from None
+    return cluster
+
+
+def _blamed(refusal: Refusal, changed: Sequence[str], file: str) -> Refusal:
+    """The same, where the values of these names are not the file's: the environment has others."""
+    what, expected, found, fix = refusal.what, refusal.expected, refusal.found, refusal.fix
+    if what in changed:
+        found = f"{found} in the environment"
+        fix = f"correct it there, or `unset {what}` for the one in {file}"
+    elif changed:
+        fix = f"{fix}; the environment sets {', '.join(changed)}"
+    return Refusal(what, expected=expected, found=found, fix=fix)
 
 
 def load_or_exit() -> Cluster:
@@ -128,4 +160,6 @@ def build(model: type[Model], prefix: str, values: Mapping[str, object], fix: st
         known = f"a known setting ({', '.join(fields)})"
         found = "nothing" if error["type"] == "missing" else repr(error["input"])
         expected = fields[key].description if key in fields else known
+        if error["type"] == "value_error":
+            expected = str(error["ctx"]["error"])
         raise Refusal(f"{prefix}{key}", expected=expected, found=found, fix=fix) from None

@@ -6,11 +6,12 @@ Each field says in ``description`` what is expected of it, in the words of an er
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 PREFIX = "LU_CFG_TIGERBEETLE_"
 
@@ -20,10 +21,37 @@ EMULATOR_IMAGE = "tigerbeetle-emulator"
 #: Resident memory of a replica without its grid cache, measured on 0.17.9 (2.19 GB with 64 MiB).
 MEMORY_BASE_BYTES = 2_130 * 1024**2
 
-_SIZE = re.compile(r"(\d+)(KiB|MiB|GiB)")
+#: A number as the server reads one: it refuses a leading zero. Python's \d is any script's digit.
+_NUMBER = r"(0|[1-9][0-9]*)"
+_SIZE = re.compile(rf"{_NUMBER}(KiB|MiB|GiB)")
 _SIZE_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+#: As Docker takes one: no empty component, separators one at a time.
+_IMAGE = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 
-ReleaseText = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+
+def socket_address(text: str) -> tuple[IPv4Address, int]:
+    """``IP:PORT``, the form that TigerBeetle takes. Raises ValueError for anything else."""
+    ip, _, port = text.rpartition(":")
+    if str(int(port)) != port or not 0 < int(port) < 65536:
+        raise ValueError(text)
+    return IPv4Address(ip), int(port)
+
+
+def _statsd(text: str) -> str:
+    try:
+        return text and ":".join(map(str, socket_address(text)))
+    except ValueError:
+        raise ValueError("nothing, or IP:PORT: TigerBeetle resolves no host names") from None
+
+
+def _directory(text: str) -> str:
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError:
+        raise ValueError("a directory below a home that there is") from None
+
+
+ReleaseText = Annotated[str, Field(pattern=rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}$")]
 SizeText = Annotated[str, Field(pattern=rf"^{_SIZE.pattern}$")]
 Sha256 = Annotated[
     str,
@@ -34,14 +62,26 @@ Sha256 = Annotated[
 ]
 
 
-class Replica(BaseModel, frozen=True):
+class _AsWritten(BaseModel, frozen=True):
+    """Compose, systemd and the server get a value's text, and read it more strictly than Python."""
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _one_way(cls, given: object, read: Callable[[object], object]) -> object:
+        value = read(given)
+        if isinstance(given, str) and not isinstance(value, str) and str(value) != given:
+            raise ValueError(f"{value}, as everything else reads it")
+        return value
+
+
+class Replica(_AsWritten, frozen=True):
     """One member of the cluster. Its index is its place in every address list."""
 
     index: int
     name: str = Field(
         alias="CONTAINER_NAME",
-        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$",
-        description="a container name of letters, digits, '_', '.' and '-'",
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$",
+        description="a container name of two or more letters, digits, '_', '.' and '-'",
     )
     ip: IPv4Address = Field(alias="IP", description="an IPv4 address such as 172.20.0.10")
     port: int = Field(alias="PORT", ge=1, le=65535, description="a port from 1 to 65535")
@@ -52,7 +92,7 @@ class Replica(BaseModel, frozen=True):
         return f"{self.ip}:{self.port}"
 
 
-class Cluster(BaseModel, frozen=True):
+class Cluster(_AsWritten, frozen=True):
     """A whole cluster: identity, ordered replicas, release and settings. Frozen once validated."""
 
     replicas: tuple[Replica, ...]
@@ -66,7 +106,11 @@ class Cluster(BaseModel, frozen=True):
         alias="SUBNET", description="an IPv4 network such as 172.20.0.0/24, host bits zero"
     )
     release: ReleaseText = Field(alias="RELEASE", description="a release such as 0.17.9")
-    image: str = Field(alias="IMAGE", min_length=1, description="an image name without a tag")
+    image: str = Field(
+        alias="IMAGE",
+        pattern=rf"^([a-zA-Z0-9.-]+(:[0-9]+)?/)?{_IMAGE}(/{_IMAGE})*$",
+        description="an image name without a tag",
+    )
     image_digest: str = Field(
         alias="IMAGE_DIGEST",
         pattern=r"^(sha256:[0-9a-f]{64})?$",
@@ -74,7 +118,7 @@ class Cluster(BaseModel, frozen=True):
     )
     custom_image: str = Field(
         alias="CUSTOM_IMAGE",
-        pattern=r"^[a-z0-9][a-z0-9._/-]*$",
+        pattern=rf"^{_IMAGE}(/{_IMAGE})*$",
         description="the name of the image that is built here, without a tag",
     )
     download_url: str = Field(
@@ -97,12 +141,10 @@ class Cluster(BaseModel, frozen=True):
         description="the file of a seccomp profile, files/tigerbeetle/seccomp.json, or unconfined",
     )
     bind: IPv4Address = Field(alias="BIND", description="an IPv4 address such as 127.0.0.1")
-    data_dir: str = Field(alias="DATA_DIR", min_length=1, description="a directory")
-    statsd: str = Field(
-        alias="STATSD",
-        pattern=r"^(\d+\.\d+\.\d+\.\d+:\d+)?$",
-        description="nothing, or IP:PORT: TigerBeetle resolves no host names",
+    data_dir: Annotated[str, AfterValidator(_directory)] = Field(
+        alias="DATA_DIR", pattern=r"^[^\x00-\x1f]+$", description="a directory"
     )
+    statsd: Annotated[str, AfterValidator(_statsd)] = Field(alias="STATSD")
 
     @property
     def is_emulator_image(self) -> bool:

@@ -5,13 +5,19 @@ A field's own form is the model's business. Every rule raises Refusal with the f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
+from cluster import REPOSITORY
 from cluster.config.model import PREFIX, Cluster, memory_bytes, size_bytes
 from cluster.refusal import Refusal
 
 #: The example token in env/tigerbittle.env: everybody knows it, so production refuses it.
 DEFAULT_TOKEN = "CfDj7kdpld7BsUpXzQYiOfLdnateLkdBysPEWnvc"  # noqa: S105 - published, protects nothing
+
+#: The server rounds the grid cache down to a multiple of the first, and counts blocks of 512 KiB
+#: in 32 bits.
+GRID_MIN_BYTES, GRID_MAX_BYTES = 32 * 1024**2, 2047 * 1024**4
 
 #: Odd quorums tolerate a failure with the fewest replicas; TigerBeetle's replicas_max is 6.
 REPLICA_COUNTS = (1, 3, 6)
@@ -29,6 +35,27 @@ def check(cluster: Cluster, addresses: str | None) -> None:
     _check_addresses(cluster, addresses)
     _check_memory(cluster)
     _check_image(cluster)
+
+
+def check_profile(cluster: Cluster) -> None:
+    """The seccomp profile is there, and is one. Raises Refusal."""
+    if cluster.seccomp == "unconfined":
+        return
+    path = REPOSITORY / cluster.seccomp
+    try:
+        profile = json.loads(path.read_text(encoding="utf-8"))
+        found = "" if "defaultAction" in profile else "no JSON of that kind"
+    except OSError:
+        found = f"none at {path}"
+    except ValueError:
+        found = "no JSON"
+    if found:
+        raise Refusal(
+            f"{PREFIX}SECCOMP",
+            expected=f"the file of a seccomp profile, found from {REPOSITORY}, or unconfined",
+            found=found,
+            fix="set it to files/tigerbeetle/seccomp.json",
+        )
 
 
 def check_one_machine(cluster: Cluster) -> None:
@@ -117,6 +144,23 @@ def _check_addresses(cluster: Cluster, addresses: str | None) -> None:
 
 
 def _check_memory(cluster: Cluster) -> None:
+    if not GRID_MIN_BYTES <= size_bytes(cluster.cache_grid) <= GRID_MAX_BYTES:
+        raise Refusal(
+            f"{PREFIX}CACHE_GRID",
+            expected="from 32MiB to 2047TiB, what the server takes",
+            found=cluster.cache_grid,
+            fix="set it to 512MiB, or to what the machine has to spare",
+        )
+    if size_bytes(cluster.memory_limit) >= 2**63:
+        wanted, fix = "less than 8EiB, which is all that can be counted", "set it to 3GiB"
+        raise Refusal(f"{PREFIX}MEMORY_LIMIT", expected=wanted, found=cluster.memory_limit, fix=fix)
+    if cluster.memlock == 0:
+        raise Refusal(
+            f"{PREFIX}MEMLOCK",
+            expected="a number of bytes, or -1 for unlimited: with 0 no server starts",
+            found=0,
+            fix="set it to -1, or to the engine's own limit, such as 8388608",
+        )
     needed = memory_bytes(cluster)
     if size_bytes(cluster.memory_limit) < needed:
         raise Refusal(

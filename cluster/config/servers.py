@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from cluster import REPOSITORY, config
-from cluster.config import Cluster, loading, pyinfra_hosts, rules
+from cluster.config import Cluster, loading, model, pyinfra_hosts, rules
 from cluster.refusal import Refusal, told
 
 
@@ -214,10 +214,7 @@ def monitoring_host(settings: Settings, server: Server) -> Host | None:
 
 def monitoring_address(cluster: Cluster) -> tuple[IPv4Address, int]:
     """Where the replicas send their metrics. Raises ValueError when that is no address."""
-    ip, _, port = cluster.statsd.rpartition(":")
-    if not 0 < int(port) < 65536:
-        raise ValueError(cluster.statsd)
-    return IPv4Address(ip), int(port)
+    return model.socket_address(cluster.statsd)
 
 
 def _validated(values: Mapping[str, Any]) -> Settings:

@@ -85,7 +85,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
 
 def directory(deployment: str) -> Path:
     """Where a deployment's backups are: under $BACKUP_DIR, else ``backups/`` of the repository."""
-    root = Path(os.environ.get("BACKUP_DIR") or "backups")
+    root = Path(os.environ.get("BACKUP_DIR") or "backups").expanduser()
     return (REPOSITORY / root / deployment).absolute()
 
 
@@ -200,7 +200,7 @@ def chosen(source: str | None, deployment: str) -> Path:
     """The set that is named, by path or by its name; else the newest. Raises Refusal for none."""
     root = directory(deployment)
     if source:
-        return root / source if _NAME.fullmatch(source) else Path(source).absolute()
+        return root / source if _NAME.fullmatch(source) else Path(source).expanduser().absolute()
     found = complete(root)
     if not found:
         raise Refusal(

@@ -10,7 +10,7 @@ import time
 import click
 
 from cluster import REPOSITORY, config
-from cluster.checks import engine, rules
+from cluster.checks import rules
 from cluster.checks.observe import observe
 from cluster.command import confirm, say
 from cluster.config import Cluster, inventory
@@ -39,7 +39,8 @@ def init(cluster: Cluster) -> None:
     docker_engine.check_versions()
     _confirm_loss(cluster)
     build(cluster)
-    engine.check_memlock(cluster)
+    deployment = _deployment(cluster)
+    rules.check(deployment, observe(deployment))
     _stop(cluster, "--volumes")
     format_files(cluster)
     up(cluster)

@@ -36,12 +36,13 @@ def find_tigerbeetle(cluster: Cluster, environ: Mapping[str, str] = os.environ) 
     """
     named = environ.get("TIGERBEETLE_BIN")
     if named:
-        if not os.access(named, os.X_OK) or Path(named).is_dir():
+        path = Path(named).expanduser()
+        if not os.access(path, os.X_OK) or path.is_dir():
             raise Refusal(
                 f"TIGERBEETLE_BIN: expected an executable file, found {named}. "
                 "Fix: correct the path, or unset it to use `tigerbeetle` from PATH"
             )
-        return Path(named).absolute()
+        return path.absolute()
     on_path = shutil.which("tigerbeetle", path=environ.get("PATH"))
     if on_path:
         return Path(on_path)

@@ -26,7 +26,7 @@ from loadtests.client.records import ACCOUNT, RECORD, TRANSFER, Array
 
 def directory() -> Path:
     """Where runs are kept: $LOADTESTS_RUNS, else ``runs/`` in the repository."""
-    return Path(os.environ.get("LOADTESTS_RUNS") or REPOSITORY / "runs")
+    return Path(os.environ.get("LOADTESTS_RUNS") or REPOSITORY / "runs").expanduser()
 
 
 def new_tag() -> int:

@@ -102,6 +102,31 @@ BAD = [
     ({"BIND": "eth0"}, "BIND", "IPv4 address"),
     ({"DATA_DIR": ""}, "DATA_DIR", "a directory"),
     ({"STATSD": "localhost:8125"}, "STATSD", "resolves no host names"),
+    # What Python would read, and Compose, Docker or the server in another way, or not at all.
+    ({"CLUSTER_ID": "007"}, "CLUSTER_ID", "expected 7, as everything else reads it, found '007'"),
+    ({"CLUSTER_ID": "1_000"}, "CLUSTER_ID", "expected 1000, as"),
+    ({"CLUSTER_ID": "+7"}, "CLUSTER_ID", "expected 7, as"),
+    ({"CLUSTER_ID": "7.0"}, "CLUSTER_ID", "expected 7, as"),
+    ({"2_PORT": "03002"}, "2_PORT", "expected 3002, as"),
+    ({"2_PORT": " 3002"}, "2_PORT", "expected 3002, as"),
+    ({"MEMLOCK": "-01"}, "MEMLOCK", "expected -1, as"),
+    ({"SUBNET": "172.20.0.0/255.255.255.0"}, "SUBNET", "expected 172.20.0.0/24, as"),
+    ({"CACHE_GRID": "0512MiB"}, "CACHE_GRID", "such as 512MiB"),
+    ({"CACHE_GRID": "\uff15\uff11\uff12MiB"}, "CACHE_GRID", "such as 512MiB"),
+    ({"RELEASE": "0.17.09"}, "RELEASE", "such as 0.17.9"),
+    ({"STATSD": "172.20.0.999:8125"}, "STATSD", "IP:PORT"),
+    ({"STATSD": "172.20.0.9:08125"}, "STATSD", "IP:PORT"),
+    ({"STATSD": "172.20.0.9:99999"}, "STATSD", "IP:PORT"),
+    ({"IMAGE": "ghcr.io/tigerbeetle/tigerbeetle:0.17.9"}, "IMAGE", "without a tag"),
+    ({"CUSTOM_IMAGE": "tiger//custom"}, "CUSTOM_IMAGE", "without a tag"),
+    ({"2_CONTAINER_NAME": "a"}, "2_CONTAINER_NAME", "two or more letters"),
+    ({"DATA_DIR": "~nobody-of-this-name/x"}, "DATA_DIR", "a directory"),
+    ({"DATA_DIR": "a\nb"}, "DATA_DIR", "a directory"),
+    # What no server takes.
+    ({"CACHE_GRID": "31MiB"}, "CACHE_GRID", "expected from 32MiB to 2047TiB"),
+    ({"CACHE_GRID": "9999999GiB"}, "CACHE_GRID", "expected from 32MiB to 2047TiB"),
+    ({"MEMORY_LIMIT": "9999999999GiB"}, "MEMORY_LIMIT", "less than 8EiB"),
+    ({"MEMLOCK": "0"}, "MEMLOCK", "with 0 no server starts"),
 ]
 
 
@@ -164,6 +189,71 @@ def test_a_mistyped_name_in_the_file_is_refused_and_the_right_one_suggested(
 def test_a_mistyped_name_in_the_environment_is_refused() -> None:
     with pytest.raises(Refusal, match="in the environment"):
         config.read(ENV_FILE, {f"{P}CACHE_GRIDD": "1GiB"})
+
+
+UNEVEN = [
+    f"{P}DATA_DIR=$HOME/x",
+    f'{P}DATA_DIR="${{HOME}}/x"',
+    f"{P}DATA_DIR=a\\tb",
+    f'{P}DATA_DIR="a',
+    f"{P}DATA_DIR=#x",
+    f"{P}DATA_DIR: x",
+    f"{P}DATA_DIR",
+]
+
+
+@pytest.mark.parametrize("line", UNEVEN)
+def test_a_line_that_compose_and_python_read_in_two_ways_is_refused(
+    tmp_path: Path, line: str
+) -> None:
+    file = tmp_path / "x.env"
+    file.write_text(ENV_FILE.read_text().replace(f"{P}DATA_DIR=.state", line))
+    with pytest.raises(Refusal, match=r"x.env, line 58: expected KEY=value .*DATA_DIR"):
+        config.read(file, {})
+
+
+@pytest.mark.parametrize("line", ["{}=x y", '{}="x y"', "{}='x y'  # here", " export {}=x y "])
+def test_a_line_that_both_read_alike_is_read(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "x.env"
+    file.write_text(
+        ENV_FILE.read_text().replace(f"{P}DATA_DIR=.state", line.format(f"{P}DATA_DIR"))
+    )
+    assert config.read(file, {})[f"{P}DATA_DIR"] == "x y"
+
+
+def test_a_home_is_a_home() -> None:
+    cluster = config.parse(settings(DATA_DIR="~/x"))
+    assert cluster.data_dir == str(Path.home() / "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(None, "none at "), ("{", "no JSON"), ("[]", "no JSON"), ("{}", "no JSON")]
+)
+def test_a_seccomp_profile_that_is_none_is_refused_before_anything_else(
+    tmp_path: Path, text: str | None, found: str
+) -> None:
+    file = tmp_path / "nope.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(Refusal, match=f"^{P}SECCOMP: expected .*found {found}"):
+        config.load(environ={f"{P}SECCOMP": str(file)})
+
+
+def test_a_wrong_value_of_the_environment_is_not_blamed_on_the_file() -> None:
+    with pytest.raises(Refusal) as error:
+        config.load(environ={f"{P}CACHE_GRID": "lots"})
+    assert str(error.value) == (
+        f"{P}CACHE_GRID: expected a size such as 512MiB or 1GiB, found 'lots' in the environment. "
+        f"Fix: correct it there, or `unset {P}CACHE_GRID` for the one in env/tigerbittle.env."
+    )
+
+
+def test_a_value_of_the_file_that_does_not_fit_the_environment_s_names_that() -> None:
+    same = {f"{P}RELEASE": config.load(environ={}).release}
+    with pytest.raises(Refusal) as error:
+        config.load(environ={f"{P}0_PORT": "4000", **same})
+    assert str(error.value).startswith(f"{P}ADDRESSES: expected 172.20.0.10:4000,")
+    assert str(error.value).endswith(f"; the environment sets {P}0_PORT.")
 
 
 def test_other_variables_of_the_environment_are_none_of_our_business() -> None:
@@ -283,8 +373,8 @@ def test_every_command_ends_with_code_2_and_one_line(command: list[str]) -> None
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: {P}1_PORT: expected a port from 1 to 65535, found '70000'. "
-        "Fix: set it in env/tigerbittle.env."
+        f"error: {P}1_PORT: expected a port from 1 to 65535, found '70000' in the environment. "
+        f"Fix: correct it there, or `unset {P}1_PORT` for the one in env/tigerbittle.env."
     ]
     assert done.stdout == ""
 

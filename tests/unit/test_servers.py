@@ -210,8 +210,9 @@ def test_a_monitoring_host_without_an_address_for_metrics_is_refused(
     capsys: pytest.CaptureFixture[str], env_file: Path, statsd: str
 ) -> None:
     line = monitored(capsys, env_file, statsd)
-    assert f"{P}STATSD: expected IP:PORT at watch" in line
-    assert f"found {statsd or 'nothing'}. " in line
+    where = "nothing, or IP:PORT: TigerBeetle" if statsd else "IP:PORT at watch"
+    assert f"{P}STATSD: expected {where}" in line
+    assert f"found {repr(statsd) if statsd else 'nothing'}. " in line
 
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "0.0.0.0", "10.1.0.12"])
