@@ -12,6 +12,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from cluster.checks import rules
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import rollout
@@ -19,7 +20,7 @@ from cluster.runtimes import of
 from cluster.runtimes.base import Todo
 from tasks.support.act import call_once, shell, tell
 from tasks.support.here import deployment_here, guarded, indexes_here
-from tasks.support.observed import act, marks
+from tasks.support.observed import act, marks, observed
 
 
 @deploy("Describe the replicas")
@@ -53,6 +54,7 @@ def restart() -> None:
     deployment = deployment_here()
     with guarded():
         of(deployment).check_whole()
+        rules.check(deployment, observed(deployment), only=("memory", "ports"))
     call_once("Restart each replica", _restart, deployment=deployment)
 
 

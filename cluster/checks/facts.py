@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 import struct
 import tempfile
 import zlib
@@ -57,7 +58,7 @@ class Facts:
     kernel: str | None = ""
     machine: str | None = ""
     io_uring_disabled: str = "0"
-    memory_bytes: int | None = 0  # available
+    memory_bytes: int | None = 0  # available, beside what running replicas hold
     directory: str = ""  # where the data file is, or will be
     disk_bytes: int | None = 0  # free there
     filesystem: str | None = ""
@@ -70,6 +71,7 @@ class Facts:
     addresses: frozenset[str] | None = frozenset()
     python: str = ""
     settings: str = ""  # fingerprint of those with which the replica runs
+    arguments: str = ""  # of the server that runs: start --addresses=... --cache-grid=...
     running: Mapping[str, int] = field(default_factory=dict)  # runtime → the replica's process
     orphan: int = 0  # its process, where that has lost its supervisor
     listening: frozenset[str] = frozenset()  # addresses, on the replica's port
@@ -80,6 +82,12 @@ class Facts:
     has_volume: bool = False  # in which its data file may be
     is_synchronised: bool | None = False
     clock_offset_s: float = 0.0  # to this machine's clock
+
+    def has_port(self, replica: Replica) -> bool:
+        """The running server listens there already; taken for granted where it does not say."""
+        addresses = re.search(r"--addresses=(\S+)", self.arguments)
+        own = addresses[1].split(",")[replica.index] if addresses else ""
+        return own.rpartition(":")[2] in ("", str(replica.port))
 
 
 def parse(lines: Sequence[str], now: float, directory: str = "") -> Facts:

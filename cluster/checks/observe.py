@@ -15,7 +15,7 @@ import psutil
 
 from cluster.checks import script
 from cluster.checks.facts import ANY, SCRIPT, DataFile, Facts, parse
-from cluster.config import Replica
+from cluster.config import Replica, model
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
 from cluster.runtimes import container, docker_engine, layout, ssh, volumes
@@ -78,7 +78,7 @@ def _of_processes(deployment: Deployment) -> Mapping[int, Facts]:
         index = replica.index
         pid = states[index].pid if index in states else 0
         return replace(
-            _of_replica("process", pid, str(replica.ip), replica.port),
+            _of_replica("process", pid, _arguments(pid), replica, str(replica.ip)),
             kernel=platform.release() if has_io_uring else None,
             memory_bytes=psutil.virtual_memory().available,
             directory=str(existing),
@@ -95,17 +95,19 @@ def _of_containers(deployment: Deployment) -> Mapping[int, Facts]:
     """Of the machine whose engine runs the replicas. Raises Refusal without one that will do."""
     engine = docker_engine.check_versions()
     cluster = deployment.cluster
-    running = {i: each.pid for i, each in container.of_replicas(cluster).items() if each.pid}
+    running = {i: each for i, each in container.of_replicas(cluster).items() if each.pid}
+    held = sum(model.held_bytes(each.arguments) or 0 for each in running.values())
     with_volume = volumes.existing(cluster)
     root = Path(engine["DockerRootDir"])
 
     def facts(replica: Replica) -> Facts:
-        pid = running.get(replica.index, 0)
+        own = running.get(replica.index)
+        pid, arguments = (own.pid, own.arguments) if own else (0, "")
         return replace(
-            _of_replica("compose", pid, str(cluster.bind), replica.port),
+            _of_replica("compose", pid, arguments, replica, str(cluster.bind)),
             kernel=engine["KernelVersion"],
             # Docker Desktop's engine has a machine of its own, with its own memory and disk.
-            memory_bytes=min(int(engine["MemTotal"]), psutil.virtual_memory().available),
+            memory_bytes=min(int(engine["MemTotal"]) - held, psutil.virtual_memory().available),
             directory=str(root),
             disk_bytes=shutil.disk_usage(root).free if root.is_dir() else None,
             engine=engine,
@@ -115,16 +117,25 @@ def _of_containers(deployment: Deployment) -> Mapping[int, Facts]:
     return {replica.index: facts(replica) for replica in cluster.replicas}
 
 
-def _of_replica(runtime: str, pid: int, ip: str, port: int) -> Facts:
+def _of_replica(runtime: str, pid: int, arguments: str, replica: Replica, ip: str) -> Facts:
     """What is found out in the same way of every replica on this machine."""
-    holder = "" if pid else listener(ip, port)
+    seen = replace(OF_NO_ACCOUNT, arguments=arguments)
+    holder = "" if pid and seen.has_port(replica) else listener(ip, replica.port)
     return replace(
-        OF_NO_ACCOUNT,
+        seen,
         io_uring_disabled=io_uring_disabled(),
         running={runtime: pid} if pid else {},
         listening=ANY if holder else frozenset(),
         holder=holder,
     )
+
+
+def _arguments(pid: int) -> str:
+    """What a process was started with; empty where that cannot be seen."""
+    try:
+        return " ".join(psutil.Process(pid).cmdline()) if pid else ""
+    except psutil.Error:
+        return ""
 
 
 def io_uring_disabled() -> str:

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
 
 from cluster.checks import engine
 from cluster.checks.facts import ANY, Facts, plan
+from cluster.checks.machine import Machine, machines
 from cluster.config import PREFIX, model
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
@@ -41,39 +41,6 @@ class Finding:
     key: str
     where: str
     text: str
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One machine and the facts of its replicas; ``name`` is empty for this one."""
-
-    deployment: Deployment
-    name: str
-    facts: Mapping[int, Facts]
-
-    @property
-    def seen(self) -> Facts:
-        """What is the same for all its replicas."""
-        return next(iter(self.facts.values()))
-
-    @property
-    def stopped(self) -> dict[int, Facts]:
-        """Of the replicas that do not run."""
-        return {i: f for i, f in self.facts.items() if not f.running.get(self.deployment.runtime)}
-
-    def refuse(
-        self, expected: str, found: object, fix: str, *, here: str = "", there: str = ""
-    ) -> NoReturn:
-        """A line begins with the server's name, before ``there``; on this machine with ``here``."""
-        subject = f"{self.name}: expected {there}" if self.name else f"{here}: expected "
-        raise Refusal(f"{subject}{expected}, found {found}. Fix: {fix}")
-
-
-def machines(deployment: Deployment, seen: Mapping[int, Facts]) -> list[Machine]:
-    """This machine with all replicas, or each server with its own."""
-    if deployment.settings is None:
-        return [Machine(deployment, "", seen)]
-    return [Machine(deployment, f"replica {i}'s server", {i: f}) for i, f in seen.items()]
 
 
 def examine(
@@ -212,8 +179,10 @@ def _supervised(machine: Machine) -> None:
 
 
 def _ports(machine: Machine) -> None:
-    for index, seen in machine.stopped.items():
+    for index, seen in machine.facts.items():
         replica = machine.deployment.listed[index]
+        if machine.runs(seen) and seen.has_port(replica):
+            continue
         if seen.listening & (ANY | {str(replica.ip)}):
             machine.refuse(
                 f"{replica.address} to be free",
@@ -238,7 +207,7 @@ def _disk(machine: Machine) -> None:
             f"none on {seen.filesystem}",
             "use ext4 or XFS on a disk of its own",
         )
-    lacking = [f for f in machine.facts.values() if not f.data_files and not f.has_volume]
+    lacking = [f for f in machine.together.values() if not f.data_files and not f.has_volume]
     needed = len(lacking) * DATA_FILE_BYTES
     # The emulator to try things with runs anywhere; on servers it rehearses the real one.
     is_small = not machine.name and machine.deployment.is_emulator
@@ -252,13 +221,17 @@ def _disk(machine: Machine) -> None:
 
 
 def _memory(machine: Machine) -> None:
-    found, starting = machine.seen.memory_bytes, len(machine.stopped)
-    needed = starting * model.memory_bytes(machine.deployment.cluster)
-    if found is not None and found < needed and not machine.deployment.is_emulator:
-        plural = "s" if starting > 1 else ""
+    """All replicas together, as they will be: those that run give back what they hold."""
+    free, replicas = machine.seen.memory_bytes, machine.together
+    each = model.memory_bytes(machine.deployment.cluster)
+    running = [f for f in replicas.values() if machine.runs(f)]
+    held = sum(model.held_bytes(seen.arguments) or each for seen in running)
+    needed, plural = len(replicas) * each, "s" if len(replicas) > 1 else ""
+    if free is not None and free + held < needed and not machine.deployment.is_emulator:
         machine.refuse(
-            f"{needed / 1024**3:.1f} GiB of memory free for {starting} replica{plural} to start",
-            f"{found / 1024**3:.1f} GiB",
+            f"{needed / 1024**3:.1f} GiB of memory for {len(replicas)} replica{plural}",
+            f"{free / 1024**3:.1f} GiB free"
+            + (f" beside {held / 1024**3:.1f} GiB that {len(running)} hold" if running else ""),
             f"free some, or lower {PREFIX}CACHE_GRID",
             here="memory",
         )

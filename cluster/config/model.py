@@ -188,6 +188,12 @@ def size_bytes(size: str) -> int:
     return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
+def held_bytes(arguments: str) -> int | None:
+    """What a server that was started with these takes, all of it from its start on."""
+    grid = re.search(rf"--cache-grid={_SIZE.pattern}", arguments)
+    return grid and MEMORY_BASE_BYTES + int(grid[1]) * _SIZE_UNITS[grid[2]]
+
+
 def memory_bytes(cluster: Cluster) -> int:
     """What one genuine replica of this cluster really takes, resident, from its start on."""
     return MEMORY_BASE_BYTES + size_bytes(cluster.cache_grid)

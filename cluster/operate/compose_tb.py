@@ -113,6 +113,7 @@ def restart(cluster: Cluster) -> None:
     """Restart one replica at a time; the cluster goes on committing."""
     runtime = Compose(_deployment(cluster))
     runtime.check_whole()
+    rules.check(runtime.deployment, observe(runtime.deployment), only=("memory", "ports"))
     act = rollout.of_deployment(runtime.deployment, lambda i: compose.show_line(runtime.restart(i)))
     rollout.roll("restart", {replica.index for replica in cluster.replicas}, act)
 

@@ -37,6 +37,7 @@ class Container:
     project: str
     service: str
     config_hash: str
+    arguments: str  # of the server
     state: str  # created, running, paused, restarting, exited, dead
     pid: int
     exit_code: int
@@ -129,6 +130,7 @@ def parse(inspected: Mapping[str, Any]) -> Container:
         project=labels.get(PROJECT_LABEL, "") if HASH_LABEL in labels else "",
         service=labels.get(SERVICE_LABEL, ""),
         config_hash=labels.get(HASH_LABEL, ""),
+        arguments=" ".join(inspected["Config"].get("Cmd") or ()),
         state=state["Status"],
         pid=state["Pid"],
         exit_code=state["ExitCode"],

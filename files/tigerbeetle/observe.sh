@@ -45,10 +45,14 @@ say unit "$pid"
 # The settings with which it runs: from the process itself, not from the unit's file.
 [ "${pid:-0}" = 0 ] ||
   say settings "$(tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^WALLET_SERVICE_SETTINGS=//p')"
+[ "${pid:-0}" = 0 ] || say arguments "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
 inspected=$(timeout 10 docker inspect --type=container --format \
-  '{{.State.Pid}} {{index .Config.Labels "wallet-service.settings"}}' "$name" 2>/dev/null)
-say container "${inspected% *}"
-[ "${inspected:-0}" = 0 ] || say settings "${inspected#* }"
+  '{{.State.Pid}} {{index .Config.Labels "wallet-service.settings"}} {{join .Config.Cmd " "}}' \
+  "$name" 2>/dev/null)
+say container "${inspected%% *}"
+inspected=${inspected#* }
+[ -z "$inspected" ] || say settings "${inspected%% *}"
+[ -z "$inspected" ] || say arguments "${inspected#* }"
 hex=$(printf ':%04X' "$port")
 sed -n "s/^ *[0-9]*: \([0-9A-F]*\)$hex [0-9A-F:]* 0A .*/listening \1/p" /proc/net/tcp /proc/net/tcp6 2>/dev/null
 say holder "$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n '1s/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/pid \2 (\1)/p')"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox
 from tests.deploy.decisions import refusal
 from tests.deploy.engines import on_each_engine, on_each_engine_in_the_long_tests
+from tests.leases import addresses
 
 #: Ten times what a busy machine has taken to start a genuine replica.
 BACK_WITHIN_S = 600
@@ -157,6 +159,23 @@ def test_the_doctor_finds_nothing_where_nothing_is_wrong_and_names_what_is(
     assert ill.returncode == 1
     found = {f["key"]: f["text"] for f in json.loads(ill.stdout)["findings"]}
     assert f"Fix: make up INVENTORY={deployed.inventory}" in found["stopped"]
+
+
+@on_each_engine
+def test_what_a_running_cluster_cannot_have_is_refused(deployed: Sandbox) -> None:
+    """The memory is judged as for genuine replicas: what those that run hold is given back."""
+    prefix, before = "LU_CFG_TIGERBEETLE", deployed.pids()
+    with deployed.having(**{f"{prefix}_CACHE_GRID": "64GiB", f"{prefix}_MEMORY_LIMIT": "67GiB"}):
+        error = refusal(deployed, engine="tigerbeetle")
+    assert "memory: expected 198.2 GiB of memory for 3 replicas, found " in error
+    assert " that 3 hold. Fix: free some, or lower" in error
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ports = (deployed.ports[0], port, deployed.ports[2])
+        with deployed.having(**addresses(ports)):
+            error = refusal(deployed)
+    assert f"{prefix}_1_PORT: expected 127.0.0.1:{port} to be free, found pid" in error
+    assert deployed.pids() == before
 
 
 # --- What ends, and comes back ------------------------------------------------------------------

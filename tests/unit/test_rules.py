@@ -92,7 +92,7 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"filesystem": "tmpfs"}, "found tmpfs, which is memory"),
     ({"has_direct_io": False}, "expected direct I/O under /var/lib/tigerbeetle"),
     ({"disk_bytes": GIB}, "expected 1.25 GiB free"),
-    ({"memory_bytes": 2 * GIB}, "expected 2.6 GiB of memory free"),
+    ({"memory_bytes": 2 * GIB}, "expected 2.6 GiB of memory for 1 replica, found 2.0 GiB free"),
     ({"is_synchronised": False}, "expected a clock that a time service keeps right"),
     ({"running": {"docker": 7}}, "found the container tigerbeetle-0 running too"),
 ]
@@ -147,6 +147,63 @@ def test_a_running_replica_needs_no_more_memory_or_disk_and_may_hold_its_port(
         owner="tigerbeetle",
     )
     rules.check(deployment, {0: running})
+
+
+def running(**changes: Any) -> Facts:
+    """A server whose replica runs: with 512 MiB of grid cache it holds 2.6 GiB."""
+    addresses = ",".join(f"{host}:3000" for host in HOSTS)
+    started = f"/x/tigerbeetle start --addresses={addresses} --cache-grid=512MiB /x/7_0.tigerbeetle"
+    as_it_is: dict[str, Any] = {
+        "running": {"systemd": 7},
+        "data_files": (FILE,),
+        "arguments": started,
+    }
+    return replace(fit(), **as_it_is | changes)
+
+
+@pytest.mark.parametrize(
+    ("grid", "free", "says"),
+    [
+        ("64GiB", 8 * GIB, "66.1 GiB of memory for 1 replica, found 8.0 GiB free beside 2.6 GiB"),
+        ("1GiB", GIB * 4 // 10, "expected 3.1 GiB of memory for 1 replica, found 0.4 GiB free"),
+        ("1GiB", GIB * 6 // 10, ""),
+        ("64MiB", 0, ""),
+    ],
+)
+def test_a_running_replica_that_will_take_more_than_there_is_is_refused(
+    deployment: Deployment, grid: str, free: int, says: str
+) -> None:
+    """It gives back what it holds when it restarts, and nothing more."""
+    made = with_grid(deployment, grid)
+    found = "".join(f.text for f in rules.examine(made, {0: running(memory_bytes=free)}))
+    assert says in found
+    assert bool(says) == bool(found)
+
+
+def with_grid(deployment: Deployment, grid: str) -> Deployment:
+    cluster = deployment.cluster.model_copy(update={"cache_grid": grid})
+    return deployment.model_copy(update={"cluster": cluster})
+
+
+def test_replicas_that_share_a_server_are_counted_together(deployment: Deployment) -> None:
+    made = settings(deployment, development=True)
+    shared: dict[str, Any] = {"addresses": frozenset(HOSTS), "memory_bytes": 7 * GIB}
+    seen = {0: replace(fit(0), **shared), 1: running(**shared), 2: replace(fit(2), **shared)}
+    rules.check(made, seen)  # one of them runs, and holds its part
+    seen[1] = replace(fit(1), **shared)
+    with pytest.raises(Refusal, match=r"7\.7 GiB of memory for 3 replicas, found 7\.0 GiB free"):
+        rules.check(made, seen)
+    full = {i: replace(f, memory_bytes=8 * GIB, disk_bytes=3 * GIB) for i, f in seen.items()}
+    with pytest.raises(Refusal, match=r"3\.75 GiB free in /var/lib/tigerbeetle for 3 data files"):
+        rules.check(made, full)
+
+
+def test_a_running_replica_s_new_port_must_be_free(deployment: Deployment) -> None:
+    held: dict[str, Any] = {"listening": frozenset({HOSTS[0]}), "holder": "pid 9 (nc)"}
+    rules.check(deployment, {0: running(**held)})  # by itself
+    old = running(**held, arguments="start --addresses=10.1.0.11:2999,x,y --cache-grid=512MiB f")
+    with pytest.raises(Refusal, match=f"expected {HOSTS[0]}:3000 to be free, found pid 9"):
+        rules.check(deployment, {0: old})
 
 
 def test_another_address_s_listener_on_the_same_port_is_no_conflict(deployment: Deployment) -> None:
@@ -208,6 +265,7 @@ bootstrapping yes
 data_file 7_0.tigerbeetle 1141374976 {base64.b64encode(gzip.compress(HEAD)).decode()}
 unit 670
 settings 0123456789abcdef
+arguments /x/tigerbeetle start --addresses=10.1.0.11:3000 /x/7_0.tigerbeetle
 container
 listening 0B00010A
 listening 00000000000000000000000001000000
@@ -232,6 +290,7 @@ def test_what_a_server_says_is_read() -> None:
         python="3.11.2",
         owner="tigerbeetle",
         settings="0123456789abcdef",
+        arguments="/x/tigerbeetle start --addresses=10.1.0.11:3000 /x/7_0.tigerbeetle",
         addresses=frozenset({"127.0.0.1", "10.1.0.11"}),
         running={"systemd": 670},
         listening=frozenset({"10.1.0.11", "::1"}),
