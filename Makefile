@@ -1,8 +1,6 @@
 # wallet-service: every command a person types. Plain `make` prints them.
 
 .DEFAULT_GOAL := help
-SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 
 INVENTORY ?= inventories/emulator.py
@@ -11,15 +9,23 @@ export INVENTORY
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 
+# macOS has GNU Make 3.81: nothing newer is used, and every recipe is for any sh.
+# A variable goes to the shell in quotes, whatever a person has put into it; `option` gives it with
+# its name, or nothing where it is empty; `flag` is for a yes.
+quoted = '$(subst ','\'',$($(1)))'
+option = $(if $($(2)),$(1) $(call quoted,$(2)))
+flag = $(if $(filter yes,$($(2))),$(1))
+GIVEN_INVENTORY = $(if $(filter file,$(origin INVENTORY)),,$(call option,--inventory,INVENTORY))
+
 .PHONY: help
 help: ## Print every target with its description
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^### / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nVariables: INVENTORY=%s (one of: %s)\n' '$(INVENTORY)' "$$(echo inventories/*.py)"
+	@printf '\nVariables: INVENTORY=%s (one of: %s)\n' $(call quoted,INVENTORY) "$$(echo inventories/*.py)"
 
 # The environment is built from uv.lock and built again when the lock changes.
-$(INSTALLED): uv.lock pyproject.toml files/bootstrap.py
+$(INSTALLED): uv.lock pyproject.toml files/bootstrap.py files/pip_network.py
 	@python3 files/bootstrap.py
 	@touch $@
 
@@ -27,7 +33,7 @@ $(INSTALLED): uv.lock pyproject.toml files/bootstrap.py
 
 .PHONY: quickstart
 quickstart: $(INSTALLED) ## Deploy, verify, load, audit and report, on the best engine this machine has
-	@$(PYTHON) -m cluster quickstart $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
+	@$(PYTHON) -m cluster quickstart $(GIVEN_INVENTORY)
 
 # tests/infra checks a running cluster (`make verify`); tests/deploy runs it on its own ones.
 # Several at once; a file's tests share its clusters, so they stay together, the longest first.
@@ -44,13 +50,13 @@ test-all: $(INSTALLED) lint ## Run everything this machine can: whole deployment
 
 .PHONY: test-long
 test-long: $(INSTALLED) ## Run only what `make test` leaves to `make test-all`; BUDGET_S= begins none later than that
-	@$(PYTEST) -m long $(if $(BUDGET_S),--budget-s=$(BUDGET_S))
+	@$(PYTEST) -m long $(call option,--budget-s,BUDGET_S)
 
 ### Cluster: INVENTORY= says which
 
 .PHONY: up
 up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat. BOOTSTRAP=yes makes a new one on servers
-	@$(PYTHON) -m cluster run $(if $(filter yes,$(BOOTSTRAP)),--data bootstrap=yes)
+	@$(PYTHON) -m cluster run $(call flag,--data bootstrap=yes,BOOTSTRAP)
 
 .PHONY: down
 down: $(INSTALLED) ## Stop the cluster; its data stays
@@ -58,7 +64,7 @@ down: $(INSTALLED) ## Stop the cluster; its data stays
 
 .PHONY: init-env
 init-env: $(INSTALLED) ## Write a private env file with a cluster id and token of its own: HOSTS="10.0.0.11 ..." PORT= OUT=
-	@$(PYTHON) -m cluster init-env $(if $(OUT),--out $(OUT)) $(if $(PORT),--port $(PORT)) $(HOSTS)
+	@$(PYTHON) -m cluster init-env $(call option,--out,OUT) $(call option,--port,PORT) $(HOSTS)
 
 .PHONY: restart
 restart: $(INSTALLED) ## Restart one replica after the other, the primary last, while the cluster goes on
@@ -66,11 +72,11 @@ restart: $(INSTALLED) ## Restart one replica after the other, the primary last, 
 
 .PHONY: upgrade
 upgrade: $(INSTALLED) ## Upgrade every replica to release TO=; checks the path, asks first (CONFIRM=yes)
-	@$(PYTHON) -m cluster upgrade '$(TO)'
+	@$(PYTHON) -m cluster upgrade $(call quoted,TO)
 
 .PHONY: migrate
 migrate: $(INSTALLED) ## Move a whole ledger into a new cluster, and prove both equal: FROM= TO= (inventories)
-	@$(PYTHON) -m cluster migrate --from '$(FROM)' --to '$(TO)'
+	@$(PYTHON) -m cluster migrate --from $(call quoted,FROM) --to $(call quoted,TO)
 
 .PHONY: migrate-drill
 migrate-drill: $(INSTALLED) ## Move 104,001 transfers of three genuine replicas of its own into six (20 GiB of memory, 5 minutes)
@@ -78,15 +84,15 @@ migrate-drill: $(INSTALLED) ## Move 104,001 transfers of three genuine replicas 
 
 .PHONY: status
 status: $(INSTALLED) ## Show each replica, and whether the cluster commits; WATCH=yes goes on, JSON=yes is for programs
-	@$(PYTHON) -m cluster status $(if $(filter yes,$(WATCH)),--watch 2) $(if $(filter yes,$(JSON)),--json)
+	@$(PYTHON) -m cluster status $(call flag,--watch 2,WATCH) $(call flag,--json,JSON)
 
 .PHONY: logs
 logs: $(INSTALLED) ## Print the last log lines; REPLICA=N for one, FOLLOW=yes to go on
-	@$(PYTHON) -m cluster logs $(if $(REPLICA),--replica $(REPLICA)) $(if $(filter yes,$(FOLLOW)),--follow)
+	@$(PYTHON) -m cluster logs $(call option,--replica,REPLICA) $(call flag,--follow,FOLLOW)
 
 .PHONY: verify
 verify: $(INSTALLED) ## Check what was deployed: processes, sockets, files, logs, a commit
-	@.venv/bin/pytest tests/infra --inventory $(INVENTORY)
+	@.venv/bin/pytest tests/infra --inventory $(call quoted,INVENTORY)
 
 .PHONY: download
 download: $(INSTALLED) ## Download the pinned tigerbeetle release and check it against its recorded sum
@@ -138,7 +144,7 @@ compose-tb-status: $(INSTALLED) ## Show containers, health checks, roles, and wh
 
 .PHONY: compose-tb-logs
 compose-tb-logs: $(INSTALLED) ## Print the logs; CONTAINER=tigerbeetle-0 for one, FOLLOW=yes to go on
-	@$(COMPOSE) logs $(if $(CONTAINER),--container $(CONTAINER)) $(if $(filter yes,$(FOLLOW)),--follow)
+	@$(COMPOSE) logs $(call option,--container,CONTAINER) $(call flag,--follow,FOLLOW)
 
 .PHONY: compose-tb-repl
 compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's container
@@ -146,25 +152,25 @@ compose-tb-repl: $(INSTALLED) ## Open TigerBeetle's own prompt in a replica's co
 
 .PHONY: doctor
 doctor: $(INSTALLED) ## Say what is wrong, why, and what to do: with the cluster of INVENTORY=, else with the one in Docker
-	@$(PYTHON) -m cluster doctor $(if $(filter file,$(origin INVENTORY)),,--inventory $(INVENTORY))
+	@$(PYTHON) -m cluster doctor $(GIVEN_INVENTORY)
 
 ### Backup and repair
 
 .PHONY: backup
 backup: $(INSTALLED) ## Back up all data files of one moment; a short stop of all replicas. KEEP= (7) BACKUP_DIR= (backups/)
-	@$(PYTHON) -m cluster backup $(if $(KEEP),--keep $(KEEP))
+	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP)
 
 .PHONY: backup-verify
 backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the newest)
-	@$(PYTHON) -m cluster backup-verify $(if $(FROM),--from $(FROM))
+	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM)
 
 .PHONY: restore
 restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes)
-	@$(PYTHON) -m cluster restore --from "$(FROM)"
+	@$(PYTHON) -m cluster restore --from $(call quoted,FROM)
 
 .PHONY: recover
 recover: $(INSTALLED) ## Make the lost data file of REPLICA= again, from the others, while the cluster goes on
-	@$(PYTHON) -m cluster recover --replica "$(REPLICA)"
+	@$(PYTHON) -m cluster recover --replica $(call quoted,REPLICA)
 
 ### Monitoring: needs LU_CFG_TIGERBEETLE_STATSD
 
@@ -186,22 +192,22 @@ monitor-drill: $(INSTALLED) ## Break three genuine replicas of its own in every 
 
 .PHONY: planned-stop
 planned-stop: $(INSTALLED) ## Tell the alerts that REPLICA= (default: all) stops on purpose, for an hour at most; END=yes takes it back
-	@$(PYTHON) -m cluster planned-stop $(if $(filter yes,$(END)),end,stop) $(if $(REPLICA),--replica $(REPLICA))
+	@$(PYTHON) -m cluster planned-stop $(if $(filter yes,$(END)),end,stop) $(call option,--replica,REPLICA)
 
 .PHONY: watch
 watch: $(INSTALLED) ## Follow all replicas' logs, with what each line means; ALL=yes shows the normal ones too
-	@$(PYTHON) -m cluster watch $(if $(filter yes,$(ALL)),--all)
+	@$(PYTHON) -m cluster watch $(call flag,--all,ALL)
 
 ### Load
 
 # What a person sets for a run; anything else goes through LOAD= to locust.
 DURATION ?= 20s
-LOAD_OPTIONS = $(if $(SHAPE),--shape $(SHAPE)) $(if $(RATE),--rate $(RATE)) $(if $(RUNS),--runs $(RUNS)) \
-	$(if $(GATE),--gate $(GATE)) $(if $(PROCESSES),--processes $(PROCESSES)) $(LOAD)
+LOAD_OPTIONS = $(call option,--shape,SHAPE) $(call option,--rate,RATE) $(call option,--runs,RUNS) \
+	$(call option,--gate,GATE) $(call option,--processes,PROCESSES) $(LOAD)
 
 .PHONY: load
 load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (20s, 5m) RATE= SHAPE= RUNS= GATE=
-	@$(PYTHON) -m cluster load $(if $(USERS),--users $(USERS)) --run-time $(DURATION) $(LOAD_OPTIONS)
+	@$(PYTHON) -m cluster load $(call option,--users,USERS) --run-time $(call quoted,DURATION) $(LOAD_OPTIONS)
 
 .PHONY: load-ui
 load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1:8089
@@ -209,23 +215,23 @@ load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1
 
 .PHONY: audit
 audit: $(INSTALLED) ## Prove a run's ledger, transfer by transfer: RUN= (default: the newest)
-	@$(PYTHON) -m cluster audit $(if $(RUN),--run $(RUN))
+	@$(PYTHON) -m cluster audit $(call option,--run,RUN)
 
 .PHONY: report
 report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the newest)
-	@$(PYTHON) -m cluster report $(if $(RUN),--run $(RUN))
+	@$(PYTHON) -m cluster report $(call option,--run,RUN)
 
 .PHONY: capacity
 capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS=
-	@$(PYTHON) -m cluster capacity $(if $(P99_MS),--p99-ms $(P99_MS)) $(if $(USERS),--users $(USERS)) $(LOAD)
+	@$(PYTHON) -m cluster capacity $(call option,--p99-ms,P99_MS) $(call option,--users,USERS) $(LOAD)
 
 .PHONY: workload
 workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operation recorded, then judge the history
-	@run=$$($(PYTHON) -m cluster workload --run-time $(DURATION)) && $(PYTHON) -m cluster check --run $$run
+	@run=$$($(PYTHON) -m cluster workload --run-time $(call quoted,DURATION)) && $(PYTHON) -m cluster check --run "$$run"
 
 .PHONY: load-compare
 load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=
-	@$(PYTHON) -m cluster compare $(A) $(B)
+	@$(PYTHON) -m cluster compare $(call option,,A) $(call option,,B)
 
 ### Faults
 
@@ -234,7 +240,7 @@ ROUNDS ?= 3
 
 .PHONY: resilience
 resilience: $(INSTALLED) ## Break genuine clusters of its own under load, ROUNDS= times each, and prove that nothing is lost: FAULT=
-	@RESILIENCE_ROUNDS=$(ROUNDS) .venv/bin/pytest tests/resilience $(if $(FAULT),-k '$(FAULT)')
+	@RESILIENCE_ROUNDS=$(call quoted,ROUNDS) .venv/bin/pytest tests/resilience $(call option,-k,FAULT)
 
 ### Tests: one suite whole, the long tests too
 
@@ -278,7 +284,7 @@ test-resilience: $(INSTALLED) ## Test the history checker, and faults under load
 
 .PHONY: differential
 differential: $(INSTALLED) ## Compare the emulator with a genuine server at random: SEEDS= STEPS=
-	@$(PYTHON) -m tests.emulator.differential $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS))
+	@$(PYTHON) -m tests.emulator.differential $(call option,--seeds,SEEDS) $(call option,--steps,STEPS)
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the emulator and the load generator as ratios to genuine references (20 minutes)
@@ -292,8 +298,8 @@ lint: $(INSTALLED) ## Run the linters and the type checker
 	@.venv/bin/ruff format --quiet --check
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/yamllint --strict .
-	@git ls-files -z '*.sh' '.ci/*' | xargs -0 -r .venv/bin/shellcheck
-	@git ls-files -z '*Dockerfile' | xargs -0 -r .venv/bin/hadolint
+	@files=$$(git ls-files '*.sh' '.ci/*') && .venv/bin/shellcheck $$files
+	@files=$$(git ls-files '*Dockerfile') && .venv/bin/hadolint $$files
 
 .PHONY: format
 format: $(INSTALLED) ## Rewrite the code in the project's format

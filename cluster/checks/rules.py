@@ -173,7 +173,7 @@ def _supervised(machine: Machine) -> None:
             machine.refuse(
                 "it under its supervisor",
                 f"it as pid {seen.orphan} without one",
-                f"make down INVENTORY={machine.deployment.file}",
+                f"make down {machine.deployment.named}",
                 here=f"replica {index}",
             )
 

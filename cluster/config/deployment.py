@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,11 @@ class Deployment(BaseModel, frozen=True):
     def file(self) -> str:
         """The inventory as a person types it behind ``INVENTORY=``."""
         return config.shown(self.inventory)
+
+    @property
+    def named(self) -> str:
+        """``INVENTORY=`` and the file, to be pasted into a shell."""
+        return f"INVENTORY={shlex.quote(self.file)}"
 
     @property
     def of_servers(self) -> Settings:

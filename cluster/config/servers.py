@@ -6,6 +6,7 @@ it returns is pyinfra's host data, so ``Server.of`` reads the same thing back ev
 
 from __future__ import annotations
 
+import shlex
 import stat
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -136,7 +137,7 @@ def load(settings: Settings) -> Cluster:
                 config.shown(path),
                 expected="a file that only its owner can read (mode 600)",
                 found=f"mode {mode:o}",
-                fix=f"chmod 600 {config.shown(path)}",
+                fix=f"chmod 600 {shlex.quote(config.shown(path))}",
             )
     place = partial(rules.check_servers, is_development=settings.development)
     return config.load(path, check_place=place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -161,7 +162,7 @@ def _report(manifest: Manifest, taken: Path) -> None:
         print(f"  downtime {manifest.stopped_s:.1f} s, from the stop to the next commit")
     if manifest.before:
         print(f"  {manifest.before}, read before the stop")
-    print(f"  prove it: make backup-verify FROM={taken}")
+    print(f"  prove it: make backup-verify FROM={shlex.quote(str(taken))}")
 
 
 @click.command()

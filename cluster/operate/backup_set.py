@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -116,7 +117,7 @@ def read(set_directory: Path) -> Manifest:
     except OSError as error:
         raise Refusal(
             f"FROM: expected a backup, a directory with {MANIFEST}, found {set_directory} "
-            f"({error.strerror}). Fix: name one of `ls {set_directory.parent}`"
+            f"({error.strerror}). Fix: name one of `ls {shlex.quote(str(set_directory.parent))}`"
         ) from None
     except (ValidationError, ValueError) as error:
         why = str(error).splitlines()

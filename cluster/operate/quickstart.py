@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def choose(
 
 def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -> list[Step]:
     """The five commands, as a person would type them."""
-    target = f"INVENTORY={chosen}"
+    target = f"INVENTORY={shlex.quote(chosen)}"
     pytest, locust = [str(_BIN / "pytest"), "tests/infra"], [str(_BIN / "locust"), "--headless"]
     ours = [sys.executable, "-m", "cluster"]
     load = ["--locustfile=loadtests/locustfile.py", f"--users={USERS}", f"--run-time={duration_s}s"]
@@ -270,7 +271,7 @@ def _run(
     checks = passed_checks(logs / "verify.xml")
     console.print(summary(deployment, run, checks, time.monotonic() - begun))
     console.print(f"The cluster keeps running at {config.addresses(deployment.listed)}")
-    console.print(f"stop it with: make down INVENTORY={chosen}")
+    console.print(f"stop it with: make down INVENTORY={shlex.quote(chosen)}")
     return 0
 
 
@@ -280,4 +281,4 @@ def _stop(console: Console, chosen: str, environ: dict[str, str]) -> None:
     command = _pyinfra(chosen, "tasks.replica.stop")
     done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, timeout=120)
     if done.returncode != 0:
-        console.print(f"could not stop it; try: make down INVENTORY={chosen}")
+        console.print(f"could not stop it; try: make down INVENTORY={shlex.quote(chosen)}")

@@ -33,7 +33,7 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     if backup.is_running(deployment):
         raise Refusal(
             "restore: expected a stopped cluster, found a replica that runs. "
-            f"Fix: make down INVENTORY={inventory_file}, and stop its clients"
+            f"Fix: make down {deployment.named}, and stop its clients"
         )
     backup_set.check_files(source, manifest, on_progress=say)
     print(describe(manifest, source))

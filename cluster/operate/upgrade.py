@@ -161,7 +161,7 @@ def _confirm(deployment: Deployment, target: str) -> None:
         f"but a backup taken before; {known}."
     )
     fresh = age is not None and age < BACKUP_AGE_MAX
-    advice = "" if fresh else f"make backup INVENTORY={deployment.file} first; then "
+    advice = "" if fresh else f"make backup {deployment.named} first; then "
     if advice and sys.stdin.isatty() and os.environ.get("CONFIRM") != "yes":
         print(f"Better: {advice}again.")
     fix = f"{advice}CONFIRM=yes; nothing was touched"

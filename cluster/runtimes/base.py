@@ -153,7 +153,7 @@ class Runtime(ABC):
     @property
     def up(self) -> str:
         """The command that starts the replicas, as a person types it."""
-        return f"make up INVENTORY={self.deployment.file}"
+        return f"make up {self.deployment.named}"
 
     @property
     def new(self) -> str:

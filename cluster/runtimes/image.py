@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -141,9 +142,8 @@ def _build_line(cluster: Cluster) -> str:
     }
     here = config.read(environ={})
     other = {k: v for k, v in wanted.items() if v != here[f"{config.PREFIX}{k}"]}
-    return " ".join(
-        [*(f"{config.PREFIX}{k}={v}" for k, v in other.items()), "make compose-tb-build"]
-    )
+    given = [f"{config.PREFIX}{k}={shlex.quote(v)}" for k, v in other.items()]
+    return " ".join([*given, "make compose-tb-build"])
 
 
 def is_shipped(deployment: Deployment) -> bool:
