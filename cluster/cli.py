@@ -6,12 +6,13 @@ A command is loaded when it is called, so that none pays for the others' imports
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import cast
 
 import click
 
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, of_machine
 
 #: Section → command → where it is ("module:name"), and what it does.
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -105,9 +106,13 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except Refusal as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    except BrokenPipeError:  # whoever read this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Refusal, OSError) as error:
+        refusal = error if isinstance(error, Refusal) else of_machine(error)
+        print(f"error: {refusal}", file=sys.stderr)
+        return refusal.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return 130

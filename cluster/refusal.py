@@ -7,6 +7,7 @@ something else.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,26 @@ class Failed(Refusal):
     exit_code = 1
 
 
+#: What to do about what a machine refuses, by the error's number.
+_OF_MACHINE = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EROFS: "mount it for writing, or work in another place",
+    errno.EACCES: "do this as whoever owns it, or give yourself the right to it",
+    errno.EPERM: "do this as whoever owns it, or give yourself the right to it",
+    errno.ENOENT: "bring it back, or install it",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+}
+
+
+def of_machine(error: OSError) -> Failed:
+    """What this machine refused, where nobody knew what better to do about it."""
+    what = str(error.filename or "this machine")
+    found = error.strerror or str(error) or type(error).__name__
+    fix = _OF_MACHINE.get(error.errno or 0, "look at this file, its disk and its rights")
+    return Failed(what, expected="to read, write or run it", found=found, fix=fix)
+
+
 @contextmanager
 def begun(so: str = "") -> Iterator[None]:
     """From here on something is touched: what refuses has failed. ``so`` says how that ended."""
@@ -51,9 +72,10 @@ def told() -> Iterator[None]:
     """
     try:
         yield
-    except Refusal as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except (Refusal, OSError) as error:
+        refusal = error if isinstance(error, Refusal) else of_machine(error)
+        print(f"error: {refusal}", file=sys.stderr)
+        sys.exit(refusal.exit_code)
 
 
 def last_line(said: str) -> str:
