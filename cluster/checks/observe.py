@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from cluster.checks import script
 from cluster.checks.facts import ANY, SCRIPT, DataFile, Facts, parse
-from cluster.config import Replica, model
+from cluster.config import Cluster, Replica, model
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
-from cluster.runtimes import container, docker_engine, layout, ssh, volumes
+from cluster.runtimes import container, docker_engine, image, layout, ssh, volumes
 from cluster.runtimes.process import Process
 
 IO_URING_SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
@@ -33,6 +36,12 @@ OF_NO_ACCOUNT = Facts(
     addresses=None,
     is_synchronised=None,
 )
+#: What a container is asked about its engine's machine: its root is on the data-root's disk.
+_LOOK = r"""
+echo io_uring_disabled $(cat /proc/sys/kernel/io_uring_disabled 2>/dev/null || echo 0)
+echo memory_kib $(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+echo disk_kib $(df -Pk / | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)
+"""
 #: As much of a data file as holds its superblock's copies.
 _HEAD_BYTES = 98_304
 _DATA_FILES = "*.tigerbeetle"
@@ -98,23 +107,48 @@ def _of_containers(deployment: Deployment) -> Mapping[int, Facts]:
     running = {i: each for i, each in container.of_replicas(cluster).items() if each.pid}
     held = sum(model.held_bytes(each.arguments) or 0 for each in running.values())
     with_volume = volumes.existing(cluster)
-    root = Path(engine["DockerRootDir"])
+    machine = _of_engine(engine, cluster, held)
 
     def facts(replica: Replica) -> Facts:
         own = running.get(replica.index)
         pid, arguments = (own.pid, own.arguments) if own else (0, "")
         return replace(
             _of_replica("compose", pid, arguments, replica, str(cluster.bind)),
+            **machine,
             kernel=engine["KernelVersion"],
-            # Docker Desktop's engine has a machine of its own, with its own memory and disk.
-            memory_bytes=min(int(engine["MemTotal"]) - held, psutil.virtual_memory().available),
-            directory=str(root),
-            disk_bytes=shutil.disk_usage(root).free if root.is_dir() else None,
+            directory=engine["DockerRootDir"],
             engine=engine,
             has_volume=replica.index in with_volume,
         )
 
     return {replica.index: facts(replica) for replica in cluster.replicas}
+
+
+def _of_engine(engine: Mapping[str, Any], cluster: Cluster, held: int = 0) -> dict[str, Any]:
+    """Memory (replicas have ``held``), disk and sysctl of the engine's machine. Raises Refusal.
+
+    That is seen from here only where it is this machine, and where this user may look. Else the
+    engine is asked, by a container; without an image for one, its disk is not known.
+    """
+    is_here = (engine["KernelVersion"], engine["Name"]) == (platform.release(), platform.node())
+    total = int(engine["MemTotal"]) - held
+    if is_here:
+        with suppress(OSError):
+            return {
+                "io_uring_disabled": io_uring_disabled(),
+                "memory_bytes": min(total, psutil.virtual_memory().available),
+                "disk_bytes": shutil.disk_usage(engine["DockerRootDir"]).free,
+            }
+    looking = next(filter(image.id_of, (image.name(cluster), image.base(cluster))), None)
+    if looking is None:
+        return {"io_uring_disabled": "0", "memory_bytes": total, "disk_bytes": None}
+    run = ["docker", "run", "--rm", "--network=none", "--entrypoint=sh", looking, "-c"]
+    said = script.Printed(docker_engine.stdout([*run, _LOOK]).splitlines())
+    return {
+        "io_uring_disabled": said.one("io_uring_disabled"),
+        "memory_bytes": min(total, int(said.one("memory_kib")) * 1024),
+        "disk_bytes": int(said.one("disk_kib")) * 1024,
+    }
 
 
 def _of_replica(runtime: str, pid: int, arguments: str, replica: Replica, ip: str) -> Facts:
@@ -152,8 +186,9 @@ def listener(ip: str, port: int) -> str:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ip, port))
-        except OSError:
-            return _owner(port) or "another process"
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:  # an engine elsewhere publishes there
+                return _owner(port) or "another process"
     return ""
 
 

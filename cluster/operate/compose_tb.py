@@ -135,7 +135,7 @@ def show_status(cluster: Cluster) -> int:
             continue
         print(f"Status: {each.health if each.pid else each.state}")
         print(f"Last Check: {each.last_check or '-'}")
-        kib = container.locked_kib(each.pid)
+        kib = container.locked_kib(each.name)
         print(f"Locked Memory: {'-' if kib is None else f'{kib / 1024:,.0f} MiB'}\n")
     deployment = _deployment(cluster)
     with Probe() as client:

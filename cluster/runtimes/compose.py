@@ -101,7 +101,7 @@ class Compose(InContainer):
         found = volumes.read(self.cluster)
         if volumes.decide(found, self.cluster) == "format":
             for command in volumes.format_commands(self.cluster, found):
-                show(command)
+                show(command, **container.lowered(self.cluster))
 
     def start(self, index: int) -> str:
         """As `docker start`, and also where somebody has removed the container."""
@@ -113,7 +113,8 @@ class Compose(InContainer):
 
     def prepare(self, index: int) -> str:
         """Compose makes network and volume, so that they carry its labels."""
-        return docker_engine.shell(docker_engine.in_service(index, "true"))
+        making = docker_engine.in_service(index, "true")
+        return docker_engine.shell(making, **container.lowered(self.cluster))
 
     def confinement(self, index: int, *, network: bool) -> list[str]:
         """The service's volume, and its network where it is asked for."""
@@ -132,7 +133,8 @@ class Compose(InContainer):
 
     def stale(self) -> Todo:
         """Replicas that do not run, or not as configured now. Raises Refusal."""
-        hashes = docker_engine.stdout(docker_engine.compose("config", "--hash=*"))
+        asking = docker_engine.compose("config", "--hash=*")
+        hashes = docker_engine.stdout(asking, **container.lowered(self.cluster))
         configured = dict(line.split() for line in hashes.splitlines())
         image_id = image.id_of(image.name(self.cluster))
         found = container.of_replicas(self.cluster)
@@ -162,8 +164,9 @@ class Compose(InContainer):
         super().check_whole()
 
     def _up(self, index: int, *options: str) -> str:
-        up = ("up", "--detach", "--no-deps", "--no-build", *options)
-        return docker_engine.shell(docker_engine.compose(*up, docker_engine.service(index)))
+        options = ("--detach", "--no-deps", "--no-build", *options)
+        up = docker_engine.compose("up", *options, docker_engine.service(index))
+        return docker_engine.shell(up, **container.lowered(self.cluster))
 
     def _logs(self, index: int, *options: str) -> list[str]:
         """The server writes to stderr; Docker gives both streams, each in its own order."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-from cluster.config import Cluster
+from cluster.config import PREFIX, Cluster
 from cluster.refusal import Refusal
 from cluster.runtimes import docker_engine, image
 from cluster.runtimes.base import ReplicaProcess, Runtime
@@ -162,15 +163,49 @@ def of_replicas(cluster: Cluster) -> dict[int, Container]:
     return {r.index: ours[r.name] for r in cluster.replicas if r.name in ours}
 
 
-def locked_kib(pid: int) -> int | None:
-    """Memory that the server has locked; None where the engine's processes cannot be seen.
+def locked_kib(name: str) -> int | None:
+    """Memory that the server has locked; None where its container does not run.
 
-    ``pid`` is the container's PID 1, tini; the server is its child.
+    Asked inside it: the engine's processes may be another machine's.
     """
-    try:
-        tasks = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        status = Path(f"/proc/{tasks[0]}/status").read_text()
-    except (OSError, IndexError):
-        return None
-    match = _LOCKED.search(status)
-    return int(match[1]) if match else None
+    script = "grep -hs ^VmLck: /proc/[0-9]*/status"
+    done = docker_engine.run(["docker", "exec", name, "sh", "-c", script])
+    return max(map(int, _LOCKED.findall(done.stdout)), default=None)
+
+
+def lowered(cluster: Cluster) -> dict[str, str]:
+    """What Compose is told, beside the configuration, of an engine that may not raise limits.
+
+    Nothing where it grants the memlock limit, or as long as there is no image to try it with.
+    Raises Refusal where memory would not be locked then.
+    """
+    image_id = image.id_of(image.name(cluster))
+    granted = _granted(image_id, cluster) if image_id else cluster.memlock
+    return {} if granted == cluster.memlock else {f"{PREFIX}MEMLOCK": str(granted)}
+
+
+@cache
+def _granted(image_id: str, cluster: Cluster) -> int:
+    """The memlock limit that containers get: the configured one, or else the engine's own."""
+    run, wanted = ["docker", "run", "--rm", "--network=none"], cluster.memlock
+    limit = f"--ulimit=memlock={wanted}"
+    tried = docker_engine.run([*run, limit, "--entrypoint=true", image_id])
+    if tried.returncode == 0 or "rlimit" not in tried.stderr:
+        return wanted
+    own = docker_engine.stdout([*run, "--entrypoint=sh", image_id, "-c", "ulimit -H -l"]).strip()
+    security = " ".join(docker_engine.info().get("SecurityOptions") or [])
+    # The kernel asks for the capability outside of any user namespace.
+    is_real = not re.search(r"name=(rootless|userns)", security)
+    if not own.isdecimal() or not (is_real or cluster.is_emulator_image):
+        raise Refusal(
+            f"{PREFIX}MEMLOCK",
+            expected=f"the engine to grant {wanted}{' (unlimited)' if wanted == -1 else ''}",
+            found=f"that it may raise no limit above its own ({own} KiB), and that in its user "
+            "namespace the capability IPC_LOCK locks no memory",
+            fix="give the engine LimitMEMLOCK=infinity (systemctl edit docker; of a rootless one, "
+            "systemctl edit user@.service), and start it again",
+        )
+    said = f"memlock: the engine may raise no limits: {int(own) * 1024} instead of {wanted}"
+    locked = "" if cluster.is_emulator_image else "; the capability IPC_LOCK locks memory anyway"
+    print(said + locked, file=sys.stderr, flush=True)
+    return int(own) * 1024

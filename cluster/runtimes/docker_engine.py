@@ -96,9 +96,9 @@ def run(
         ) from None
 
 
-def stdout(command: list[str], timeout_s: float = _ANSWER_TIMEOUT_S) -> str:
+def stdout(command: list[str], timeout_s: float = _ANSWER_TIMEOUT_S, /, **variables: str) -> str:
     """What a command that must succeed prints. Raises Refusal with its last line."""
-    done = run(command, timeout_s)
+    done = run(command, timeout_s, **variables)
     if done.returncode != 0:
         raise Refusal(refusal(command, done.stderr or done.stdout))
     return done.stdout
@@ -125,12 +125,20 @@ def json_of(command: list[str]) -> Any:
 
 
 def info() -> dict[str, Any]:
-    """What the engine says of itself. Raises Refusal when none answers."""
+    """What the engine says of itself. Raises Refusal when none answers, or one that will not do."""
     done = run(["docker", "info", "--format", "{{json .}}"])
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         found = {"ServerErrors": [refusal([], done.stderr).partition("found: ")[2]]}
+    logs = (found.get("Plugins") or {}).get("Log") or []
+    if "host" in found or "k8s-file" in logs:  # by its own command, or through its socket
+        raise Refusal(
+            "docker",
+            expected="a Docker engine",
+            found="Podman, which wants the path of a seccomp profile, and gets its text",
+            fix="install Docker, rootless if need be, or use INVENTORY=inventories/process.py",
+        )
     if found.get("ServerErrors") or not found.get("ServerVersion"):
         why = (found.get("ServerErrors") or ["no message"])[0]
         raise Refusal(

@@ -13,8 +13,12 @@ from tests.docker.sandbox import DockerSandbox, best_engine, docker_sandbox, has
 
 @pytest.fixture(scope="module")
 def deployed(takes_memory: None) -> Iterator[DockerSandbox]:
-    """A cluster that is up, by the command a user types: a genuine one where it can be had."""
+    """A cluster that is up, by the command a user types: a genuine one where it can be had.
+
+    Its memlock limit is the configured one, whether or not this engine may raise limits.
+    """
     with docker_sandbox(best_engine()) as made:
+        made.overrides[f"{PREFIX}MEMLOCK"] = "-1"
         done = made.up()
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         yield made

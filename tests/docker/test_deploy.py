@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +17,33 @@ from tests.docker.sandbox import DockerSandbox, docker
 
 pytestmark = [pytest.mark.docker]
 
+BIN = Path(sys.executable).parent
 WAIT = "Wait until the cluster commits | Wait until the cluster commits"
 
 
-def test_every_infra_check_passes(deployed: DockerSandbox) -> None:
-    verified = deployed.run("pytest", "tests/infra", "--inventory", deployed.inventory)
-    assert verified.returncode == 0, verified.stdout[-4000:]
+def test_every_infra_check_passes_for_whoever_sees_no_process_of_a_container(
+    deployed: DockerSandbox,
+) -> None:
+    """As with Docker Desktop, an engine elsewhere, and an ordinary user of the engine."""
+    verify = [str(BIN / "pytest"), "tests/infra"]
+    verified = deployed.run(*unseeing(), *verify, "--inventory", deployed.inventory)
+    assert verified.returncode == 0, verified.stdout[-4000:] + verified.stderr[-1000:]
     assert " skipped" not in verified.stdout
+
+
+def unseeing() -> list[str]:
+    """Runs a command in a namespace of its own, and as nobody in particular, as far as root can."""
+    socket = Path("/var/run/docker.sock")
+    if os.geteuid() != 0 or not socket.exists():
+        return []
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", f"--groups={socket.stat().st_gid}"]
+    program = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+    for way in ([*apart, *nobody], apart):  # root's own Python may be out of nobody's reach
+        tried = subprocess.run([*way, sys.executable, "-c", program], timeout=60)
+        if tried.returncode == 0:
+            return way
+    return []
 
 
 def test_a_second_deploy_or_make_up_changes_and_restarts_nothing(deployed: DockerSandbox) -> None:

@@ -18,7 +18,7 @@ from cluster import config
 from cluster.checks import observe
 from cluster.config import PREFIX
 from tests.docker.patient import findings, mended, status, until_found, until_well
-from tests.docker.sandbox import DockerSandbox, docker, found_with_mount, pause
+from tests.docker.sandbox import MEMLOCK_FALLBACK, DockerSandbox, docker, found_with_mount, pause
 
 pytestmark = [pytest.mark.docker]
 HEALTHY, DEGRADED, BAD_CONFIGURATION, DOWN, UNKNOWN = 0, 1, 2, 3, 4
@@ -96,13 +96,22 @@ def test_a_taken_container_name(sandbox: DockerSandbox, emulator_image: str) -> 
     assert "one made by hand" in findings(sandbox)["names"]
 
 
-def test_a_memlock_limit_that_the_engine_may_not_grant(sandbox: DockerSandbox) -> None:
+def test_a_memlock_limit_that_the_engine_may_not_grant_stops_docker_s_own_commands_alone(
+    sandbox: DockerSandbox,
+) -> None:
     if sandbox.environ[f"{PREFIX}MEMLOCK"] == "-1":
         pytest.skip("this engine grants any memlock limit: one without CAP_SYS_RESOURCE does not")
     sandbox.overrides[f"{PREFIX}MEMLOCK"] = "-1"
-    assert "CAP_SYS_RESOURCE" in findings(sandbox)["memlock"]
+    assert "memlock" not in findings(sandbox)
     assert "rlimit" in sandbox.start()
-    assert "8388608" in until_found(sandbox, "rlimit")
+    assert "make compose-tb-up" in until_found(sandbox, "rlimit")
+    assert sandbox.call("compose-tb", "format").returncode == 2  # that container is still there
+    assert sandbox.call("compose-tb", "down").returncode == 0
+    assert sandbox.call("compose-tb", "format").returncode == 0
+    assert sandbox.call("compose-tb", "up").returncode == 0
+    limits = [sandbox.inspect(index)["HostConfig"]["Ulimits"] for index in range(3)]
+    assert limits == [[{"Name": "memlock", "Hard": MEMLOCK_FALLBACK, "Soft": MEMLOCK_FALLBACK}]] * 3
+    assert "stale" not in findings(sandbox)
 
 
 def test_io_uring_that_is_switched_off(sandbox: DockerSandbox, tmp_path: Path) -> None:

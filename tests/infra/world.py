@@ -1,5 +1,8 @@
 """What is really there, as testinfra sees it: pid files, /proc, log files, docker inspect; not the
 code under test.
+
+A container's processes may be of a machine that cannot be seen (Docker Desktop, an engine
+elsewhere), or another user's: they are looked at from a container beside them, on every engine.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ import re
 import shlex
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +27,21 @@ from cluster.runtimes.container import InContainer
 
 _LISTEN = "0A"  # include/net/tcp_states.h
 _SOCKET_LINK = re.compile(r"socket:\[(\d+)\]")
+#: Prints, from within a container's namespace of processes, who the first one is, and all about its
+#: children. None of what must be there is left out: a file that cannot be read ends it.
+_LOOK = r"""
+set -eu
+cd /proc
+echo "== 1 comm"; cat 1/comm
+for pid in $(grep -l '^PPid:[[:space:]]*1$' [0-9]*/status | cut -d/ -f1); do
+  for name in cmdline environ status net/tcp; do
+    echo "== $pid $name"; tr '\0' ' ' <$pid/$name; echo
+  done
+  echo "== $pid net/tcp6"; test ! -e $pid/net/tcp6 || cat $pid/net/tcp6
+  echo "== $pid fd"; ls -l $pid/fd
+done
+"""
+_LOOKED = re.compile(r"^== (\d+) (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -49,11 +68,29 @@ class World:
         content: bytes = self.at(replica).file(f"/proc/{self.pid(replica)}/{name}").content
         return content.replace(b"\0", b" ").decode()
 
+    def open_files(self, replica: Replica) -> str:
+        """What the server has open, a line each."""
+        found: str = self.at(replica).check_output("ls -l /proc/%s/fd", str(self.pid(replica)))
+        return found
+
     def status(self, replica: Replica, field: str) -> str:
         """A field of the server's ``/proc/<pid>/status``."""
         found = re.search(rf"^{field}:\s+(.*)$", self.proc(replica, "status"), re.MULTILINE)
         assert found, field
         return found[1]
+
+    def listening(self, replica: Replica) -> set[tuple[str, int]]:
+        """Every TCP address on which the replica's process accepts connections."""
+        own = set(_SOCKET_LINK.findall(self.open_files(replica)))
+        return {address for address, inode in self._listeners(replica) if inode in own}
+
+    def _listeners(self, replica: Replica) -> Iterator[tuple[tuple[str, int], str]]:
+        """All that listens in the process's network: its address, and its socket's inode."""
+        for table in ("net/tcp", "net/tcp6"):
+            for line in self.proc(replica, table).splitlines()[1:]:
+                fields = line.split()
+                if fields and fields[3] == _LISTEN:
+                    yield _address(fields[1]), fields[9]
 
 
 @dataclass(frozen=True)
@@ -78,22 +115,13 @@ class ProcessWorld(World):
         """The process id in the replica's pid file."""
         return int(self.host.file(str(self.directory(replica) / "replica.pid")).content_string)
 
-    def listening(self, replica: Replica) -> set[tuple[str, int]]:
-        """Every TCP address on which the replica's process accepts connections."""
-        links = self.host.check_output("ls -l /proc/%s/fd", str(self.pid(replica)))
-        own = set(_SOCKET_LINK.findall(links))
-        found = set()
-        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            for line in self.host.file(table).content_string.splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN and fields[9] in own:
-                    found.add(_address(fields[1]))
-        return found
-
 
 @dataclass(frozen=True)
 class ContainerWorld(World):
-    """Replicas that are containers on this machine: by what the engine says, and by /proc."""
+    """Replicas that are containers on this machine: by what the engine says, and from beside them.
+
+    What is read of a process is read once, by a container that shares its processes and may look.
+    """
 
     def inspect(self, replica: Replica) -> dict[str, Any]:
         """Everything that the engine knows of the replica's container."""
@@ -107,27 +135,37 @@ class ContainerWorld(World):
         text: str = done.stdout
         return text
 
+    def first(self, replica: Replica) -> str:
+        """The name of the container's first process."""
+        return self._looked(replica)[1, "comm"].strip()
+
     def pid(self, replica: Replica) -> int:
-        """The server's pid on this machine: the container's first process is tini."""
-        first = self.inspect(replica)["State"]["Pid"]
-        return int(self.at(replica).check_output("pgrep --parent %s", str(first)))
+        """The server's pid in its container: the only child of the first process."""
+        (pid,) = {pid for pid, name in self._looked(replica) if name == "status"}
+        return pid
+
+    def proc(self, replica: Replica, name: str) -> str:
+        """As it was when the container was looked at."""
+        return self._looked(replica)[self.pid(replica), name]
+
+    def open_files(self, replica: Replica) -> str:
+        """As they were when the container was looked at."""
+        return self.proc(replica, "fd")
 
     def inside(self, replica: Replica, script: str) -> Any:
         """Run a shell line in the replica's container."""
         return self.at(replica).run("docker exec %s sh -c %s", replica.name, script)
 
     def listening(self, replica: Replica) -> set[tuple[str, int]]:
-        """Every TCP address on which the container's network namespace accepts connections.
+        """Every TCP address on which anything in the container accepts connections.
 
         Docker's own resolver, on 127.0.0.11, is in every container.
         """
-        found = set()
-        for table in ("net/tcp", "net/tcp6"):
-            for line in self.proc(replica, table).splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN:
-                    found.add(_address(fields[1]))
+        found = {address for address, _ in self._listeners(replica)}
         return {(ip, port) for ip, port in found if ip != "127.0.0.11"}
+
+    def _looked(self, replica: Replica) -> dict[tuple[int, str], str]:
+        return _looked(self.at(replica), replica.name)
 
 
 @dataclass(frozen=True)
@@ -147,18 +185,6 @@ class ServerWorld(World):
         """The replica's data file, as testinfra sees it."""
         name = f"{self.deployment.cluster.id}_{replica.index}.tigerbeetle"
         return self.at(replica).file(f"{self.directory(replica)}/{name}")
-
-    def listening(self, replica: Replica) -> set[tuple[str, int]]:
-        """Every TCP address on which the replica's process accepts connections."""
-        links = self.at(replica).check_output("ls -l /proc/%s/fd", str(self.pid(replica)))
-        own = set(_SOCKET_LINK.findall(links))
-        found = set()
-        for table in ("net/tcp", "net/tcp6"):
-            for line in self.proc(replica, table).splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN and fields[9] in own:
-                    found.add(_address(fields[1]))
-        return found
 
 
 @dataclass(frozen=True)
@@ -196,7 +222,7 @@ class ServerContainerWorld(ContainerWorld, ServerWorld):
 
     def listening(self, replica: Replica) -> set[tuple[str, int]]:
         """Of the process alone: the network is the whole server's."""
-        return ServerWorld.listening(self, replica)
+        return World.listening(self, replica)
 
 
 def seen(host: Any, deployment: Deployment) -> World:
@@ -204,6 +230,22 @@ def seen(host: Any, deployment: Deployment) -> World:
     if isinstance(of(deployment), InContainer):
         return (ServerContainerWorld if deployment.servers else ContainerWorld)(host, deployment)
     return (UnitWorld if deployment.servers else ProcessWorld)(host, deployment)
+
+
+@cache
+def _looked(host: Any, container: str) -> dict[tuple[int, str], str]:
+    """(pid in the container, file of its /proc) → what is in it."""
+    (image,) = host.check_output("docker inspect --format '{{.Image}}' %s", container).split()
+    said = host.check_output(
+        "docker run --rm --pid=container:%s --network=none --read-only --user=0 --cap-drop=ALL"
+        " --cap-add=SYS_PTRACE --cap-add=DAC_READ_SEARCH --entrypoint=sh %s -c %s",
+        container,
+        image,
+        _LOOK,
+    )
+    parts = _LOOKED.split(said)
+    keys = zip(map(int, parts[1::3]), parts[2::3], strict=True)
+    return {key: text.strip("\n") for key, text in zip(keys, parts[3::3], strict=True)}
 
 
 @cache

@@ -80,6 +80,8 @@ SAID = [
     ("error setting rlimit type 8: operation not permitted", "rlimit"),
     ("error(io): io_uring is not available\nerror: PermissionDenied", "io-uring"),
     ("error: SystemResources", "memlock-zero"),
+    ("seccomp is not enabled in your kernel, cannot run a custom seccomp profile", "no-seccomp"),
+    ("listen tcp4 192.0.2.1:3000: bind: cannot assign requested address", "bind"),
     ("[FATAL tini (7)] exec /tigerbeetle failed: Operation not permitted", "no-ipc-lock"),
     ("thread 7 panic: superblock not found", "superblock"),
     ("panic: data file inode size was truncated or corrupted", "superblock"),
