@@ -141,7 +141,9 @@ def test_the_schema_refuses_what_is_no_status(deployed: Sandbox, change: dict[st
         Status.model_validate(good | change)
 
 
-REPLICAS = Sandbox("inventories/emulator.py", Path("/nowhere"), (1, 2, 3)).deployment.cluster
+REPLICAS = Sandbox(
+    "inventories/emulator.py", Path("/nowhere"), tuple(range(1, 7))
+).deployment.cluster
 
 
 def seen(index: int, **changes: Any) -> ReplicaHealth:
@@ -183,6 +185,12 @@ def test_a_verdict_follows_from_what_is_seen(
 ) -> None:
     replicas = [seen(i, **broken.get(i, {})) for i in range(3)]
     assert status.judge(replicas, canary)[0] == verdict
+
+
+@pytest.mark.parametrize(("normal", "verdict"), [(3, "down"), (4, "degraded"), (6, "healthy")])
+def test_three_of_six_are_no_majority_and_four_are(normal: int, verdict: str) -> None:
+    replicas = [seen(i, **({} if i < normal else {"pong": None})) for i in range(6)]
+    assert status.judge(replicas, None)[0] == verdict
 
 
 def looks(monkeypatch: pytest.MonkeyPatch, *found: list[ReplicaHealth]) -> None:
