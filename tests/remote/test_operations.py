@@ -139,7 +139,7 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(site: Site) -> No
     finally:
         site.exported[f"{PREFIX}CACHE_GRID"] = "64MiB"
     assert done.returncode == 0, said(done)[-3000:]
-    assert "Describe the replica | Write the unit" in said(done)
+    assert "Describe the replicas | Write /etc/systemd/system/tigerbeetle-" in said(done)
     assert [prints(host) for host in site.bed.hosts] == before
 
 
