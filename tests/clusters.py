@@ -20,6 +20,7 @@ from cluster import REPOSITORY, config
 from cluster.cli import main as cluster_command
 from cluster.config import PREFIX
 from cluster.config.deployment import Deployment
+from cluster.tigerbeetle.waiting import wait_until
 from tests.leases import addresses, free_ports, memory
 
 #: How long a command may take before it hangs: ten times what a busy machine has taken.
@@ -138,7 +139,7 @@ class Sandbox:
     def pids(self) -> list[int]:
         """The replicas' process ids, from their pid files."""
         files = sorted(self.state_dir.glob("replica-*/replica.pid"))
-        return [int(file.read_text()) for file in files]
+        return [int(_written(file)) for file in files]
 
     def data_file(self, index: int) -> Path:
         """Replica ``index``'s data file."""
@@ -159,6 +160,16 @@ def sandbox(inventory: str, replicas: int = 3, /, **overrides: str) -> Iterator[
             yield made
         finally:
             kill_below(made.directory)
+
+
+def _written(file: Path) -> str:
+    """What is in a file that somebody else may be about to write."""
+
+    def look() -> tuple[bool, str]:
+        text = file.read_text().strip()
+        return text != "", text
+
+    return wait_until(look, what=f"{file.name} to be written", timeout_s=30)
 
 
 def kill_below(directory: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_lost_file_is_never_formatted_anew_and_a_format_killed_while_renaming_
 def test_no_interruption_of_a_living_cluster_loses_a_transfer(sandbox: DockerSandbox) -> None:
     assert sandbox.call("compose-tb", "init").returncode == 0
     before = canary_transfers(sandbox)
-    killed_at(sandbox, "restart", "Container .*Restarting")
+    killed_at(sandbox, "restart", "Container .*Starting")
     killed_at(sandbox, "down", "Container .*Stopping")
     assert sandbox.call("compose-tb", "init").returncode == 2  # not confirmed
     # The killed `down` may have stopped none yet: then `up` has nothing to say but that it commits.

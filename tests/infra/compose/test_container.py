@@ -10,6 +10,7 @@ import pytest
 
 from cluster import REPOSITORY, config
 from cluster.config import Replica
+from cluster.runtimes import container
 from tests.infra.world import ContainerWorld
 
 IPC_LOCK = 1 << 14  # include/uapi/linux/capability.h
@@ -59,7 +60,9 @@ def test_the_container_was_made_with_the_settings_of_today(
 ) -> None:
     service = f"tigerbeetle-{replica.index}"
     files = f"-f {REPOSITORY}/docker-compose.tb.yaml --env-file {config.ENV_FILE}"
-    hashed = world.host.check_output(f"docker compose {files} config --hash {service}").split()
+    told = " ".join(f"{k}={v}" for k, v in container.lowered(world.deployment.cluster).items())
+    asked = f"{told} docker compose {files} config --hash {service}"
+    hashed = world.host.check_output(asked.strip()).split()
     made = world.inspect(replica)["Config"]["Labels"]["com.docker.compose.config-hash"]
     assert hashed == [service, made]
 
