@@ -194,13 +194,12 @@ def listener(ip: str, port: int) -> str:
 
 def _owner(port: int) -> str:
     try:
-        connections = psutil.net_connections(kind="tcp4")
-    except psutil.AccessDenied:
+        for connection in psutil.net_connections(kind="tcp4"):
+            is_it = connection.laddr and connection.laddr.port == port
+            if is_it and connection.status == psutil.CONN_LISTEN and connection.pid:
+                return f"pid {connection.pid} ({psutil.Process(connection.pid).name()})"
+    except psutil.Error:  # not ours to see, or it has ended meanwhile
         return ""
-    for connection in connections:
-        is_it = connection.laddr and connection.laddr.port == port
-        if is_it and connection.status == psutil.CONN_LISTEN and connection.pid:
-            return f"pid {connection.pid} ({psutil.Process(connection.pid).name()})"
     return ""
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cluster import config
@@ -168,3 +170,14 @@ STATES = [
 @pytest.mark.parametrize(("found", "said", "keys"), STATES)
 def test_a_container_s_state_names_its_trouble(found: object, said: str, keys: list[str]) -> None:
     assert [d.key for d in of_container(found, REPLICA, said)] == keys  # type: ignore[arg-type]
+
+
+def test_a_holder_that_ends_while_it_is_looked_up_is_another_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(pid: int) -> psutil.Process:
+        raise psutil.NoSuchProcess(pid)
+
+    monkeypatch.setattr(psutil, "Process", gone)
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        assert observe.listener("127.0.0.1", held.getsockname()[1]) == "another process"
