@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cluster import REPOSITORY, config
+from cluster import config
 from cluster.config import Replica
-from cluster.runtimes import container
+from cluster.runtimes import container, docker_engine
 from tests.infra.world import ContainerWorld
 
 IPC_LOCK = 1 << 14  # include/uapi/linux/capability.h
@@ -58,11 +58,10 @@ def test_the_container_runs_the_image_of_the_configured_release(
 def test_the_container_was_made_with_the_settings_of_today(
     world: ContainerWorld, replica: Replica
 ) -> None:
-    service = f"tigerbeetle-{replica.index}"
-    files = f"-f {REPOSITORY}/docker-compose.tb.yaml --env-file {config.ENV_FILE}"
-    told = " ".join(f"{k}={v}" for k, v in container.lowered(world.deployment.cluster).items())
-    asked = f"{told} docker compose {files} config --hash {service}"
-    hashed = world.host.check_output(asked.strip()).split()
+    service = docker_engine.service(replica.index)
+    asked = docker_engine.compose("config", "--hash", service)
+    told = container.lowered(world.deployment.cluster)
+    hashed = world.host.check_output(docker_engine.shell(asked, **told)).split()
     made = world.inspect(replica)["Config"]["Labels"]["com.docker.compose.config-hash"]
     assert hashed == [service, made]
 
