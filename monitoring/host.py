@@ -15,11 +15,11 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jinja2
 import prometheus_client
 
 from cluster import REPOSITORY, pyz
@@ -29,6 +29,7 @@ from cluster.checks.rules import PYTHON_MIN, SYSTEMD_MIN, version
 from cluster.config import inventory, servers
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal, told
+from cluster.runtimes.base import rendered
 from cluster.runtimes.layout import ETC, PROGRAMS
 from cluster.runtimes.servers import SETTINGS_VARIABLE, fingerprint
 from monitoring import stack
@@ -44,6 +45,8 @@ PACKAGES = ("prometheus", "prometheus-blackbox-exporter")
 UNITS = ("collector", "prometheus", "blackbox")
 
 _LOOPBACK = IPv4Address("127.0.0.1")
+#: Our templates are written for it.
+_rendered = partial(rendered, trim_blocks=True)
 
 #: The limits of programs that need more than the others.
 _MEMORY_MAX = {"prometheus": "1G"}
@@ -275,13 +278,6 @@ def unit_file(
     made_of = json.dumps([source, values, reads], sort_keys=True)
     mark = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     return _rendered(source, {**values, "fingerprint": mark})
-
-
-def _rendered(source: str, values: Mapping[str, Any]) -> str:
-    environment = jinja2.Environment(  # noqa: S701 - no HTML
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
-    )
-    return environment.from_string(source).render(values)
 
 
 def _refuse(expected: str, found: str, fix: str) -> NoReturn:

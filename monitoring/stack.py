@@ -136,7 +136,7 @@ def prometheus_values(
 def local_addresses(listen: Ports, which: Callable[[str], str | None] = find) -> dict[str, str]:
     """Scrape addresses on this machine; exporters that are not installed are left out."""
     there = [name for name in ("blackbox", "host", "process") if which(name)]
-    return {name: f"127.0.0.1:{getattr(listen, name)}" for name in ("collector", *there)}
+    return {name: _at(getattr(listen, name)) for name in ("collector", *there)}
 
 
 def programs(
@@ -145,39 +145,25 @@ def programs(
     """The programs that the supervisor runs on this machine: name and command of each."""
     base = directory(deployment)
     host, port = check_statsd(deployment)
-    commands = {
-        "collector": [
-            sys.executable,
-            "-m",
-            "monitoring.collector.collector",
-            f"--statsd={host}:{port}",
-            f"--listen=127.0.0.1:{listen.collector}",
-        ],
-        "prometheus": [
-            which("prometheus") or "",
-            f"--config.file={base / 'prometheus.yml'}",
-            f"--storage.tsdb.path={base / 'data'}",
-            "--storage.tsdb.retention.time=15d",
-            f"--web.listen-address=127.0.0.1:{listen.prometheus}",
-        ],
-        "blackbox": [
-            which("blackbox") or "",
-            f"--config.file={FILES / 'blackbox.yml'}",
-            f"--web.listen-address=127.0.0.1:{listen.blackbox}",
-        ],
-        "host": [
-            which("host") or "",
-            f"--web.listen-address=127.0.0.1:{listen.host}",
-            "--no-collector.systemd",
-        ],
-        "process": [
-            which("process") or "",
-            f"-config.path={FILES / 'process.yml'}",
-            f"-web.listen-address=127.0.0.1:{listen.process}",
-        ],
+    store = [f"--storage.tsdb.path={base / 'data'}", "--storage.tsdb.retention.time=15d"]
+    options = {
+        "prometheus": [f"--config.file={base / 'prometheus.yml'}", *store],
+        "blackbox": [f"--config.file={FILES / 'blackbox.yml'}"],
+        "host": ["--no-collector.systemd"],
+        "process": [f"-config.path={FILES / 'process.yml'}"],
     }
+    ours = [sys.executable, "-m", "monitoring.collector.collector"]
+    commands = {
+        "collector": [*ours, f"--statsd={host}:{port}", f"--listen={_at(listen.collector)}"]
+    }
+    for name, given in options.items():
+        if program := which(name):
+            commands[name] = [program, *given, f"--web.listen-address={_at(getattr(listen, name))}"]
     return [
         {"name": name, "command": shlex.join(command).replace("%", "%%")}
         for name, command in commands.items()
-        if command[0]
     ]
+
+
+def _at(port: int) -> str:
+    return f"127.0.0.1:{port}"

@@ -23,6 +23,7 @@ from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.refusal import Refusal
 from cluster.runtimes import of
+from cluster.runtimes.base import identity_arguments
 from cluster.tigerbeetle.data_file import parse_superblock
 from cluster.tigerbeetle.waiting import wait_until
 from tasks import exporter, firewall, program
@@ -81,16 +82,8 @@ def recover() -> None:
     data, partial = runtime.data_file(index), f"{runtime.data_file(index)}.partial"
     aside = f"{data}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     with guarded():
-        recovering = runtime.tigerbeetle(
-            index,
-            "recover",
-            f"--cluster={deployment.cluster.id}",
-            f"--addresses={deployment.peers}",
-            f"--replica={index}",
-            f"--replica-count={len(deployment.cluster.replicas)}",
-            partial,
-            network=True,
-        )
+        who = [*identity_arguments(deployment.cluster, index), f"--addresses={deployment.peers}"]
+        recovering = runtime.tigerbeetle(index, "recover", *who, partial, network=True)
     shell(f"Stop replica {index}, if it keeps starting", runtime.stop(index))
     shell("Make the place of the data file", runtime.prepare(index))
     left = runtime.sh(index, f"rm -f {_q(partial)}")
@@ -105,12 +98,8 @@ def recover() -> None:
         ),
     )
     shell(f"Start replica {index}", runtime.start(index))
-    python.call(
-        name=f"Wait until replica {index} has caught up",
-        function=_catch_up,
-        deployment=deployment,
-        index=index,
-    )
+    what = f"Wait until replica {index} has caught up"
+    python.call(name=what, function=_catch_up, deployment=deployment, index=index)
 
 
 def _make_ready() -> None:

@@ -62,15 +62,15 @@ class Todo:
         return bool(self.stopped or self.stale)
 
 
+def identity_arguments(cluster: Cluster, index: int) -> list[str]:
+    """What `format` and `recover` are told of the replica whose data file they make."""
+    count = len(cluster.replicas)
+    return [f"--cluster={cluster.id}", f"--replica={index}", f"--replica-count={count}"]
+
+
 def format_arguments(cluster: Cluster, index: int, path: str) -> list[str]:
     """What the server is called with to make replica ``index``'s data file."""
-    return [
-        "format",
-        f"--cluster={cluster.id}",
-        f"--replica={index}",
-        f"--replica-count={len(cluster.replicas)}",
-        path,
-    ]
+    return ["format", *identity_arguments(cluster, index), path]
 
 
 def start_arguments(cluster: Cluster, path: str) -> list[str]:
@@ -81,12 +81,12 @@ def start_arguments(cluster: Cluster, path: str) -> list[str]:
     return ["start", *options, path]
 
 
-def rendered(template: str, values: Mapping[str, Any]) -> str:
+def rendered(template: str, values: Mapping[str, Any], *, trim_blocks: bool = False) -> str:
     """A file that a runtime's tool reads."""
     import jinja2  # here: who only asks for states has no time for it
 
     environment = jinja2.Environment(  # noqa: S701 - no HTML
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=trim_blocks
     )
     return environment.from_string(template).render(values)
 

@@ -32,11 +32,6 @@ class Strike(Model):
     unknown: int = Field(default=0, description="operations without an answer in the whole run")
 
     @property
-    def broken_s(self) -> float:
-        """How long it was broken."""
-        return (self.healing - self.broken) / 1e9
-
-    @property
     def gate_s(self) -> float:
         """From the repair until all replicas were normal again."""
         return (self.gated - self.healing) / 1e9

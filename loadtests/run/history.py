@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
@@ -111,15 +111,6 @@ class History:
 
     operations: tuple[Operation, ...]
     is_complete: bool = True
-
-    def with_operation(self, changed: Operation) -> History:
-        """The same with one operation exchanged, by its number."""
-        return replace(
-            self,
-            operations=tuple(
-                changed if one.number == changed.number else one for one in self.operations
-            ),
-        )
 
 
 class Writer:

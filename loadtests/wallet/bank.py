@@ -6,6 +6,7 @@ when no reply came in time. An unknown one is retried with the same ids, where `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from time import perf_counter
 from typing import Any
@@ -179,24 +180,15 @@ class Bank:
     def balance(self, since: float) -> None:
         """Read one wallet's account."""
         low, high = self._wallet(self.choices.payer(), self.choices.asset())
-        try:
-            found = self.ledger.lookup_accounts((high << 64 | low).to_bytes(16, "little"))[0]
-        except Unanswered:
-            self.meter.add("balance", "unknown", since, "no reply in time")
-            return
-        self.meter.add("balance", "ok" if found else "error", since, "" if found else "not found")
+        asked = (high << 64 | low).to_bytes(16, "little")
+        self._read("balance", since, lambda: self.ledger.lookup_accounts(asked)[0], "not found")
 
     def statement(self, since: float) -> None:
         """Read the latest transfers of one wallet's account."""
         account = self._wallet(self.choices.payer(), self.choices.asset())
-        try:
-            lines = self.ledger.statement(account, STATEMENT_LINES)
-        except Unanswered:
-            self.meter.add("statement", "unknown", since, "no reply in time")
-            return
         # Every wallet was funded, so an empty statement means that transfers are missing.
-        outcome = "ok" if len(lines) else "error"
-        self.meter.add("statement", outcome, since, "" if len(lines) else "empty")
+        statement = self.ledger.statement
+        self._read("statement", since, lambda: len(statement(account, STATEMENT_LINES)), "empty")
 
     def settle(self, since: float) -> None:
         """A full batch of small payments between random wallets, as in an end-of-day run."""
@@ -270,16 +262,8 @@ class Bank:
         asset, payer, payee = self._two_wallets()
         amount = self.choices.amount(asset)
         number, code = self._new_id(), TransferCode.HOLD
-        event = self._transfer(
-            asset,
-            payer,
-            payee,
-            amount,
-            code,
-            flags=PENDING,
-            timeout_s=HOLD_TIMEOUT_S,
-            number=number,
-        )
+        held = {"flags": PENDING, "timeout_s": HOLD_TIMEOUT_S, "number": number}
+        event = self._transfer(asset, payer, payee, amount, code, **held)
         if not self._post("hold", event, since):
             return
         # Send every field, though zeros would be inherited: the audit compares what was sent.
@@ -287,6 +271,14 @@ class Bank:
         pending = (number, self.population.tag)
         event = self._transfer(asset, payer, payee, taken, code, flags=flag, pending=pending)
         self._post(action, event, perf_counter())
+
+    def _read(self, action: str, since: float, ask: Callable[[], Any], missing: str) -> None:
+        try:
+            found = ask()
+        except Unanswered:
+            self.meter.add(action, "unknown", since, "no reply in time")
+            return
+        self.meter.add(action, "ok" if found else "error", since, "" if found else missing)
 
     def _post(self, action: str, events: bytes, since: float) -> bool:
         """Create transfers, retrying while the outcome is unknown. True when they are in."""

@@ -73,15 +73,10 @@ MUTANTS = [
     Mutant(
         "the limit counts what is pending",
         "ledger/transfers",
-        "debits += debit.debits_pending",
-        "pass",
+        "debits_posted + debit.debits_pending",
+        "debits_posted",
     ),
-    Mutant(
-        "2^128 overflows a sum",
-        "ledger/transfers",
-        "if debits > U128_MAX:",
-        "if debits > 1 << 128:",
-    ),
+    Mutant("2^128 overflows a sum", "ledger/transfers", "(debits > U128_MAX", "(debits > 1 << 128"),
     Mutant("2^128 overflows a plain sum", "ledger/plain", "> U127_MAX", "> 1 << 128"),
     Mutant(
         "balancing leaves what is pending", "ledger/transfers", " - debit.debits_pending\n", "\n"
@@ -95,17 +90,20 @@ MUTANTS = [
     Mutant(
         "closing is for pending transfers",
         "ledger/transfers",
-        "flags & transfer_flags.CLOSING:",
-        "False:",
+        "at_once and flags & transfer_flags.CLOSING,",
+        "False,",
     ),
     Mutant("an imported transfer postdates", "ledger/transfers", "<= credit.timestamp", "< 0"),
     Mutant(
-        "an imported hold cannot time out", "ledger/transfers", "if event[9] else 0", "if 0 else 0"
+        "an imported hold cannot time out",
+        "ledger/transfers",
+        "event[9], Status.IMPORTED",
+        "0, Status.IMPORTED",
     ),
     Mutant("2^128-1 posts everything", "ledger/pending", "U128_MAX if", "5 if"),
     Mutant("0 voids everything", "ledger/pending", "POST else 0", "POST else 5"),
-    Mutant("a void is for the whole amount", "ledger/pending", "amount < held_amount", "False"),
-    Mutant("no more is posted than is held", "ledger/pending", "amount > held_amount", "False"),
+    Mutant("a void is for the whole amount", "ledger/pending", "amount < all_held", "False"),
+    Mutant("no more is posted than is held", "ledger/pending", "amount > all_held", "False"),
     Mutant(
         "a post is refused by a closed account", "ledger/pending", "& account_flags.CLOSED", "& 0"
     ),

@@ -17,6 +17,7 @@ from tests.resilience.places import (
     acknowledge,
     balances,
     created,
+    exchanged,
     final,
     forget,
     in_final,
@@ -178,34 +179,33 @@ def capture_of_an_expired_hold_is_acknowledged(history: History, chance: random.
 @mutation
 def id_is_created_twice(history: History, chance: random.Random) -> History:
     again = pick(chance, (o for o in with_status(history, "exists") if len(o.statuses) == 1))
-    return history.with_operation(
-        replace(again, statuses=("created",), timestamps=(again.timestamp,))
-    )
+    return exchanged(history, replace(again, statuses=("created",), timestamps=(again.timestamp,)))
 
 
 @mutation
 def changed_retry_is_told_it_exists(history: History, chance: random.Random) -> History:
     changed = pick(chance, with_status(history, "exists_with_different_amount"))
-    return history.with_operation(replace(changed, statuses=("exists",), outcome="ok"))
+    return exchanged(history, replace(changed, statuses=("exists",), outcome="ok"))
 
 
 @mutation
 def created_transfer_is_told_refused(history: History, chance: random.Random) -> History:
     done = pick(chance, (o for o in created(history) if len(o.transfers) == 1))
-    return history.with_operation(replace(done, statuses=("exceeds_credits",), outcome="rejected"))
+    return exchanged(history, replace(done, statuses=("exceeds_credits",), outcome="rejected"))
 
 
 @mutation
 def refusal_gives_another_reason(history: History, chance: random.Random) -> History:
     refused = pick(chance, (o for o in history.operations if o.outcome == "rejected"))
-    return history.with_operation(
+    return exchanged(
+        history,
         replace(
             refused,
             statuses=tuple(
                 "credit_account_not_found" if s not in ("created", "exists") else s
                 for s in refused.statuses
             ),
-        )
+        ),
     )
 
 
@@ -213,7 +213,7 @@ def refusal_gives_another_reason(history: History, chance: random.Random) -> His
 def half_a_chain_is_acknowledged(history: History, chance: random.Random) -> History:
     refused = pick(chance, with_status(history, "linked_event_failed"))
     statuses = tuple("created" if s == "linked_event_failed" else s for s in refused.statuses)
-    return history.with_operation(replace(refused, statuses=statuses))
+    return exchanged(history, replace(refused, statuses=statuses))
 
 
 # -- what was read wrong ---------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def read_is_stale(history: History, chance: random.Random) -> History:
     ]
     _, new, one, _ = pick(chance, pairs)
     found = tuple(one if other.id == one.id else other for other in new.found_accounts)
-    return history.with_operation(replace(new, found_accounts=found))
+    return exchanged(history, replace(new, found_accounts=found))
 
 
 @mutation
@@ -250,7 +250,7 @@ def posted_amount_decreases_in_a_session(history: History, chance: random.Random
     old, new, one, other = pick(chance, pairs)
     for read, shown in ((old, other), (new, one)):
         found = tuple(shown if each.id == shown.id else each for each in read.found_accounts)
-        history = history.with_operation(replace(read, found_accounts=found))
+        history = exchanged(history, replace(read, found_accounts=found))
     return history
 
 
@@ -268,7 +268,7 @@ def wallet_is_read_overdrawn(history: History, chance: random.Random) -> History
         replace(one, debits_posted=one.credits_posted + 1) if one.flags & MUST_NOT_OVERDRAW else one
         for one in read.found_accounts
     )
-    return history.with_operation(replace(read, found_accounts=found))
+    return exchanged(history, replace(read, found_accounts=found))
 
 
 @mutation
@@ -281,13 +281,13 @@ def read_misses_a_transfer(history: History, chance: random.Random) -> History:
             if o.kind == "lookup_transfers" and o.found_transfers and not o.final
         ),
     )
-    return history.with_operation(replace(read, found_transfers=read.found_transfers[1:]))
+    return exchanged(history, replace(read, found_transfers=read.found_transfers[1:]))
 
 
 @mutation
 def read_misses_an_account(history: History, chance: random.Random) -> History:
     read = pick(chance, (o for o in history.operations if o.found_accounts))
-    return history.with_operation(replace(read, found_accounts=read.found_accounts[1:]))
+    return exchanged(history, replace(read, found_accounts=read.found_accounts[1:]))
 
 
 # -- what happened at the wrong time ---------------------------------------------------------------
@@ -304,18 +304,16 @@ def timestamps_are_swapped(history: History, chance: random.Random) -> History:
     ]
     one, other = pick(chance, pairs)
     times = replace(one, timestamp=other.timestamp, timestamps=other.timestamps)
-    swapped = history.with_operation(times)
+    swapped = exchanged(history, times)
     times = replace(other, timestamp=one.timestamp, timestamps=one.timestamps)
-    return swapped.with_operation(times)
+    return exchanged(swapped, times)
 
 
 @mutation
 def timestamp_is_given_twice(history: History, chance: random.Random) -> History:
     done = [o for o in created(history) if len(o.transfers) == 1]
     one, other = pick(chance, itertools.permutations(done, 2))
-    return history.with_operation(
-        replace(one, timestamp=other.timestamp, timestamps=other.timestamps)
-    )
+    return exchanged(history, replace(one, timestamp=other.timestamp, timestamps=other.timestamps))
 
 
 @mutation
@@ -324,4 +322,4 @@ def read_took_effect_before_it_was_asked(history: History, chance: random.Random
     reads = [o for o in answered if o.kind == "lookup_accounts"]
     pairs = [(read, o) for read in reads for o in answered if (o.completed or 0) < read.invoked]
     read, earlier = pick(chance, pairs)
-    return history.with_operation(replace(read, timestamp=earlier.timestamp - 1))
+    return exchanged(history, replace(read, timestamp=earlier.timestamp - 1))

@@ -24,6 +24,12 @@ def pick(chance: random.Random, places: Iterable[_Place]) -> _Place:
     return chance.choice(listed)
 
 
+def exchanged(history: History, changed: Operation) -> History:
+    """The same with one operation exchanged, by its number."""
+    now = (changed if one.number == changed.number else one for one in history.operations)
+    return replace(history, operations=tuple(now))
+
+
 def created(history: History) -> Iterator[Operation]:
     """Transfers that were all acknowledged as created."""
     return (
@@ -58,7 +64,7 @@ def forget(history: History, done: Operation) -> History:
     lost = done.transfers[0].id
     for read in final(history):
         kept = tuple(one for one in read.found_transfers if one.id != lost)
-        history = history.with_operation(replace(read, found_transfers=kept))
+        history = exchanged(history, replace(read, found_transfers=kept))
     return history
 
 
@@ -73,7 +79,7 @@ def in_final(
     chosen = pick(chance, filter(among, stored))
     for read in final(history):
         found = tuple(change(one) if one.id == chosen.id else one for one in read.found_transfers)
-        history = history.with_operation(replace(read, found_transfers=found))
+        history = exchanged(history, replace(read, found_transfers=found))
     return history
 
 
@@ -82,7 +88,7 @@ def store(history: History, one: Transfer) -> History:
     for read in final(history):
         if read.kind == "query_transfers":
             found = tuple(sorted((*read.found_transfers, one), key=lambda each: each.timestamp))
-            history = history.with_operation(replace(read, found_transfers=found))
+            history = exchanged(history, replace(read, found_transfers=found))
     return history
 
 
@@ -90,12 +96,12 @@ def balances(history: History, change: Callable[[Account], Account]) -> History:
     """With changed accounts in the final reads."""
     for read in final(history):
         found = tuple(map(change, read.found_accounts))
-        history = history.with_operation(replace(read, found_accounts=found))
+        history = exchanged(history, replace(read, found_accounts=found))
     return history
 
 
 def acknowledge(history: History, chance: random.Random, status: str) -> History:
     """With a refused transfer acknowledged, and stored."""
     refused = pick(chance, (o for o in with_status(history, status) if len(o.transfers) == 1))
-    history = history.with_operation(replace(refused, statuses=("created",), outcome="ok"))
+    history = exchanged(history, replace(refused, statuses=("created",), outcome="ok"))
     return store(history, replace(refused.transfers[0], timestamp=refused.timestamp))

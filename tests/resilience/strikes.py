@@ -102,4 +102,5 @@ def judge_unavailability(recorded: Recorded, struck: list[Strike], fault: Fault)
     for one in struck:
         if not fault.ends_by_itself:
             assert answered_while_gone(recorded, one) == []
-        assert one.gap_s - one.broken_s < ANSWER_WITHIN_S + one.gate_s
+        broken_s = (one.healing - one.broken) / 1e9
+        assert one.gap_s - broken_s < ANSWER_WITHIN_S + one.gate_s

@@ -18,7 +18,7 @@ from loadtests.run import history as histories
 from loadtests.run.history import History
 from tests.resilience.histories import honest
 from tests.resilience.mutations import MUTATIONS
-from tests.resilience.places import NoPlaceError
+from tests.resilience.places import NoPlaceError, exchanged
 
 SAMPLES = 12
 SEEDS = st.integers(0, SAMPLES - 1)
@@ -111,7 +111,7 @@ def test_a_history_without_its_final_reads_is_never_passed() -> None:
 def test_a_final_read_without_an_answer_is_never_passed() -> None:
     last = sample(0).operations[-1]
     lost = replace(last, outcome="unknown", completed=None, timestamp=0, found_accounts=())
-    found = check(sample(0).with_operation(lost))
+    found = check(exchanged(sample(0), lost))
     assert verdict_of(found) != "passed"
 
 
@@ -122,7 +122,7 @@ def test_an_empty_history_proves_nothing() -> None:
 def test_what_the_model_does_not_know_is_unknown_rather_than_passed() -> None:
     done = next(o for o in sample(0).operations if o.action == "pay" and o.outcome == "ok")
     balancing = replace(done, transfers=(replace(done.transfers[0], flags=16),))
-    found = {c.name: c for c in check(sample(0).with_operation(balancing))}
+    found = {c.name: c for c in check(exchanged(sample(0), balancing))}
     assert found["replay"].verdict == "unknown"
     assert "flags 0x10" in found["replay"].detail
 

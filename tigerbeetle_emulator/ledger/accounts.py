@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..protocol import account_flags
 from ..protocol.records import ID_MAX, ID_ZERO, Account, AccountRow
-from ..protocol.status import CREATED
+from ..protocol.status import CREATED, first
 from ..protocol.status import CreateAccountStatus as Status
 
 if TYPE_CHECKING:
@@ -26,31 +26,27 @@ _DIFFERENCES = (
 def create(ledger: Ledger, event: AccountRow, record: bytes, timestamp: int) -> int:
     """Create one account; returns CREATED, or the first status that forbids it."""
     account_id, flags, given = event[0], event[15], event[16]
-    if event[12]:
-        return Status.RESERVED_FIELD
-    if flags & ~account_flags.KNOWN:
-        return Status.RESERVED_FLAG
-    if account_id == ID_ZERO:
-        return Status.ID_MUST_NOT_BE_ZERO
-    if account_id == ID_MAX:
-        return Status.ID_MUST_NOT_BE_INT_MAX
+    if status := first(
+        (event[12], Status.RESERVED_FIELD),
+        (flags & ~account_flags.KNOWN, Status.RESERVED_FLAG),
+        (account_id == ID_ZERO, Status.ID_MUST_NOT_BE_ZERO),
+        (account_id == ID_MAX, Status.ID_MUST_NOT_BE_INT_MAX),
+    ):
+        return status
     existing = ledger.accounts.get(account_id)
     if existing is not None:
         return _compare(event, existing)
-    if flags & account_flags.LIMITS == account_flags.LIMITS:
-        return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
-    if event[1] or event[2]:
-        return Status.DEBITS_PENDING_MUST_BE_ZERO
-    if event[3] or event[4]:
-        return Status.DEBITS_POSTED_MUST_BE_ZERO
-    if event[5] or event[6]:
-        return Status.CREDITS_PENDING_MUST_BE_ZERO
-    if event[7] or event[8]:
-        return Status.CREDITS_POSTED_MUST_BE_ZERO
-    if not event[13]:
-        return Status.LEDGER_MUST_NOT_BE_ZERO
-    if not event[14]:
-        return Status.CODE_MUST_NOT_BE_ZERO
+    both_limits = flags & account_flags.LIMITS == account_flags.LIMITS
+    if status := first(
+        (both_limits, Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE),
+        (event[1] or event[2], Status.DEBITS_PENDING_MUST_BE_ZERO),
+        (event[3] or event[4], Status.DEBITS_POSTED_MUST_BE_ZERO),
+        (event[5] or event[6], Status.CREDITS_PENDING_MUST_BE_ZERO),
+        (event[7] or event[8], Status.CREDITS_POSTED_MUST_BE_ZERO),
+        (not event[13], Status.LEDGER_MUST_NOT_BE_ZERO),
+        (not event[14], Status.CODE_MUST_NOT_BE_ZERO),
+    ):
+        return status
     if flags & account_flags.IMPORTED:
         order = ledger.account_order
         if (order and given <= order[-1].timestamp) or ledger.transfer_at(given):
@@ -62,7 +58,5 @@ def create(ledger: Ledger, event: AccountRow, record: bytes, timestamp: int) -> 
 
 def _compare(event: AccountRow, existing: Account) -> int:
     """The status of an account whose id is taken. Its current flags are compared."""
-    for position, name, status in _DIFFERENCES:
-        if event[position] != getattr(existing, name):
-            return status
-    return Status.EXISTS
+    differences = ((event[i] != getattr(existing, name), s) for i, name, s in _DIFFERENCES)
+    return first(*differences) or Status.EXISTS

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..protocol import transfer_flags
 from ..protocol.records import TransferRow
 from ..protocol.status import CreateTransferStatus as Status
+from ..protocol.status import first
 from .pending import resolution, resolved_amount
 
 if TYPE_CHECKING:
@@ -41,7 +42,4 @@ def compare(ledger: Ledger, event: TransferRow, row: int) -> int:
         amount, moved = event[3] | event[4] << 64, stored[3] | stored[4] << 64
         if amount >= moved:
             expected = (*event[:3], stored[3], stored[4], *event[5:])
-    for position, status in _DIFFERENCES:
-        if expected[position] != stored[position]:
-            return status
-    return Status.EXISTS
+    return first(*((expected[i] != stored[i], s) for i, s in _DIFFERENCES)) or Status.EXISTS

@@ -17,7 +17,7 @@ from ..protocol.records import (
     VOIDED,
     TransferRow,
 )
-from ..protocol.status import CREATED
+from ..protocol.status import CREATED, first
 from ..protocol.status import CreateTransferStatus as Status
 
 if TYPE_CHECKING:
@@ -79,33 +79,28 @@ def resolved_amount(event: TransferRow, held: TransferRow) -> int:
 def _check_fields(event: TransferRow) -> int:
     """The first status that the fields alone cause, or 0."""
     transfer_id, pending_id, flags = event[0], event[5], event[12]
-    if flags & transfer_flags.RESOLVING == transfer_flags.RESOLVING or flags & _EXCLUDED:
-        return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
-    if pending_id == ID_ZERO:
-        return Status.PENDING_ID_MUST_NOT_BE_ZERO
-    if pending_id == ID_MAX:
-        return Status.PENDING_ID_MUST_NOT_BE_INT_MAX
-    if pending_id == transfer_id:
-        return Status.PENDING_ID_MUST_BE_DIFFERENT
-    return Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER if event[9] else 0
+    both = flags & transfer_flags.RESOLVING == transfer_flags.RESOLVING
+    return first(
+        (both or flags & _EXCLUDED, Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE),
+        (pending_id == ID_ZERO, Status.PENDING_ID_MUST_NOT_BE_ZERO),
+        (pending_id == ID_MAX, Status.PENDING_ID_MUST_NOT_BE_INT_MAX),
+        (pending_id == transfer_id, Status.PENDING_ID_MUST_BE_DIFFERENT),
+        (event[9], Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER),
+    )
 
 
 def _check_against(event: TransferRow, held: TransferRow, amount: int) -> int:
     """The status of fields that contradict the pending transfer's, or 0."""
-    if event[1] not in (ID_ZERO, held[1]):
-        return Status.PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT_ID
-    if event[2] not in (ID_ZERO, held[2]):
-        return Status.PENDING_TRANSFER_HAS_DIFFERENT_CREDIT_ACCOUNT_ID
-    if event[10] not in (0, held[10]):
-        return Status.PENDING_TRANSFER_HAS_DIFFERENT_LEDGER
-    if event[11] not in (0, held[11]):
-        return Status.PENDING_TRANSFER_HAS_DIFFERENT_CODE
-    held_amount = held[3] | held[4] << 64
-    if amount > held_amount:
-        return Status.EXCEEDS_PENDING_TRANSFER_AMOUNT
-    if event[12] & transfer_flags.VOID and amount < held_amount:
-        return Status.PENDING_TRANSFER_HAS_DIFFERENT_AMOUNT
-    return 0
+    debit, credit = (ID_ZERO, held[1]), (ID_ZERO, held[2])
+    all_held, is_void = held[3] | held[4] << 64, event[12] & transfer_flags.VOID
+    return first(
+        (event[1] not in debit, Status.PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT_ID),
+        (event[2] not in credit, Status.PENDING_TRANSFER_HAS_DIFFERENT_CREDIT_ACCOUNT_ID),
+        (event[10] not in (0, held[10]), Status.PENDING_TRANSFER_HAS_DIFFERENT_LEDGER),
+        (event[11] not in (0, held[11]), Status.PENDING_TRANSFER_HAS_DIFFERENT_CODE),
+        (amount > all_held, Status.EXCEEDS_PENDING_TRANSFER_AMOUNT),
+        (is_void and amount < all_held, Status.PENDING_TRANSFER_HAS_DIFFERENT_AMOUNT),
+    )
 
 
 def _check_state(ledger: Ledger, row: int, held: TransferRow, timestamp: int) -> int:

@@ -19,7 +19,7 @@ from ..protocol.records import (
     Account,
     TransferRow,
 )
-from ..protocol.status import CREATED
+from ..protocol.status import CREATED, first
 from ..protocol.status import CreateTransferStatus as Status
 from . import duplicates, pending
 
@@ -76,40 +76,31 @@ def create(ledger: Ledger, event: TransferRow, record: bytes, timestamp: int) ->
 def _check_fields(event: TransferRow) -> int:
     """The first status that the fields alone cause, or 0."""
     _, debit_id, credit_id, _, _, pending_id, _, _, _, timeout, ledger_id, code, flags, _ = event
-    if debit_id == ID_ZERO:
-        return Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_ZERO
-    if debit_id == ID_MAX:
-        return Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX
-    if credit_id == ID_ZERO:
-        return Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_ZERO
-    if credit_id == ID_MAX:
-        return Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX
-    if debit_id == credit_id:
-        return Status.ACCOUNTS_MUST_BE_DIFFERENT
-    if pending_id != ID_ZERO:
-        return Status.PENDING_ID_MUST_BE_ZERO
-    if not flags & transfer_flags.PENDING:
-        if timeout:
-            return Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER
-        if flags & transfer_flags.CLOSING:
-            return Status.CLOSING_TRANSFER_MUST_BE_PENDING
-    if not ledger_id:
-        return Status.LEDGER_MUST_NOT_BE_ZERO
-    if not code:
-        return Status.CODE_MUST_NOT_BE_ZERO
-    return 0
+    at_once = not flags & transfer_flags.PENDING
+    return first(
+        (debit_id == ID_ZERO, Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_ZERO),
+        (debit_id == ID_MAX, Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX),
+        (credit_id == ID_ZERO, Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_ZERO),
+        (credit_id == ID_MAX, Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX),
+        (debit_id == credit_id, Status.ACCOUNTS_MUST_BE_DIFFERENT),
+        (pending_id != ID_ZERO, Status.PENDING_ID_MUST_BE_ZERO),
+        (at_once and timeout, Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER),
+        (at_once and flags & transfer_flags.CLOSING, Status.CLOSING_TRANSFER_MUST_BE_PENDING),
+        (not ledger_id, Status.LEDGER_MUST_NOT_BE_ZERO),
+        (not code, Status.CODE_MUST_NOT_BE_ZERO),
+    )
 
 
 def _check_imported(ledger: Ledger, event: TransferRow, debit: Account, credit: Account) -> int:
     """The status of a past timestamp out of order, or 0."""
     given = event[13]
-    if ledger.transfer_regresses(given):
-        return Status.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS
-    if given <= debit.timestamp:
-        return Status.IMPORTED_EVENT_TIMESTAMP_MUST_POSTDATE_DEBIT_ACCOUNT
-    if given <= credit.timestamp:
-        return Status.IMPORTED_EVENT_TIMESTAMP_MUST_POSTDATE_CREDIT_ACCOUNT
-    return Status.IMPORTED_EVENT_TIMEOUT_MUST_BE_ZERO if event[9] else 0
+    before_debit, before_credit = given <= debit.timestamp, given <= credit.timestamp
+    return first(
+        (ledger.transfer_regresses(given), Status.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS),
+        (before_debit, Status.IMPORTED_EVENT_TIMESTAMP_MUST_POSTDATE_DEBIT_ACCOUNT),
+        (before_credit, Status.IMPORTED_EVENT_TIMESTAMP_MUST_POSTDATE_CREDIT_ACCOUNT),
+        (event[9], Status.IMPORTED_EVENT_TIMEOUT_MUST_BE_ZERO),
+    )
 
 
 def balanced_amount(amount: int, flags: int, debit: Account, credit: Account) -> int:
@@ -127,33 +118,22 @@ def _check_amount(
     amount: int, flags: int, timeout: int, timestamp: int, debit: Account, credit: Account
 ) -> int:
     """The status of an amount too large for the balances or their limits, or 0."""
-    if flags & transfer_flags.PENDING:
-        if debit.debits_pending + amount > U128_MAX:
-            return Status.OVERFLOWS_DEBITS_PENDING
-        if credit.credits_pending + amount > U128_MAX:
-            return Status.OVERFLOWS_CREDITS_PENDING
-    debits = debit.debits_posted + amount
-    credits = credit.credits_posted + amount
-    if debits > U128_MAX:
-        return Status.OVERFLOWS_DEBITS_POSTED
-    if credits > U128_MAX:
-        return Status.OVERFLOWS_CREDITS_POSTED
-    debits += debit.debits_pending
-    credits += credit.credits_pending
-    if debits > U128_MAX:
-        return Status.OVERFLOWS_DEBITS
-    if credits > U128_MAX:
-        return Status.OVERFLOWS_CREDITS
-    if timestamp + timeout * NANOSECONDS > TIMESTAMP_MAX:
-        return Status.OVERFLOWS_TIMEOUT
-    if debit.flags & account_flags.DEBITS_MUST_NOT_EXCEED_CREDITS and debits > debit.credits_posted:
-        return Status.EXCEEDS_CREDITS
-    if (
-        credit.flags & account_flags.CREDITS_MUST_NOT_EXCEED_DEBITS
-        and credits > credit.debits_posted
-    ):
-        return Status.EXCEEDS_DEBITS
-    return 0
+    held = amount if flags & transfer_flags.PENDING else 0
+    debits_posted, credits_posted = debit.debits_posted + amount, credit.credits_posted + amount
+    debits, credits = debits_posted + debit.debits_pending, credits_posted + credit.credits_pending
+    debits_limited = debit.flags & account_flags.DEBITS_MUST_NOT_EXCEED_CREDITS
+    credits_limited = credit.flags & account_flags.CREDITS_MUST_NOT_EXCEED_DEBITS
+    return first(
+        (debit.debits_pending + held > U128_MAX, Status.OVERFLOWS_DEBITS_PENDING),
+        (credit.credits_pending + held > U128_MAX, Status.OVERFLOWS_CREDITS_PENDING),
+        (debits_posted > U128_MAX, Status.OVERFLOWS_DEBITS_POSTED),
+        (credits_posted > U128_MAX, Status.OVERFLOWS_CREDITS_POSTED),
+        (debits > U128_MAX, Status.OVERFLOWS_DEBITS),
+        (credits > U128_MAX, Status.OVERFLOWS_CREDITS),
+        (timestamp + timeout * NANOSECONDS > TIMESTAMP_MAX, Status.OVERFLOWS_TIMEOUT),
+        (debits_limited and debits > debit.credits_posted, Status.EXCEEDS_CREDITS),
+        (credits_limited and credits > credit.debits_posted, Status.EXCEEDS_DEBITS),
+    )
 
 
 def _apply(

@@ -7,6 +7,11 @@ from enum import IntEnum
 CREATED = 0xFFFFFFFF
 
 
+def first(*rules: tuple[object, int]) -> int:
+    """The status of the first rule (is it broken?, status) that is broken, or 0: by precedence."""
+    return next((status for is_broken, status in rules if is_broken), 0)
+
+
 class CreateAccountStatus(IntEnum):
     """Why an account was not created (or that it was)."""
 
