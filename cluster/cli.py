@@ -17,10 +17,7 @@ from cluster.refusal import Refusal, of_machine
 #: Section → command → where it is ("module:name"), and what it does.
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Start here": {
-        "quickstart": (
-            "cluster.operate.quickstart:main",
-            "Deploy, verify, load, audit and report on the best engine that is here.",
-        )
+        "quickstart": ("cluster.operate.quickstart:main", "Deploy, verify, load, audit, report.")
     },
     "Cluster": {
         "config": ("cluster.config.check:of_file", "Check an env file, and say what it means."),
@@ -29,10 +26,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "init-env": ("cluster.config.env_file:main", "Write a private env file."),
         "upgrade": ("cluster.operate.upgrade:main", "Upgrade every replica to a release."),
         "migrate": ("cluster.operate.migrate:main", "Move a whole ledger into a new cluster."),
-        "status": (
-            "cluster.health.status_command:main",
-            "Show each replica, and whether it commits.",
-        ),
+        "status": ("cluster.health.status_command:main", "Show the replicas, and if they commit."),
         "logs": ("cluster.health.logs:main", "Print the last log lines."),
         "download": ("cluster.tigerbeetle.release:download_", "Download the pinned release."),
         "pin": ("cluster.tigerbeetle.release:pin_", "Record the checksum of the release."),

@@ -190,25 +190,16 @@ def configuration(deployment: Deployment, listen: Ports) -> dict[str, str]:
 def units(deployment: Deployment, listen: Ports) -> dict[str, str]:
     """Unit without prefix and suffix → its file. It changes when its program's files change."""
     statsd, port = servers.monitoring_address(deployment.cluster)
+    collects = [f"--statsd={statsd}:{port}", f"--listen={_LOOPBACK}:{listen.collector}"]
+    store = f"--storage.tsdb.path=/var/lib/{STATE_DIRECTORY}"
+    stores = [store, "--storage.tsdb.retention.time=15d"]
+    listens = f"--web.listen-address={prometheus_address(deployment, listen)}"
+    reading = f"--config.file={DIRECTORY}/"
+    probes = [f"{reading}blackbox.yml", f"--web.listen-address={_LOOPBACK}:{listen.blackbox}"]
     commands = {
-        "collector": [
-            "/usr/bin/python3",
-            COLLECTOR,
-            f"--statsd={statsd}:{port}",
-            f"--listen={_LOOPBACK}:{listen.collector}",
-        ],
-        "prometheus": [
-            "/usr/bin/prometheus",
-            f"--config.file={DIRECTORY}/prometheus.yml",
-            f"--storage.tsdb.path=/var/lib/{STATE_DIRECTORY}",
-            "--storage.tsdb.retention.time=15d",
-            f"--web.listen-address={prometheus_address(deployment, listen)}",
-        ],
-        "blackbox": [
-            "/usr/bin/prometheus-blackbox-exporter",
-            f"--config.file={DIRECTORY}/blackbox.yml",
-            f"--web.listen-address={_LOOPBACK}:{listen.blackbox}",
-        ],
+        "collector": ["/usr/bin/python3", COLLECTOR, *collects],
+        "prometheus": ["/usr/bin/prometheus", f"{reading}prometheus.yml", *stores, listens],
+        "blackbox": ["/usr/bin/prometheus-blackbox-exporter", *probes],
     }
     read = configuration(deployment, listen)
     reads = {

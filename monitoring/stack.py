@@ -145,20 +145,19 @@ def programs(
     """The programs that the supervisor runs on this machine: name and command of each."""
     base = directory(deployment)
     host, port = check_statsd(deployment)
+    listens = {name: f"--web.listen-address={_at(getattr(listen, name))}" for name in PROGRAMS}
     store = [f"--storage.tsdb.path={base / 'data'}", "--storage.tsdb.retention.time=15d"]
     options = {
-        "prometheus": [f"--config.file={base / 'prometheus.yml'}", *store],
-        "blackbox": [f"--config.file={FILES / 'blackbox.yml'}"],
-        "host": ["--no-collector.systemd"],
-        "process": [f"-config.path={FILES / 'process.yml'}"],
+        "prometheus": [f"--config.file={base / 'prometheus.yml'}", *store, listens["prometheus"]],
+        "blackbox": [f"--config.file={FILES / 'blackbox.yml'}", listens["blackbox"]],
+        "host": [listens["host"], "--no-collector.systemd"],
+        "process": [f"-config.path={FILES / 'process.yml'}", listens["process"][1:]],
     }
     ours = [sys.executable, "-m", "monitoring.collector.collector"]
     commands = {
         "collector": [*ours, f"--statsd={host}:{port}", f"--listen={_at(listen.collector)}"]
     }
-    for name, given in options.items():
-        if program := which(name):
-            commands[name] = [program, *given, f"--web.listen-address={_at(getattr(listen, name))}"]
+    commands |= {n: [program, *options[n]] for n in options if (program := which(n))}
     return [
         {"name": name, "command": shlex.join(command).replace("%", "%%")}
         for name, command in commands.items()

@@ -52,11 +52,6 @@ def check_subnet(cluster: Cluster) -> None:
             )
 
 
-def check_memlock(cluster: Cluster) -> None:
-    """Memory will be locked: the engine grants the limit, or the capability serves without it."""
-    container.lowered(cluster)
-
-
 def _docker_networks() -> Iterator[tuple[str, IPv4Network]]:
     ids = docker_engine.stdout(["docker", "network", "ls", "--quiet"]).split()
     inspected = docker_engine.json_of(["docker", "network", "inspect", *ids]) if ids else []

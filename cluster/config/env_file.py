@@ -73,10 +73,8 @@ def write_private(path: Path, text: str) -> None:
             fix="keep it, or name another with OUT=",
         ) from None
     except OSError as error:
-        wanted = "a file that can be written"
-        raise Refusal(
-            str(path), expected=wanted, found=error, fix="name another with OUT="
-        ) from None
+        wanted, fix = "a file that can be written", "name another with OUT="
+        raise Refusal(str(path), expected=wanted, found=error, fix=fix) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -127,12 +125,9 @@ def _addresses(names: Sequence[str]) -> list[IPv4Address]:
                 fix='write HOSTS="10.0.0.11 10.0.0.12 10.0.0.13"',
             ) from None
     if len(set(found)) < len(found):
-        raise Refusal(
-            "HOSTS",
-            expected="a host of its own for each replica",
-            found=" ".join(names),
-            fix="name each host once: what fails with one host must be one replica",
-        )
+        fix = "name each host once: what fails with one host must be one replica"
+        wanted = "a host of its own for each replica"
+        raise Refusal("HOSTS", expected=wanted, found=" ".join(names), fix=fix)
     return found
 
 

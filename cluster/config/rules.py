@@ -78,20 +78,13 @@ def check_servers(cluster: Cluster, *, is_development: bool) -> None:
             )
     if is_development:
         return
+    fix = "write a new env file with `make init-env`"
     if cluster.id == 0:
-        raise Refusal(
-            f"{PREFIX}CLUSTER_ID",
-            expected="a random number of this cluster's own, since 0 is for testing",
-            found=0,
-            fix="write a new env file with `make init-env`",
-        )
+        wanted = "a random number of this cluster's own, since 0 is for testing"
+        raise Refusal(f"{PREFIX}CLUSTER_ID", expected=wanted, found=0, fix=fix)
     if cluster.token == DEFAULT_TOKEN:
-        raise Refusal(
-            f"{PREFIX}AUTH_TOKEN",
-            expected="a token of this installation's own",
-            found="the published example",
-            fix="write a new env file with `make init-env`",
-        )
+        wanted, known = "a token of this installation's own", "the published example"
+        raise Refusal(f"{PREFIX}AUTH_TOKEN", expected=wanted, found=known, fix=fix)
 
 
 def check_replica_numbers(indexes: Sequence[int]) -> None:

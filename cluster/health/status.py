@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -28,11 +28,7 @@ _WIDTH_OF_PIPE = 120
 SCHEMA_FILE = REPOSITORY / "docs" / "status.schema.json"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CanaryStatus(_Strict):
+class CanaryStatus(BaseModel, extra="forbid", frozen=True):
     """Whether one transfer was committed and read back; milliseconds, 0 when it was not."""
 
     commits: bool
@@ -41,7 +37,7 @@ class CanaryStatus(_Strict):
     read_ms: float
 
 
-class ReplicaStatus(_Strict):
+class ReplicaStatus(BaseModel, extra="forbid", frozen=True):
     """One replica, from its port up to its part in the cluster."""
 
     index: int
@@ -59,7 +55,7 @@ class ReplicaStatus(_Strict):
     panics: int = Field(description="in the log that is kept")
 
 
-class Status(_Strict):
+class Status(BaseModel, extra="forbid", frozen=True):
     """What ``make status JSON=yes`` prints."""
 
     deployment: str

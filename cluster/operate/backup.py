@@ -39,7 +39,7 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
         for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
             shutil.rmtree(left)
         now = datetime.now(UTC)
-        partial = root / f"{backup_set.new_name(now)}{_PARTIAL}"
+        partial = root / f"{now:%Y%m%dT%H%M%SZ}{_PARTIAL}"
         partial.mkdir(mode=0o700)
         try:
             before = _read_totals(deployment) if was_running else None

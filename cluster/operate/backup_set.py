@@ -17,7 +17,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +37,7 @@ MANIFEST = "manifest.json"
 STOPPED, COMMITTED = "stopped-at", "committed-at"
 #: Suffix → how to unpack it. Packed with zstd where the host has it (ten times as fast), else gzip.
 UNPACK = {"zst": "zstd -q -d -c", "gz": "gzip -d -c"}
+#: When it was taken, in UTC.
 _NAME = re.compile(r"\d{8}T\d{6}Z")
 
 
@@ -88,11 +89,6 @@ def directory(deployment: str) -> Path:
     """Where a deployment's backups are: under $BACKUP_DIR, else ``backups/`` of the repository."""
     root = Path(os.environ.get("BACKUP_DIR") or "backups").expanduser()
     return (REPOSITORY / root / deployment).absolute()
-
-
-def new_name(now: datetime) -> str:
-    """A set's name: when it was taken, sortable."""
-    return now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def packed_file(path: Path, superblock: Superblock, data_size: int) -> PackedFile:

@@ -70,13 +70,9 @@ class Cluster:
         query = _query(limit=1, flags=_REVERSED)
         return self._ask(tb.Operation.QUERY_TRANSFERS, query, TRANSFER)
 
-    def create_accounts(self, accounts: Array) -> Array:
-        """One RESULT each."""
-        return self._ask(tb.Operation.CREATE_ACCOUNTS, accounts.tobytes(), RESULT)
-
-    def create_transfers(self, transfers: Array) -> Array:
-        """One RESULT each."""
-        return self._ask(tb.Operation.CREATE_TRANSFERS, transfers.tobytes(), RESULT)
+    def create(self, operation: int, events: Array) -> Array:
+        """One RESULT each, of accounts or transfers."""
+        return self._ask(operation, events.tobytes(), RESULT)
 
     def close(self) -> None:
         """End the session."""
@@ -143,11 +139,12 @@ def fill(planned: Plan, target: Cluster) -> int:
     accounts = planned.accounts[planned.accounts["timestamp"] > accounts_until]
     for start in range(0, len(accounts), BATCH_MAX):
         part = accounts[start : start + BATCH_MAX]
-        _require(target.create_accounts(part), part, "account", ACCOUNT_EXISTS)
+        results = target.create(tb.Operation.CREATE_ACCOUNTS, part)
+        _require(results, part, "account", ACCOUNT_EXISTS)
     transfers = planned.transfers[planned.transfers["timestamp"] > transfers_until]
     done, progress = 0, _Progress(f"{target.name}: transfers imported")
     for part in migration.batches(transfers):
-        _require(target.create_transfers(part), part, "transfer", EXISTS)
+        _require(target.create(tb.Operation.CREATE_TRANSFERS, part), part, "transfer", EXISTS)
         done += len(part)
         progress.show(done, len(transfers))
     return done

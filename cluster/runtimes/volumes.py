@@ -103,7 +103,9 @@ def format_commands(cluster: Cluster, volumes: Mapping[int, Volume | None]) -> l
     todo = [i for i in volumes if i not in done]
     # With one file renamed, every .partial is complete: only the renaming was interrupted.
     formats = [] if done else [_format(cluster, i, f"/data/{names[i]}.partial") for i in todo]
-    return formats + [_rename(i, f"/data/{names[i]}") for i in todo]
+    rename = "test ! -e {0} && mv {0}.partial {0}"
+    renames = [docker_engine.in_service(i, rename.format(f"/data/{names[i]}")) for i in todo]
+    return formats + renames
 
 
 def _identity(volume: Volume, index: int, cluster: Cluster) -> Identity | None:
@@ -145,7 +147,3 @@ def _path(cluster: Cluster, index: int) -> str:
 def _format(cluster: Cluster, index: int, partial: str) -> list[str]:
     formatting = shlex.join(["/tigerbeetle", *format_arguments(cluster, index, partial)])
     return docker_engine.in_service(index, f"rm -f {partial} && {formatting}")
-
-
-def _rename(index: int, path: str) -> list[str]:
-    return docker_engine.in_service(index, f"test ! -e {path} && mv {path}.partial {path}")

@@ -30,7 +30,7 @@ from loadtests.run.result import (
 class Thresholds(Model):
     """Upper bounds, except ``throughput_min``. A threshold that is left out is not judged."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     p50_ms: float | None = Field(default=None, gt=0)
     p95_ms: float | None = Field(default=None, gt=0)

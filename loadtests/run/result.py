@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 Verdict = Literal["passed", "failed", "unknown"]
 
@@ -17,10 +17,8 @@ Verdict = Literal["passed", "failed", "unknown"]
 SCHEMA_VERSION = 1
 
 
-class Model(BaseModel):
+class Model(BaseModel, extra="forbid"):
     """Strict about what it reads: a typo in a file is an error, not a default."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Target(Model):

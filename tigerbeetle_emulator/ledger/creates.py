@@ -120,7 +120,7 @@ def _run(
                 ledger.transfers[event[0]] = FAILED
         if chain is not None and (not linked or status == _CHAIN_OPEN):
             if not broken:
-                ledger.keep_scope()
+                ledger.scope = None  # all its members are kept
             chain, broken = None, False
         index += 1
 

@@ -189,10 +189,6 @@ class Ledger:
         """Begin a linked chain."""
         self.scope = Scope(len(self.timestamps), len(self.account_order), [])
 
-    def keep_scope(self) -> None:
-        """End a linked chain whose members were all created."""
-        self.scope = None
-
     def discard_scope(self) -> None:
         """Undo everything since `open_scope`."""
         scope, self.scope = self.scope, None
