@@ -27,8 +27,8 @@ sys.dont_write_bytecode = False
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-#: Most tests wait for somebody else's process: two of them share a core.
-WORKERS_PER_CORE, WORKERS_MAX = 2, 32
+#: Most tests wait for somebody else's process: three of them share a core.
+WORKERS_PER_CORE, WORKERS_MAX = 3, 32
 
 NO_SERVER = "no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
-from zlib import crc32
 
 import psutil
 import pytest
@@ -67,16 +66,19 @@ class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
         self._groups: dict[str, str] = {}
         self._rooms = {
             MEMORY: leases.replicas_max() // _CLUSTER,
-            # Each is a cluster under test, and the tools that act on it: it takes two cores.
-            BED: min(leases.servers_max() // _SERVERS, max(1, (psutil.cpu_count() or 1) // 2)),
+            # Each is a cluster under test, and the tools that act on it: mostly it waits.
+            BED: min(leases.servers_max() // _SERVERS, psutil.cpu_count() or 1),
         }
+        self._beds: dict[str, int] = {}
 
     def _split_scope(self, nodeid: str) -> str:
         self._groups = self._groups or known_groups(self.config)
         group = self._groups.get(nodeid, nodeid.partition("::")[0])
         if _need(group) == BED and (rooms := self._rooms[BED]) < self.numnodes:
             # No process waits for a bed: as many have tests of servers as there are beds.
-            return f"{crc32(group.encode()) % rooms} {BED}"
+            tests = Counter(each for each in self._groups.values() if _need(each) == BED)
+            self._beds = self._beds or shared_out(tests, rooms)
+            return f"{self._beds[group]} {BED}"
         return group
 
     def _assign_work_unit(self, node: Any) -> None:
@@ -89,6 +91,15 @@ class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
         chosen = first_of(self.workqueue, held, self._rooms)
         self.workqueue.move_to_end(chosen, last=False)
         super()._assign_work_unit(node)
+
+
+def shared_out(tests: Mapping[str, int], rooms: int) -> dict[str, int]:
+    """Group → its room, so that each has about as many tests."""
+    held, chosen = Counter(dict.fromkeys(range(rooms), 0)), {}
+    for group in sorted(tests, key=lambda each: (-tests[each], each)):
+        chosen[group] = min(held, key=lambda room: held[room])
+        held[chosen[group]] += tests[group]
+    return chosen
 
 
 def first_of(groups: Iterable[str], held: Mapping[str, int], rooms: Mapping[str, int]) -> str:

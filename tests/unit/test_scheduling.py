@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scheduling import first_of
+from tests.scheduling import first_of, shared_out
 
 ROOMS = {"memory": 2, "bed": 1}
 GROUPS = ["a.py", "b.py memory", "c.py", "d.py memory", "0 bed"]
@@ -29,3 +29,12 @@ def test_who_needs_what_is_there_comes_first_and_who_must_wait_last(
 def test_where_all_must_wait_the_first_does() -> None:
     waiting = ["d.py memory", "b.py memory"]
     assert first_of(waiting, {"memory": 2}, ROOMS) == "d.py memory"
+
+
+def test_tests_of_servers_are_shared_out_evenly_among_the_beds() -> None:
+    tests = {"long bed": 47, "a bed": 25, "b bed": 16, "c bed": 14, "d bed": 9}
+    shared = shared_out(tests, rooms=2)
+    sizes = [sum(tests[group] for group in tests if shared[group] == room) for room in (0, 1)]
+    assert sorted(sizes) == [55, 56]
+    assert shared_out({}, rooms=2) == {}
+    assert set(shared_out(tests, rooms=1).values()) == {0}
