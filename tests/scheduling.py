@@ -8,7 +8,7 @@ a process has something else to do while the others hold all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import psutil
@@ -82,13 +82,13 @@ class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
         return group
 
     def _assign_work_unit(self, node: Any) -> None:
-        held = Counter(
-            _need(scope)
-            for work in self.assigned_work.values()
-            for scope, tests in work.items()
-            if not all(tests.values())
-        )
-        chosen = first_of(self.workqueue, held, self._rooms)
+        pending = {
+            each: {_need(scope) for scope, tests in work.items() if not all(tests.values())}
+            for each, work in self.assigned_work.items()
+        }
+        own = pending.pop(node, set())
+        held = Counter(need for needs in pending.values() for need in needs)
+        chosen = first_of(self.workqueue, own, held, self._rooms)
         self.workqueue.move_to_end(chosen, last=False)
         super()._assign_work_unit(node)
 
@@ -102,14 +102,23 @@ def shared_out(tests: Mapping[str, int], rooms: int) -> dict[str, int]:
     return chosen
 
 
-def first_of(groups: Iterable[str], held: Mapping[str, int], rooms: Mapping[str, int]) -> str:
-    """The first that needs what is scarce and there; else that needs nothing; else that waits."""
+def first_of(
+    groups: Iterable[str], own: Collection[str], held: Mapping[str, int], rooms: Mapping[str, int]
+) -> str:
+    """The first that a process is best given, which has tests of needs ``own`` still to do.
+
+    What is scarce and held by too few others goes to who has it already, or nothing else to do: it
+    would lie idle behind other tests. Then what needs nothing, and last what has to wait.
+    """
 
     def rank(group: str) -> int:
         need = _need(group)
         if not need:
             return 1
-        return 0 if held.get(need, 0) < rooms[need] else 2
+        if need in own:
+            return 0
+        is_there = held.get(need, 0) < rooms[need]
+        return (0 if not own else 2) if is_there else 3
 
     return min(groups, key=rank)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cluster import config
+from cluster.checks import engine as of_engine
 from cluster.checks import observe
 from cluster.config import PREFIX
 from cluster.refusal import Refusal
@@ -139,3 +140,18 @@ def test_podman_is_refused_by_its_name(engine: Any, said: dict[str, Any]) -> Non
     engine(lambda _: (0, json.dumps(said), ""))
     with pytest.raises(Refusal, match=r"^docker: expected a Docker engine, found Podman, .* Fix: "):
         docker_engine.check_versions()
+
+
+def test_a_network_that_is_removed_while_they_are_listed_hides_no_other(engine: Any) -> None:
+    other = {"Name": "other", "IPAM": {"Config": [{"Subnet": "172.20.0.0/16"}]}}
+
+    def answer(command: list[str]) -> tuple[int, str, str]:
+        if "ls" in command:
+            return 0, "0123 4567\n", ""
+        return 1, json.dumps([other]), "Error response from daemon: network 4567 not found"
+
+    engine(answer)
+    with pytest.raises(Refusal, match=r"found 172\.20\.0\.0/16 of other"):
+        of_engine.check_subnet(CLUSTER)
+    engine(lambda command: (0, "0123\n", "") if "ls" in command else (1, "[]", "not found"))
+    of_engine.check_subnet(CLUSTER)
