@@ -135,7 +135,7 @@ def summary(outcomes: list[Outcome]) -> Table:
         for note in dict.fromkeys(note for result in results for note in result.notes):
             rows.setdefault("note", note)
     rows["audit"] = ", ".join(outcome.audit.verdict for outcome in outcomes)
-    rows["report"] = _short(first.path / "report.html") + (
+    rows["report"] = os.path.relpath(first.path / "report.html") + (
         f" and {len(outcomes) - 1} more" if len(outcomes) > 1 else ""
     )
     for key, value in rows.items():
@@ -159,10 +159,6 @@ def _spread(values: list[float]) -> str:
     mean = fmean(values)
     text = f"{mean:,.0f}" if mean >= 100 else f"{mean:.2f}"
     return text if len(values) < 2 else f"{text} (CV {100 * stdev(values) / (mean or 1):.0f} %)"
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def settled(users: int | None, rate: float | None, extra: Sequence[str]) -> tuple[int, list[str]]:

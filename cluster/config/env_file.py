@@ -11,6 +11,7 @@ import re
 import secrets
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -66,12 +67,8 @@ def write_private(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise Refusal(
-            str(path),
-            expected="no file there",
-            found="one, whose cluster id may be in use",
-            fix="keep it, or name another with OUT=",
-        ) from None
+        found, fix = "one, whose cluster id may be in use", "keep it, or name another with OUT="
+        raise Refusal(str(path), expected="no file there", found=found, fix=fix) from None
     except OSError as error:
         wanted, fix = "a file that can be written", "name another with OUT="
         raise Refusal(str(path), expected=wanted, found=error, fix=fix) from None
@@ -118,12 +115,9 @@ def _addresses(names: Sequence[str]) -> list[IPv4Address]:
         try:
             found.append(IPv4Address(name))
         except AddressValueError:
-            raise Refusal(
-                "HOSTS",
-                expected="IPv4 addresses, since TigerBeetle resolves no host names",
-                found=name,
-                fix='write HOSTS="10.0.0.11 10.0.0.12 10.0.0.13"',
-            ) from None
+            wanted = "IPv4 addresses, since TigerBeetle resolves no host names"
+            fix = 'write HOSTS="10.0.0.11 10.0.0.12 10.0.0.13"'
+            raise Refusal("HOSTS", expected=wanted, found=name, fix=fix) from None
     if len(set(found)) < len(found):
         fix = "name each host once: what fails with one host must be one replica"
         wanted = "a host of its own for each replica"
@@ -173,14 +167,11 @@ def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
     _refuse_tracked(path)
     addresses = _addresses(hosts)
     text = private(ENV_FILE.read_text(encoding="utf-8"), addresses, port)
-    place = _on_servers if addresses else rules.check_one_machine
+    on_servers = partial(rules.check_servers, is_development=False)
+    place = on_servers if addresses else rules.check_one_machine
     cluster = config.parse(loading.values_of(text), check_place=place)
     write_private(path, text)
     print(
         f"{config.shown(path)}: cluster {cluster.id}, {len(cluster.replicas)} replicas at "
         f"{cluster.addresses}\nOnly you can read it, and git ignores it: keep a copy elsewhere."
     )
-
-
-def _on_servers(cluster: config.Cluster) -> None:
-    rules.check_servers(cluster, is_development=False)

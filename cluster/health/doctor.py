@@ -76,7 +76,7 @@ def _replicas(deployment: Deployment, marks: dict[int, str]) -> Iterator[Finding
         text = f"it does not run as configured now. Fix: {runtime.up}"
         yield Finding("stale", replicas[index].name, text)
     for one in health.of_replicas(deployment):
-        if one.is_wedged:
+        if one.wedged_because:
             text = (
                 "its port is open, and it does not answer or is in an old view: a port check calls "
                 "it healthy. Fix: stop this replica alone and start it again, then look at its log"

@@ -68,14 +68,9 @@ class ReplicaHealth:
         return "hears no primary" if is_deaf else ""
 
     @property
-    def is_wedged(self) -> bool:
-        """Its port is open and it does not work."""
-        return self.wedged_because != ""
-
-    @property
     def is_normal(self) -> bool:
         """Running, answering, and in normal status: it takes part in commits."""
-        is_up = self.process == "RUNNING" and self.port_open and not self.is_wedged
+        is_up = self.process == "RUNNING" and self.port_open and not self.wedged_because
         return is_up and self.log.status == "normal"
 
     def __str__(self) -> str:
@@ -84,7 +79,7 @@ class ReplicaHealth:
             said = self.process.lower()
         elif not self.port_open:
             said = "starting"
-        elif self.is_wedged:
+        elif self.wedged_because:
             said = "wedged"
         return f"replica {self.replica.index} {said}"
 

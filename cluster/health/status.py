@@ -133,7 +133,7 @@ def _replica(r: ReplicaHealth) -> ReplicaStatus:
         port_open=r.port_open,
         answers=r.pong is not None,
         ping_ms=r.pong.ms if r.pong else None,
-        wedged=r.is_wedged,
+        wedged=r.wedged_because != "",
         wedged_because=r.wedged_because,
         role=r.log.role,
         view=r.pong.view if r.log.view is None and r.pong else r.log.view,

@@ -74,10 +74,6 @@ class ReplicaLog:
             return self.status or "-"
         return "primary" if self.is_primary else "backup"
 
-    def from_start(self) -> ReplicaLog:
-        """What still holds once the server is started anew."""
-        return replace(self.after_death(), release="", sync=StateSync())
-
     def after_death(self) -> ReplicaLog:
         """The facts that remain true after the process has ended."""
         return ReplicaLog(
@@ -109,7 +105,7 @@ class Reader:
                 self._newest = line
             if _START.search(line):
                 self._is_whole = True
-                self._said = self._said.from_start()
+                self._said = replace(self._said.after_death(), release="", sync=StateSync())
             else:
                 self._said = _after(self._said, line)
         said = self._said

@@ -13,7 +13,7 @@ Outcomes: ``ok`` (answered, nothing refused), ``rejected`` (answered, something 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -130,14 +130,6 @@ class Writer:
         """Say that this is all, and close."""
         self._file.write(json.dumps({"end": self.count}) + "\n")
         self._file.close()
-
-
-def write(run: Path, operations: Iterable[Operation]) -> None:
-    """A whole history at once."""
-    writer = Writer(run)
-    for operation in operations:
-        writer.add(operation)
-    writer.close()
 
 
 def read(run: Path) -> History:

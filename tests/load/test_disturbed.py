@@ -157,3 +157,34 @@ def test_an_open_loop_keeps_to_its_schedule_and_shows_a_pause_as_the_latency_it_
     waiting = users + rate * (deadline_s + 1)
     due = rate * result.window.duration_s
     assert due - waiting <= started + result.window.drops <= due + waiting
+
+
+#: Their opening takes longer than the run.
+MANY = ("--wallets", "30000", "--warmup-s", "0")
+
+
+def test_a_run_takes_its_time_from_when_its_wallets_are_open(
+    program: Program, own_server: Server
+) -> None:
+    done = program.load(own_server, *MANY, seconds=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result, found = read_result(program.newest), read_audit(program.newest)
+    assert result and found
+    assert found.verdict == "passed"
+    assert result.window.actions > 0
+
+
+def test_ctrl_c_while_wallets_are_opened_convicts_no_ledger(
+    program: Program, own_server: Server
+) -> None:
+    process = program.spawn(*load_options(own_server), *MANY)
+
+    def is_opening() -> tuple[bool, str]:
+        return any(program.runs.glob("*/accounts-0.bin")), "no accounts yet"
+
+    wait_until(is_opening, what="the wallets to be opened", timeout_s=TIMEOUT_S)
+    interrupt(process)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    found = read_audit(program.newest)
+    assert found, out + err
+    assert found.verdict == "passed", (found, out, err)

@@ -221,9 +221,9 @@ def test_who_is_not_normal_when_the_bound_is_reached_is_named_with_its_log(
 
 
 def test_a_replica_whose_port_is_closed_is_down_not_wedged() -> None:
-    assert not seen(0, port_open=False, pong=None).is_wedged
-    assert not seen(0, process="EXITED", port_open=False, pong=None).is_wedged
-    assert seen(0, pong=None).is_wedged
+    assert not seen(0, port_open=False, pong=None).wedged_because
+    assert not seen(0, process="EXITED", port_open=False, pong=None).wedged_because
+    assert seen(0, pong=None).wedged_because
 
 
 def test_a_ping_is_answered_with_view_and_release(deployed: Sandbox) -> None:

@@ -24,6 +24,13 @@ SAMPLES = 12
 SEEDS = st.integers(0, SAMPLES - 1)
 
 
+def written(run: Path, history: History) -> None:
+    writer = histories.Writer(run)
+    for operation in history.operations:
+        writer.add(operation)
+    writer.close()
+
+
 @cache
 def sample(seed: int) -> History:
     return honest(seed)
@@ -128,13 +135,13 @@ def test_what_the_model_does_not_know_is_unknown_rather_than_passed() -> None:
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
-    histories.write(tmp_path, sample(3).operations)
+    written(tmp_path, sample(3))
     assert histories.read(tmp_path) == sample(3)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
 def test_a_torn_file_is_read_as_cut_off(tmp_path: Path, kept: float) -> None:
-    histories.write(tmp_path, sample(3).operations)
+    written(tmp_path, sample(3))
     path = tmp_path / histories.FILE
     text = path.read_text()
     path.write_text(text[: int(len(text) * kept)])

@@ -40,11 +40,6 @@ class Faults:
                 raise ValueError(f"{name}: expected seconds >= 0, found {getattr(self, name)}")
         self._random = random.Random(self.seed)  # noqa: S311 reproducible, not secret
 
-    @property
-    def are_lies(self) -> bool:
-        """Whether any of the wrong answers is on."""
-        return bool(self.lose_commits or self.double_transfers or self.stale_reads)
-
     def strikes(self, rate: float) -> bool:
         """Whether a fault of this rate happens now."""
         return rate > 0 and self._random.random() < rate

@@ -30,7 +30,7 @@ class Liar:
     def execute(self, operation: Operation, body: Buffer, timestamp: int) -> bytes:
         """Like `Ledger.execute`, except for the lies that `faults` asks for."""
         faults = self._faults
-        if not faults.are_lies:
+        if not (faults.lose_commits or faults.double_transfers or faults.stale_reads):
             return self._ledger.execute(operation, body, timestamp)
         is_create = operation.kind == "create_transfers" and not operation.sparse
         if is_create and faults.strikes(faults.lose_commits):
