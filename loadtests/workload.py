@@ -20,7 +20,7 @@ import gevent
 import numpy as np
 import tigerbeetle as tb
 
-from loadtests.client import records
+from loadtests.client import bridge, records
 from loadtests.client.bridge import PACKET_ERRORS, BridgeError, NativeClient, Reply, Unanswered
 from loadtests.options import seconds
 from loadtests.run import runs, target
@@ -59,6 +59,7 @@ class Recording:
     def __post_init__(self) -> None:
         self.number = count(1).__next__
         self.sent: dict[int, None] = {}  # transfer ids, in order
+        self.closing: list[gevent.Greenlet] = []
         self.last_hold = 0.0
         self.acknowledged = 0
 
@@ -116,8 +117,8 @@ class Caller:
         """Throw the client away; the next request makes a new one."""
         client, self._client = self._client, None
         self.session += 1
-        if client:
-            gevent.spawn(client.close)  # bounded, but it may take as long as the bound
+        if client:  # bounded, but it may take as long as the bound
+            self.recording.closing.append(gevent.spawn(client.close))
 
 
 def answered(operation: Operation, reply: Reply) -> Operation:
@@ -262,5 +263,7 @@ def main(
         gevent.signal_handler(number, workload.stopping.set)
     is_whole = workload.run(run_time)
     recording.writer.close()
+    # A native thread that outlives Python would call into what is gone.
+    gevent.joinall(recording.closing, timeout=2 * bridge.CLOSE_TIMEOUT_S)
     print(run)
     return EXIT_PASSED if is_whole else EXIT_UNKNOWN

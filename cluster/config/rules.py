@@ -148,12 +148,9 @@ def _check_memory(cluster: Cluster) -> None:
         wanted, fix = "less than 8EiB, which is all that can be counted", "set it to 3GiB"
         raise Refusal(f"{PREFIX}MEMORY_LIMIT", expected=wanted, found=cluster.memory_limit, fix=fix)
     if cluster.memlock == 0:
-        raise Refusal(
-            f"{PREFIX}MEMLOCK",
-            expected="a number of bytes, or -1 for unlimited: with 0 no server starts",
-            found=0,
-            fix="set it to -1, or to the engine's own limit, such as 8388608",
-        )
+        wanted = "a number of bytes, or -1 for unlimited: with 0 no server starts"
+        fix = "set it to -1, or to the engine's own limit, such as 8388608"
+        raise Refusal(f"{PREFIX}MEMLOCK", expected=wanted, found=0, fix=fix)
     needed = memory_bytes(cluster)
     if size_bytes(cluster.memory_limit) < needed:
         raise Refusal(

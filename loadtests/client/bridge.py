@@ -70,6 +70,8 @@ PACKET_ERRORS = {
     7: "the client library refuses the size of the data: it is of another release than ours",
 }
 
+#: Closed, but their native threads have not ended: what these call must not go away.
+_abandoned: list[NativeClient] = []
 _log_lines: deque[tuple[int, str]] = deque(maxlen=_LOG_LINES_MAX)
 
 
@@ -165,7 +167,10 @@ class NativeClient:
         ending.wait(timeout=CLOSE_TIMEOUT_S)
         self._drain()
         self._watcher.stop()
-        self._watcher.close()
+        if ending.ready():
+            self._watcher.close()
+        else:
+            _abandoned.append(self)
 
     def _on_completion(
         self, _context: Any, packet: Any, timestamp: int, body: int | None, size: int

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tigerbeetle as tb
 
+from loadtests.client import bridge
 from loadtests.client.bridge import BridgeError, NativeClient, Unanswered
 from loadtests.client.ledger import Ledger
 from loadtests.client.records import CREATED, EXISTS, LINKED, TRANSFER, join, pack_transfer
@@ -218,6 +219,24 @@ def test_closing_releases_who_waits_and_is_bounded(own_server: Server) -> None:
     waiting.join(BOUND_S)
     assert isinstance(waiting.value, BridgeError)
     own_server.thaw()
+
+
+def test_what_a_native_thread_may_still_call_outlives_a_close_that_ran_out_of_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = NativeClient(CLUSTER_ID, server.address)
+    ended, deinit = threading.Event(), tb.tb_client_deinit
+
+    def late(handle: object) -> None:
+        ended.wait(BOUND_S)
+        deinit(handle)
+
+    monkeypatch.setattr(tb, "tb_client_deinit", late)
+    monkeypatch.setattr(bridge, "CLOSE_TIMEOUT_S", 0.05)
+    client.close()
+    assert client in bridge._abandoned
+    client._watcher.send()  # as its last callbacks do
+    ended.set()
 
 
 def test_a_closed_client_says_so(server: Server) -> None:
