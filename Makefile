@@ -45,7 +45,7 @@ test: $(INSTALLED) lint ## Run the linters, then a test of every kind of behavio
 	@$(PYTEST) -m 'not long'
 
 .PHONY: test-all
-test-all: $(INSTALLED) lint ## Run everything this machine can: whole deployments over SSH and rare faults too (an hour)
+test-all: $(INSTALLED) lint ## Run everything this machine can: whole deployments over SSH and rare faults too (45 minutes)
 	@$(PYTEST)
 
 .PHONY: test-long
