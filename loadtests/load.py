@@ -26,8 +26,8 @@ from loadtests.run.result import Audit, Result, read_result
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 SHAPES = Path(__file__).parent / "shapes"
-#: What a run may take beyond its duration: start, funding, the last answers, closing.
-OVERHEAD_S = 120
+#: What a run may take beyond its duration: start, wallets (30,000: 2 minutes when busy), closing.
+OVERHEAD_S = 1800
 USERS, POOL = 50, 1000
 
 

@@ -160,7 +160,7 @@ def test_an_open_loop_keeps_to_its_schedule_and_shows_a_pause_as_the_latency_it_
 
 
 #: Their opening takes longer than the run.
-MANY = ("--wallets", "30000", "--warmup-s", "0")
+MANY = ("--wallets", "10000", "--warmup-s", "0")
 
 
 def test_a_run_takes_its_time_from_when_its_wallets_are_open(
