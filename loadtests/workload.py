@@ -26,7 +26,7 @@ from loadtests.options import seconds
 from loadtests.run import runs, target
 from loadtests.run.exit_codes import EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.history import CREATED, EXISTS, Operation, Outcome, Writer
-from loadtests.run.packing import pack_accounts, pack_transfers, unpack_accounts, unpack_transfers
+from loadtests.wallet import packing
 from loadtests.wallet.scenario import HOLD_TIMEOUT_S, Request, Scenario, World
 
 WORKERS = 6  # of the 64 sessions a cluster keeps: room for the clients that are thrown away
@@ -137,15 +137,15 @@ def answered(operation: Operation, reply: Reply) -> Operation:
         )
     operation = replace(operation, outcome="ok", timestamp=reply.timestamp)
     if operation.kind == "lookup_accounts":
-        return replace(operation, found_accounts=unpack_accounts(reply.body))
-    return replace(operation, found_transfers=unpack_transfers(reply.body))
+        return replace(operation, found_accounts=packing.unpack_accounts(reply.body))
+    return replace(operation, found_transfers=packing.unpack_transfers(reply.body))
 
 
 def _packed(request: Request) -> bytes:
     if request.kind == "create_accounts":
-        return pack_accounts(request.accounts).tobytes()
+        return packing.pack_accounts(request.accounts).tobytes()
     if request.kind == "create_transfers":
-        return pack_transfers(request.transfers).tobytes()
+        return packing.pack_transfers(request.transfers).tobytes()
     return b"".join(one.to_bytes(16, "little") for one in request.ids)
 
 

@@ -15,7 +15,7 @@ from itertools import count
 
 from loadtests.client.records import LINKED, PENDING, POST, VOID, join
 from loadtests.run.history import CREATED, Account, Kind, Transfer
-from loadtests.run.packing import unpack_accounts
+from loadtests.wallet.packing import unpack_accounts
 from loadtests.wallet.wallets import ASSETS, OPENING_UNITS, AccountCode, Population, TransferCode
 
 #: Seconds until an unsettled hold expires; some expire while workers still try to settle them.

@@ -14,7 +14,12 @@ import numpy as np
 
 from loadtests.client import records
 from loadtests.run.history import Account, History, Operation, Transfer
-from loadtests.run.packing import pack_accounts, pack_transfers, unpack_accounts, unpack_transfers
+from loadtests.wallet.packing import (
+    pack_accounts,
+    pack_transfers,
+    unpack_accounts,
+    unpack_transfers,
+)
 from loadtests.wallet.scenario import Request, Scenario, World
 from tigerbeetle_emulator.ledger.ledger import Ledger
 from tigerbeetle_emulator.protocol.operations import OPERATIONS

@@ -11,8 +11,8 @@ from loadtests.client import records
 from loadtests.client.records import RECORD, UNANSWERED, Array
 from loadtests.proof.proof import Proof, Record
 from loadtests.run.history import CREATED, EXISTS, Account, History, Operation, Transfer
-from loadtests.run.packing import pack_accounts, pack_transfers
 from loadtests.run.result import Check
+from loadtests.wallet.packing import pack_accounts, pack_transfers
 
 #: Any status that is neither created nor exists: the proof only asks whether it was refused.
 _REFUSED = 2**32 - 2
