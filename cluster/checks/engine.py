@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 from typing import Any
@@ -55,9 +54,7 @@ def check_subnet(cluster: Cluster) -> None:
 
 def _docker_networks() -> Iterator[tuple[str, IPv4Network]]:
     ids = docker_engine.stdout(["docker", "network", "ls", "--quiet"]).split()
-    # Another one's may be removed in between: then the others are told all the same.
-    inspected = docker_engine.run(["docker", "network", "inspect", *ids]).stdout
-    for network in json.loads(inspected or "[]"):
+    for network in docker_engine.inspected("network", ids):
         for pool in network["IPAM"].get("Config") or []:
             if ":" not in pool.get("Subnet", ":"):
                 yield network["Name"], IPv4Network(pool["Subnet"])

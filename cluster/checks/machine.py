@@ -26,11 +26,6 @@ class Machine:
         """What is the same for all its replicas."""
         return next(iter(self.facts.values()))
 
-    @property
-    def stopped(self) -> dict[int, Facts]:
-        """Of the replicas that do not run."""
-        return {i: f for i, f in self.facts.items() if not self.runs(f)}
-
     def runs(self, seen: Facts) -> bool:
         """The replica of these facts runs, as this deployment runs it."""
         return bool(seen.running.get(self.deployment.runtime))

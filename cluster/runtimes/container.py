@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -150,10 +149,7 @@ def parse(inspected: Mapping[str, Any]) -> Container:
 
 def named(names: Sequence[str]) -> dict[str, Container]:
     """Name → container of those that exist, whoever made them. Raises Refusal."""
-    done = docker_engine.run(["docker", "container", "inspect", *names])
-    if done.returncode != 0 and "o such container" not in done.stderr:
-        raise Refusal(docker_engine.refusal(["docker", "container", "inspect"], done.stderr))
-    return {c.name: c for c in map(parse, json.loads(done.stdout or "[]"))}
+    return {c.name: c for c in map(parse, docker_engine.inspected("container", names))}
 
 
 def of_replicas(cluster: Cluster) -> dict[int, Container]:

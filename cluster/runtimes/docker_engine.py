@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster import REPOSITORY, config
@@ -25,6 +25,7 @@ ENGINE_MIN = (20, 10)
 COMPOSE_MIN = (2, 20)
 
 _ANSWER_TIMEOUT_S = 60
+_GONE = re.compile(r"[Nn]o such|not found")
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -117,6 +118,14 @@ def found(command: list[str]) -> str | None:
     if "o such " in done.stderr:
         return None
     raise Refusal(refusal(command[:3], done.stderr))
+
+
+def inspected(kind: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What the engine knows of these; those that are gone are left out. Raises Refusal."""
+    done = run(["docker", kind, "inspect", *names])
+    if done.returncode != 0 and not _GONE.search(done.stderr):
+        raise Refusal(refusal(["docker", kind, "inspect"], done.stderr))
+    return list(json.loads(done.stdout or "[]"))
 
 
 def json_of(command: list[str]) -> Any:

@@ -155,3 +155,10 @@ def test_a_network_that_is_removed_while_they_are_listed_hides_no_other(engine: 
         of_engine.check_subnet(CLUSTER)
     engine(lambda command: (0, "0123\n", "") if "ls" in command else (1, "[]", "not found"))
     of_engine.check_subnet(CLUSTER)
+
+
+def test_networks_that_the_engine_does_not_tell_are_not_taken_for_none(engine: Any) -> None:
+    said = "Cannot connect to the Docker daemon"
+    engine(lambda command: (0, "0123\n", "") if "ls" in command else (1, "", said))
+    with pytest.raises(Refusal, match=said):
+        of_engine.check_subnet(CLUSTER)
