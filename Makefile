@@ -55,7 +55,7 @@ test-long: $(INSTALLED) ## Run only what `make test` leaves to `make test-all`; 
 ### Cluster: INVENTORY= says which
 
 .PHONY: up
-up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat. BOOTSTRAP=yes makes a new one on servers
+up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat. BOOTSTRAP=yes makes a new one on servers, or in place of a lost one
 	@$(PYTHON) -m cluster run $(call flag,--data bootstrap=yes,BOOTSTRAP)
 
 .PHONY: down

@@ -6,11 +6,11 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import files, python
 
-from cluster.checks import facts, rules
+from cluster.checks import existence, facts, rules
 from cluster.checks.observe import observe
 from cluster.config.deployment import Deployment
 from cluster.runtimes import of
-from tasks.support.act import shell
+from tasks.support.act import call_once, shell
 from tasks.support.here import deployment_here, guarded, indexes_here, is_bootstrap
 from tasks.support.observed import observed
 
@@ -28,7 +28,12 @@ def format_once() -> None:
     if what == "keep":
         host.noop("data files: all there, and of this cluster")
     elif runtime.HIDES_FILES:
-        python.call(name="Format the data files", function=_format_all, deployment=deployment)
+        python.call(
+            name="Format the data files",
+            function=_format_all,
+            deployment=deployment,
+            is_asked_for=is_bootstrap(),
+        )
     else:
         shell("Make the data files' places", *map(runtime.prepare, indexes))
         for marker in markers:
@@ -37,12 +42,16 @@ def format_once() -> None:
         shell(f"Format replica {index}'s data file", *lines)
     for marker in markers:
         files.file(name="Note that every replica has its data file", path=marker, present=False)
+    if not existence.is_noted(deployment):
+        note = "Note that the cluster exists, apart from its data"
+        call_once(note, existence.note, deployment=deployment)
 
 
-def _format_all(deployment: Deployment) -> None:
+def _format_all(deployment: Deployment, *, is_asked_for: bool) -> None:
     runtime = of(deployment)
     with guarded():
         # Again: on a new machine there is an image to try it with only now.
-        rules.check(deployment, observe(deployment), only=("memlock",))
-        if runtime.plan() == "format":  # else a new release: only its image was missing
-            runtime.format_all()
+        seen = observe(deployment)
+        rules.check(deployment, seen, only=("memlock",))
+        if facts.plan(deployment, seen, is_asked_for=is_asked_for) == "format":
+            runtime.format_all()  # else a new release: only its image was missing

@@ -48,6 +48,8 @@ class Sandbox:
             | {
                 f"{PREFIX}DATA_DIR": str(self.directory),
                 f"{PREFIX}CACHE_GRID": "64MiB",
+                "RECORDS_DIR": str(self.directory / "records"),
+                "BACKUP_DIR": str(self.directory / "backups"),
                 "INVENTORY": self.inventory,
             }
             | self.overrides

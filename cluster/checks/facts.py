@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster import REPOSITORY
-from cluster.checks import script
+from cluster.checks import existence, script
 from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.runtimes import of, program
@@ -128,13 +128,26 @@ def identify(server: tuple[str, ...], found: DataFile, scratch: Path) -> Identit
         return binary.superblock(server, copy.name, name=found.name).identity
 
 
-def plan(
-    deployment: Deployment, seen: Mapping[int, Facts], *, is_asked_for: bool = True
-) -> Plan | None:
-    """What the data files allow; None where that is only known later. Raises Refusal."""
+def missing(deployment: Deployment, seen: Mapping[int, Facts]) -> list[int]:
+    """The replicas that have no data file. Raises Refusal where that cannot be known."""
     runtime = of(deployment)
     if runtime.HIDES_FILES:
-        return runtime.plan()
+        return runtime.missing()
+    return [index for index, found in seen.items() if not found.data_files]
+
+
+def plan(
+    deployment: Deployment, seen: Mapping[int, Facts], *, is_asked_for: bool = False
+) -> Plan | None:
+    """What the data files allow; None where that is only known later. Raises Refusal.
+
+    A cluster that has existed is made anew only where that is asked for; one on servers always:
+    whoever asks may not be who made it.
+    """
+    runtime, past = of(deployment), existence.past(deployment)
+    is_asked_for = is_asked_for or not (deployment.settings or past.traces)
+    if runtime.HIDES_FILES:
+        return runtime.plan(past, is_asked_for=is_asked_for)
 
     def identity(index: int, found: Facts) -> Identity | None:
         names = [each.name for each in found.data_files]
@@ -154,6 +167,7 @@ def plan(
         is_bootstrapping=bool(having) and all(found.is_bootstrapping for found in having),
         is_asked_for=is_asked_for,
         answering=[r.index for r in deployment.cluster.replicas if _answers(seen, r)],
+        past=past,
     )
 
 

@@ -69,7 +69,7 @@ def check(deployment: Deployment, seen: Mapping[int, Facts], only: Collection[st
 
 
 def check_all(
-    deployment: Deployment, seen: Mapping[int, Facts], *, is_asked_for: bool = True
+    deployment: Deployment, seen: Mapping[int, Facts], *, is_asked_for: bool = False
 ) -> Plan | None:
     """All that a deploy checks before it changes anything; what the data files allow.
 

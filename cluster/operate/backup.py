@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 
+from cluster.checks import existence, facts
+from cluster.checks.observe import observe
 from cluster.command import by_inventory
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
@@ -35,6 +37,9 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
     was_running = is_running(deployment)
     if was_running:
         _require_whole(deployment)
+    else:
+        lost = facts.missing(deployment, observe(deployment))
+        existence.require_files("backup", deployment, lost)
     with locked(deployment) as root, begun("; no backup was taken"):
         for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
             shutil.rmtree(left)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import shlex
 import shutil
@@ -23,8 +22,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from cluster import REPOSITORY
-from cluster.config import Cluster
+from cluster.config import Cluster, kept
 from cluster.config.deployment import Engine
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Identity, Superblock
@@ -86,9 +84,8 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
 
 
 def directory(deployment: str) -> Path:
-    """Where a deployment's backups are: under $BACKUP_DIR, else ``backups/`` of the repository."""
-    root = Path(os.environ.get("BACKUP_DIR") or "backups").expanduser()
-    return (REPOSITORY / root / deployment).absolute()
+    """Where a deployment's backups are."""
+    return kept.backups() / deployment
 
 
 def packed_file(path: Path, superblock: Superblock, data_size: int) -> PackedFile:

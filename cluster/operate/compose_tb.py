@@ -10,7 +10,7 @@ import time
 import click
 
 from cluster import REPOSITORY, config
-from cluster.checks import rules
+from cluster.checks import existence, facts, rules
 from cluster.checks.observe import observe
 from cluster.command import confirm, say
 from cluster.config import Cluster, inventory
@@ -20,6 +20,7 @@ from cluster.operate import rollout
 from cluster.refusal import Refusal
 from cluster.runtimes import compose, container, docker_engine, image, volumes
 from cluster.runtimes.compose import Compose
+from cluster.tigerbeetle import data_file
 from cluster.tigerbeetle.canary import Probe
 
 
@@ -37,10 +38,14 @@ def init(cluster: Cluster) -> None:
     """Build, stop, remove the old volumes, format, start, and wait for the first commit."""
     begun = time.monotonic()
     docker_engine.check_versions()
-    _confirm_loss(cluster)
+    is_reset, deployment = _confirm_loss(cluster), _deployment(cluster)
+    past = existence.past(deployment)
+    if past.traces and not (is_reset or existence.is_new_meant()):
+        data_file.refuse_new(cluster, past)
     build(cluster)
-    deployment = _deployment(cluster)
     rules.check(deployment, observe(deployment))
+    if is_reset:
+        existence.end(deployment)
     _stop(cluster, "--volumes")
     format_files(cluster)
     up(cluster)
@@ -70,8 +75,9 @@ def format_files(cluster: Cluster) -> None:
     _require_image(cluster)
     compose.refuse_while_in_use(cluster)
     deployment = _deployment(cluster)
-    rules.check(deployment, observe(deployment), only=("disk",))
-    if volumes.plan(cluster) == "keep":
+    seen, is_new_meant = observe(deployment), existence.is_new_meant()
+    rules.check(deployment, seen, only=("disk",))
+    if facts.plan(deployment, seen, is_asked_for=is_new_meant) == "keep":
         raise Refusal(
             "format: expected volumes without data files, found those of "
             f"cluster {cluster.id}: they are kept. Fix: make compose-tb-up to start them; "
@@ -79,6 +85,7 @@ def format_files(cluster: Cluster) -> None:
         )
     print("Formatting TigerBeetle data files...", flush=True)
     Compose(deployment).format_all()
+    existence.note(deployment)
     print("TigerBeetle data files formatted successfully.")
 
 
@@ -89,6 +96,7 @@ def up(cluster: Cluster) -> None:
     runtime = Compose(deployment)
     if rules.check_all(deployment, observe(deployment)) == "format":
         raise Refusal("up: expected formatted data files, found none. Fix: make compose-tb-format")
+    existence.note(deployment)
     todo = runtime.stale()
     act = rollout.of_deployment(deployment, lambda i: compose.show_line(runtime.renew(i)))
     rollout.renew("new settings", todo.stopped, todo.stale, act)
@@ -105,7 +113,8 @@ def down(cluster: Cluster) -> None:
 def down_volumes(cluster: Cluster) -> None:
     """Stop the cluster and remove its data."""
     docker_engine.info()
-    _confirm_loss(cluster)
+    if _confirm_loss(cluster):
+        existence.end(_deployment(cluster))
     _stop(cluster, "--volumes")
 
 
@@ -181,18 +190,18 @@ def _stop(cluster: Cluster, *options: str) -> None:
 
 def _require_image(cluster: Cluster) -> None:
     docker_engine.check_versions()
-    if image.id_of(image.name(cluster)) is None:
-        raise Refusal(
-            f"image: expected {image.name(cluster)} here, found none. Fix: make compose-tb-build"
-        )
+    image.require(cluster)
 
 
-def _confirm_loss(cluster: Cluster) -> None:
-    """Before data is removed: CONFIRM=yes, or the word at a terminal. Raises Refusal."""
+def _confirm_loss(cluster: Cluster) -> bool:
+    """Before data is removed: CONFIRM=yes, or the word at a terminal. Raises Refusal.
+
+    False where nobody was asked, since nothing is here that could be lost.
+    """
     present = [volumes.name(index) for index in volumes.existing(cluster)]
     with contextlib.suppress(Refusal):  # nothing here can look inside: it may hold data
         if not present or not volumes.holds_data(volumes.read(cluster)):
-            return
+            return os.environ.get("CONFIRM") == "yes"
     if os.environ.get("CONFIRM") != "yes":
         print(f"This removes the data of cluster {cluster.id}: {', '.join(present)}")
     confirm(
@@ -201,6 +210,7 @@ def _confirm_loss(cluster: Cluster) -> None:
         fix="make compose-tb-up to start what is there; CONFIRM=yes to remove it",
         nothing="nothing was removed",
     )
+    return True
 
 
 def _index_of(cluster: Cluster, name: str) -> int:

@@ -26,7 +26,7 @@ from rich.table import Table
 from cluster import REPOSITORY, config
 from cluster.checks import rules
 from cluster.checks.observe import observe
-from cluster.config import Cluster, inventory
+from cluster.config import Cluster, inventory, kept
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import image, of
@@ -265,7 +265,7 @@ def _run(
         if not keep:
             _stop(console, chosen, environ)
         return 130
-    run = Path(os.environ.get("LOADTESTS_RUNS") or REPOSITORY / "runs") / logs.name
+    run = kept.runs() / logs.name
     checks = passed_checks(logs / "verify.xml")
     console.print(summary(deployment, run, checks, time.monotonic() - begun))
     console.print(f"The cluster keeps running at {config.addresses(deployment.listed)}")

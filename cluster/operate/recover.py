@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import click
 
+from cluster.checks import existence, facts
+from cluster.checks.observe import observe
 from cluster.command import by_inventory, chosen
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
@@ -33,6 +35,9 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     replicas = health.of_replicas(deployment)
     data = {"recover_replica": str(index)}
     if not any(r.pid or r.port_open for r in replicas):
+        lost = {*facts.missing(deployment, observe(deployment)), index}
+        spared = (len(replicas) - 1) // 2  # the others are a majority
+        existence.require_files("recover", deployment, sorted(lost), spared)
         print(f"the cluster is down: starting the replicas other than {index}", flush=True)
         try:
             phase.run(inventory_file, "tasks.recover.start_others", data=data)

@@ -118,7 +118,8 @@ def _environ(cluster: Cluster, directory: Path) -> dict[str, str]:
         changed |= {f"{i}_CONTAINER_NAME": f"scratch-{i}", f"{i}_IP": ip, f"{i}_PORT": str(port)}
         addresses.append(f"{ip}:{port}")
     changed["ADDRESSES"] = ",".join(addresses)
-    return os.environ | {f"{PREFIX}{name}": value for name, value in changed.items()}
+    own = {f"{PREFIX}{name}": value for name, value in changed.items()}
+    return os.environ | own | {"RECORDS_DIR": str(directory)}
 
 
 def _server(original: Deployment, directory: Path) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster.refusal import Refusal
 from cluster.tigerbeetle import data_file
-from cluster.tigerbeetle.data_file import Plan
+from cluster.tigerbeetle.data_file import Past, Plan
 
 if TYPE_CHECKING:
     from cluster.config import Cluster
@@ -170,6 +170,11 @@ class Runtime(ABC):
     def data_file(self, index: int) -> str:
         """The data file's path, as the programs in ``tigerbeetle`` and ``sh`` see it."""
 
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the data files belong, in words: those of another place are another cluster's."""
+
     def data_file_name(self, index: int) -> str:
         """The last part of that path."""
         return data_file.file_name(self.cluster.id, index)
@@ -258,8 +263,12 @@ class Runtime(ABC):
 
     # --- All together ---------------------------------------------------------------------------
 
-    def plan(self) -> Plan | None:
+    def plan(self, past: Past, *, is_asked_for: bool) -> Plan | None:
         """What the data files allow, where they are hidden; None where that is only known later."""
+        raise NotImplementedError
+
+    def missing(self) -> list[int]:
+        """The replicas that have no data file, where they are hidden."""
         raise NotImplementedError
 
     def format_all(self) -> None:

@@ -16,7 +16,7 @@ from cluster.refusal import Refusal
 from cluster.runtimes import container, diagnoses, docker_engine, image, volumes
 from cluster.runtimes.base import Diagnosis, ReplicaProcess, Todo
 from cluster.runtimes.container import Container, InContainer
-from cluster.tigerbeetle.data_file import Plan
+from cluster.tigerbeetle.data_file import Past, Plan
 
 #: A build pulls its base over the slowest line; everything else takes seconds.
 _SHOWN_TIMEOUT_S = 3600.0
@@ -90,10 +90,25 @@ class Compose(InContainer):
         """None: an unfinished ``.partial`` in the volumes says the same."""
         return ""
 
-    def plan(self) -> Plan | None:
+    @property
+    def place(self) -> str:
+        """The project's volumes."""
+        return f"in the volumes {volumes.name(0).removesuffix('0')}*"
+
+    def plan(self, past: Past, *, is_asked_for: bool) -> Plan | None:
         """From the volumes, as far as there is an image to look into them. Raises Refusal."""
         has_image = image.id_of(image.name(self.cluster)) is not None
-        return volumes.plan(self.cluster) if has_image else None
+        if not has_image and (is_asked_for or volumes.existing(self.cluster)):
+            return None
+        found = volumes.read(self.cluster)
+        return volumes.decide(found, self.cluster, past, is_asked_for=is_asked_for)
+
+    def missing(self) -> list[int]:
+        """Raises Refusal, too, without an image to look into the volumes."""
+        if volumes.existing(self.cluster):
+            image.require(self.cluster)
+        files = {i: v.files if v else () for i, v in volumes.read(self.cluster).items()}
+        return [i for i, names in files.items() if self.data_file_name(i) not in names]
 
     def format_all(self) -> None:
         """In two phases, see ``volumes``. Raises Refusal."""

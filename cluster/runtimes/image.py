@@ -41,6 +41,13 @@ def engine_of(cluster: Cluster) -> Engine:
     return "emulator" if cluster.is_emulator_image else "tigerbeetle"
 
 
+def require(cluster: Cluster) -> None:
+    """Raises Refusal where our image is not here."""
+    if id_of(name(cluster)) is None:
+        wanted = f"{name(cluster)} here"
+        raise Refusal("image", expected=wanted, found="none", fix="make compose-tb-build")
+
+
 def id_of(reference: str) -> str | None:
     """The id of an image here; None when it is absent. Raises Refusal."""
     found = docker_engine.found(["docker", "image", "inspect", "--format", "{{.Id}}", reference])

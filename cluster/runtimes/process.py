@@ -54,6 +54,11 @@ class Process(Runtime):
         """The data file itself."""
         return str(self.directory(index) / self.data_file_name(index))
 
+    @property
+    def place(self) -> str:
+        """The state directory, which may be on a disk of its own."""
+        return f"in {config.shown(self.deployment.state_dir)}"
+
     def bootstrap_marker(self, index: int) -> str:
         """One for all replicas."""
         return str(self.deployment.state_dir / "bootstrapping")

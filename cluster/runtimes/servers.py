@@ -48,6 +48,11 @@ class OnServers(Runtime):
         """Meant only by who says so: a disk that is not mounted looks like a new server."""
         return f"{self.up} BOOTSTRAP=yes"
 
+    @property
+    def place(self) -> str:
+        """Their names and disks may change."""
+        return "on any server"
+
     @abstractmethod
     def state_command(self, index: int) -> str:
         """What prints the state, for ``parse_state``."""

@@ -18,7 +18,7 @@ from cluster.refusal import Refusal
 from cluster.runtimes import container, docker_engine, image
 from cluster.runtimes.base import format_arguments
 from cluster.tigerbeetle import data_file
-from cluster.tigerbeetle.data_file import Identity, Plan
+from cluster.tigerbeetle.data_file import Identity, Past, Plan
 
 UID = 10001
 #: `inspect` reads 96 KiB, and may hang on a damaged file.
@@ -75,7 +75,13 @@ def parse(output: str) -> dict[int, Volume]:
     return found
 
 
-def decide(volumes: Mapping[int, Volume | None], cluster: Cluster) -> Plan:
+def decide(
+    volumes: Mapping[int, Volume | None],
+    cluster: Cluster,
+    past: Past = Past(),  # noqa: B008 - frozen
+    *,
+    is_asked_for: bool = True,
+) -> Plan:
     """``format`` or ``keep``, from what the volumes hold. Raises Refusal. Pure."""
     identities = {
         i: _identity(volume, i, cluster) if volume else None for i, volume in volumes.items()
@@ -83,12 +89,13 @@ def decide(volumes: Mapping[int, Volume | None], cluster: Cluster) -> Plan:
     missing = [index for index, identity in identities.items() if identity is None]
     partials = {i: f"{data_file.file_name(cluster.id, i)}.partial" for i in missing}
     unfinished = [i for i in missing if (volume := volumes[i]) and partials[i] in volume.files]
-    return data_file.decide(identities, cluster, is_bootstrapping=unfinished == missing)
-
-
-def plan(cluster: Cluster) -> Plan:
-    """What the volumes allow, read now. Raises Refusal."""
-    return decide(read(cluster), cluster)
+    return data_file.decide(
+        identities,
+        cluster,
+        is_bootstrapping=unfinished == missing,
+        is_asked_for=is_asked_for,
+        past=past,
+    )
 
 
 def holds_data(volumes: Mapping[int, Volume | None]) -> bool:

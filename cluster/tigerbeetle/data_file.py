@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 from cluster.config import Cluster
 from cluster.refusal import Refusal
@@ -25,6 +25,33 @@ _QUORUM = 2
 _MEMBER = "vsr_state.members[{}]"
 
 Plan = Literal["format", "keep"]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known of a cluster apart from its data files, and what a person types without them.
+
+    ``recover`` is empty where replicas cannot recover from one another.
+    """
+
+    place: str = "on any server"  # where its data files belong
+    traces: tuple[str, ...] = ()  # what says that it has existed
+    restore: str = "make restore FROM="
+    recover: str = "make recover"
+    new: str = "make up BOOTSTRAP=yes"
+    anew: str = "make up BOOTSTRAP=yes"  # though it has existed
+
+    def fix(self, missing: Sequence[int], count: int) -> str:
+        """What to do about the files of these replicas of ``count``."""
+        if len(missing) == count and not self.traces:
+            return f"mount their disks if there were some; for a new cluster: {self.new}"
+        if len(missing) <= (count - 1) // 2 and self.recover:
+            recover = f"`{self.recover} REPLICA={missing[0]}` in the living cluster"
+            return f"bring the file back, or {recover}"
+        restore = f"mount the disk that they are on, or go back to a backup: `{self.restore}`"
+        if len(missing) == count:
+            return f"{restore}; to begin anew, without all that it held: `{self.anew}`"
+        return f"{restore}, since nothing can recover them from so few"
 
 
 @dataclass(frozen=True)
@@ -115,14 +142,16 @@ def decide(
     is_bootstrapping: bool,
     is_asked_for: bool = True,
     answering: Collection[int] = (),
+    past: Past = Past(),
 ) -> Plan:
     """``format`` for a cluster that never existed, ``keep`` for one that is whole.
 
     ``identities`` has one entry per replica index, None where there is no file.
     ``is_bootstrapping`` says that an earlier format was interrupted: no replica has ever been
     started, so what is missing may still be formatted. ``is_asked_for`` says that a new cluster
-    is meant, ``answering`` which replicas' ports are open. Raises Refusal for a foreign file,
-    for a file lost among others, and for a format that was not asked for or while one answers.
+    is meant, ``answering`` which replicas' ports are open, ``past`` whether it has existed. Raises
+    Refusal for a foreign file, for a file lost among others, and for a format that was not asked
+    for or while one answers.
     """
     for index, found in identities.items():
         own = Identity(cluster.id, index, len(cluster.replicas), found.release if found else "")
@@ -136,29 +165,35 @@ def decide(
     if not missing:
         return "keep"
     if is_bootstrapping or len(missing) == len(identities):
-        _refuse_format(cluster, is_asked_for or is_bootstrapping, answering)
+        _refuse_answering(answering)
+        if not (is_asked_for or is_bootstrapping):
+            refuse_new(cluster, past)
         return "format"
     lost = ", ".join(map(str, missing))
     raise Refusal(
         f"replica {lost}: expected a data file, since the other replicas have theirs, found none. "
-        f"Fix: bring the file back, or `make recover REPLICA={missing[0]}` in the living cluster; "
+        f"Fix: {past.fix(missing, len(identities))}; "
         "formatting it would make it forget transfers it has acknowledged"
     )
 
 
-def _refuse_format(cluster: Cluster, is_asked_for: bool, answering: Collection[int]) -> None:
+def refuse_new(cluster: Cluster, past: Past) -> NoReturn:
+    """Raises Refusal for a format that nobody has asked for."""
+    known = f", though it has existed: {'; '.join(past.traces)}" if past.traces else ""
+    everyone = [replica.index for replica in cluster.replicas]
+    raise Refusal(
+        f"cluster {cluster.id}: expected its data files, found none {past.place}{known}. "
+        f"Fix: {past.fix(everyone, len(everyone))}"
+    )
+
+
+def _refuse_answering(answering: Collection[int]) -> None:
     if answering:
         which = ", ".join(map(str, sorted(answering)))
         raise Refusal(
             f"replica {which}: expected no replica to answer while data files are missing, found "
             "its port open: a cluster lives there, or another program listens. Fix: bring the "
             "cluster's data files or mounts back, or choose other addresses for a new one"
-        )
-    if not is_asked_for:
-        raise Refusal(
-            f"cluster {cluster.id}: expected its data files, found none on any server. Fix: mount "
-            "their disks if there were some; if this cluster has never existed, repeat with "
-            "BOOTSTRAP=yes (pyinfra: --data bootstrap=yes)"
         )
 
 

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from pathlib import Path
@@ -19,14 +18,14 @@ from typing import IO
 
 import numpy as np
 
-from cluster import REPOSITORY
+from cluster.config import kept
 from cluster.refusal import Refusal
 from loadtests.client.records import ACCOUNT, RECORD, TRANSFER, Array
 
 
 def directory() -> Path:
-    """Where runs are kept: $LOADTESTS_RUNS, else ``runs/`` in the repository."""
-    return Path(os.environ.get("LOADTESTS_RUNS") or REPOSITORY / "runs").expanduser()
+    """Where runs are kept."""
+    return kept.runs()
 
 
 def new_tag() -> int:

@@ -9,6 +9,7 @@ from functools import cache
 from pyinfra import host, inventory
 from pyinfra.api.exceptions import DeployError
 
+from cluster.checks import existence
 from cluster.config.deployment import Deployment
 from cluster.config.inventory import HOST_DATA, of_hosts, read
 from cluster.refusal import Refusal
@@ -54,5 +55,5 @@ def is_server() -> bool:
 
 
 def is_bootstrap() -> bool:
-    """A new cluster is meant: on servers only where the command line says so, ``bootstrap=yes``."""
-    return not is_server() or is_yes("bootstrap")
+    """A new cluster is meant, whatever was before: only where the command line says so."""
+    return is_yes("bootstrap") or existence.is_new_meant()

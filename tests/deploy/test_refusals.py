@@ -7,11 +7,15 @@ checks.
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import shutil
 import socket
 import sys
 from pathlib import Path
 
-from tests.clusters import Sandbox, sandbox
+from cluster.checks import existence
+from tests.clusters import Sandbox, kill_below, sandbox
 from tests.deploy.decisions import format_files, refusal
 
 
@@ -59,6 +63,40 @@ def test_a_lost_data_file_is_not_formatted_anew(emulator: Sandbox) -> None:
     error = refusal(emulator)
     assert "replica 2: expected a data file, since the other replicas have theirs" in error
     assert "recover" in error
+
+
+def test_a_cluster_whose_data_is_all_gone_is_made_anew_only_by_a_word(emulator: Sandbox) -> None:
+    with emulator.entered():
+        existence.note(emulator.deployment)  # as its first deploy does
+    error = refusal(emulator)
+    assert f"found none in {emulator.state_dir}, though it has existed: noted in" in error
+    assert "`make restore INVENTORY=inventories/emulator.py FROM=`" in error
+    (typed,) = re.findall("`(make up [^`]*)`", error)
+    assert not emulator.state_dir.exists()
+    done = emulator.run(*shlex.split(typed))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert emulator.data_file(2).exists()
+
+
+def test_of_a_cluster_that_a_deploy_has_made_it_is_known_that_it_exists(emulator: Sandbox) -> None:
+    assert emulator.up().returncode == 0
+    kill_below(emulator.directory)
+    shutil.rmtree(emulator.state_dir)
+    assert "though it has existed: noted in" in refusal(emulator)
+
+
+def test_where_nothing_is_deployed_each_command_says_so_in_a_line(emulator: Sandbox) -> None:
+    for command in (["backup"], ["recover", "--replica=1"]):
+        done = emulator.call(*command)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
+    verified = emulator.run("make", "verify")
+    assert verified.returncode == 2
+    told = "verify: expected replicas that run, found none of emulator. Fix: make up INVENTORY="
+    assert told in verified.stdout + verified.stderr
+    assert "failed" not in verified.stdout
+    assert not emulator.state_dir.exists()
 
 
 def test_a_changed_cluster_id_does_not_make_another_cluster_beside(emulator: Sandbox) -> None:

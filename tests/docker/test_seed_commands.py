@@ -291,8 +291,11 @@ def test_a_cold_backup_of_all_three_restores_all_three(sandbox: DockerSandbox) -
         typed(sandbox, tar(index, "-czf"))
     for index in range(3):
         assert sandbox.in_volume(index, "rm /data/*").returncode == 0
-    refused = sandbox.call("compose-tb", "up").stderr
-    assert "Fix: make compose-tb-format" in refused  # as far as the volumes say, it never existed
+    for command in ("up", "format", "init"):  # never an empty ledger in its place
+        refused = sandbox.call("compose-tb", command).stderr
+        assert "though it has existed: noted in" in refused
+        assert "`make restore INVENTORY=inventories/local.py FROM=`" in refused
+        assert "`make compose-tb-format BOOTSTRAP=yes`" in refused
     typed(sandbox, tar(0, "-xzf"))
     refused = sandbox.call("compose-tb", "up").stderr
     assert "replica 1, 2: expected a data file" in refused  # one restored alone is refused

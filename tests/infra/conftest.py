@@ -11,6 +11,7 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment, Engine, Runtime
 from cluster.refusal import Refusal
 from cluster.runtimes import of
+from cluster.runtimes.servers import UNREACHABLE
 from tests.infra.world import World, seen
 
 _DEPLOYMENT = pytest.StashKey[Deployment]()
@@ -19,8 +20,20 @@ _DEPLOYMENT = pytest.StashKey[Deployment]()
 def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[_DEPLOYMENT] = inventory.read(config.getoption("--inventory"))
+        if config.getoption("--inventory") and not config.option.collectonly:
+            _require_replicas(config.stash[_DEPLOYMENT])
     except Refusal as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _require_replicas(deployment: Deployment) -> None:
+    """Raises Refusal where nothing is to be looked at: each row would say so again."""
+    runtime = of(deployment)
+    runtime.check_readable()
+    states = (runtime.states() or {}).values()
+    if not any(state.pid or state == UNREACHABLE for state in states):
+        found = f"none of {deployment.name}"
+        raise Refusal("verify", expected="replicas that run", found=found, fix=runtime.up)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -91,7 +93,12 @@ def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the
         assert_nothing_is_restored(made, taken, tmp_path)
 
         shutil.rmtree(made.state_dir)
-        restored = make(made, "restore", f"FROM={taken}", "CONFIRM=yes")
+        refused = made.up()  # never an empty ledger in its place
+        assert refused.returncode == 1
+        assert f"though it has existed: backup {taken}" in refused.stderr
+        assert not made.data_file(0).exists()
+        (typed,) = re.findall("`(make restore [^`]*)`", refused.stderr)
+        restored = made.run(*shlex.split(typed), "CONFIRM=yes")
         assert restored.returncode == 0, restored.stdout[-3000:] + restored.stderr[-3000:]
         assert "everything acknowledged after" in restored.stdout
         assert "Restart every client" in restored.stdout

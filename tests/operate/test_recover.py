@@ -117,7 +117,8 @@ def test_what_a_majority_has_lost_is_not_made_from_the_one_that_is_left() -> Non
         left = made.data_file(2).stat().st_ino
 
         said = refused(made, "REPLICA=1")
-        assert "expected the replicas other than 1 to serve once started" in said
-        assert "make restore FROM= a backup" in said
+        assert "expected the data files of 2 of 3 replicas, found none of replica 0, 1" in said
+        assert "`make restore INVENTORY=inventories/process.py FROM=`" in said
+        assert of(made.deployment).states() is None  # nothing was started
         assert [made.data_file(index).exists() for index in range(3)] == [False, False, True]
         assert made.data_file(2).stat().st_ino == left

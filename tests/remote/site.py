@@ -57,7 +57,8 @@ class Site:
     def environ(self) -> dict[str, str]:
         """The process environment of every command: no settings but the test's."""
         own = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-        return own | {"INVENTORY": str(self.inventory)} | self.exported
+        records = {"RECORDS_DIR": str(self.bed.directory / "records")}
+        return own | records | {"INVENTORY": str(self.inventory)} | self.exported
 
     @property
     def deployment(self) -> Deployment:

@@ -10,6 +10,7 @@ from cluster import config
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import (
     Identity,
+    Past,
     decide,
     file_name,
     parse_superblock,
@@ -117,7 +118,8 @@ def test_only_none_or_all_of_the_files_are_a_cluster(present: tuple[bool, ...]) 
     elif not any(present):
         assert decide(found, CLUSTER, is_bootstrapping=False) == "format"
     else:
-        with pytest.raises(Refusal, match="make recover REPLICA="):
+        advice = "make recover REPLICA=" if sum(present) == 2 else "make restore FROM="
+        with pytest.raises(Refusal, match=advice):
             decide(found, CLUSTER, is_bootstrapping=False)
 
 
@@ -199,3 +201,29 @@ def test_empty_servers_are_not_formatted_without_being_asked_to() -> None:
 def test_nothing_is_formatted_while_a_replica_answers() -> None:
     with pytest.raises(Refusal, match="replica 2: expected no replica to answer"):
         decide({0: None, 1: None, 2: None}, CLUSTER, is_bootstrapping=False, answering=[2])
+
+
+@pytest.mark.parametrize(
+    ("lost", "count", "recover"), [(1, 3, True), (2, 3, False), (2, 6, True), (3, 6, False)]
+)
+def test_what_too_few_are_left_for_is_never_to_be_recovered(
+    lost: int, count: int, recover: bool
+) -> None:
+    past = Past(recover="make recover", restore="make restore FROM=there")
+    fix = past.fix(range(lost), count)
+    assert ("make recover REPLICA=0" in fix) == recover
+    assert ("make restore FROM=there" in fix) != recover
+    assert "BOOTSTRAP" not in fix
+    alone = Past(recover="", restore="make restore FROM=there").fix(range(lost), count)
+    assert "make restore FROM=there" in alone  # the emulator: nobody recovers from anybody
+
+
+def test_a_cluster_that_has_existed_is_made_anew_only_by_a_word() -> None:
+    gone: dict[int, Identity | None] = {0: None, 1: None, 2: None}
+    past = Past(place="in there", traces=("backup b",), restore="make restore FROM=b", anew="anew")
+    with pytest.raises(Refusal, match=r"none in there, though it has existed: backup b") as refused:
+        decide(gone, CLUSTER, is_bootstrapping=False, is_asked_for=False, past=past)
+    assert "`make restore FROM=b`" in str(refused.value)
+    assert "`anew`" in str(refused.value)
+    assert decide(gone, CLUSTER, is_bootstrapping=False, past=past) == "format"
+    assert decide(gone, CLUSTER, is_bootstrapping=True, is_asked_for=False, past=past) == "format"
