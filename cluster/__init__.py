@@ -1,6 +1,7 @@
 """The cluster: what it is, and how it is kept. Rooms, lowest first; no module imports upward.
 
 - ``refusal``      what cannot be done, in words for whoever asked
+- ``interruption`` what Ctrl-C and its like end, and what they may not cut in two
 - ``command``      what the commands of ``python -m cluster`` share
 - ``pyz``          a Python program as one file, for a server that has nothing but Python
 - ``config``       the env file as a frozen, validated ``Cluster``; inventories as deployments

@@ -12,7 +12,8 @@ from typing import cast
 
 import click
 
-from cluster.refusal import Refusal, of_machine
+from cluster import interruption
+from cluster.refusal import Interrupted, Refusal, of_machine
 
 #: Section → command → where it is ("module:name"), and what it does.
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -96,9 +97,13 @@ def commands() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code. Whatever refuses, or is interrupted, ends in one line."""
     try:
-        code = commands.main(arguments, prog_name="python -m cluster", standalone_mode=False)
+        with interruption.heard():
+            code = commands.main(arguments, prog_name="python -m cluster", standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        return error.exit_code
+    except Interrupted as error:
+        print(error, file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # whoever read this has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -109,5 +114,5 @@ def main(arguments: list[str] | None = None) -> int:
         return refusal.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
-        return 130
+        return Interrupted.exit_code
     return code or 0

@@ -35,6 +35,12 @@ class Failed(Refusal):
     exit_code = 1
 
 
+class Interrupted(Refusal):
+    """Something that a signal has ended; ``str()`` says how things are."""
+
+    exit_code = 130
+
+
 #: What to do about what a machine refuses, by the error's number.
 _OF_MACHINE = {
     errno.ENOSPC: "make room there",

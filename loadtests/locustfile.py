@@ -76,11 +76,14 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
     environment.session = None
     environment.opened = Event()
     environment.opened.set()
+    environment.handed_in = Event()  # what a worker's session has found out, to its master
+    environment.handed_in.set()
     environment.stop_timeout = environment.stop_timeout or STOP_TIMEOUT_S
     settings.spawn_rate = settings.spawn_rate or settings.num_users
     if not settings.user_classes and not settings.class_picker:
         environment.user_classes = [WalletUser]
     if isinstance(runner, WorkerRunner):
+        environment.events.quitting.add_listener(_hand_in)
         runner.register_message("load_stop", lambda **_: runner.stop(), concurrent=True)
         runner.register_message("load_rate", _set_rate)
         return
@@ -149,6 +152,7 @@ def start(environment: Any, **_kwargs: Any) -> None:
         environment.opened.set()
     if isinstance(runner, LocalRunner):
         _start_clock(environment)
+    environment.handed_in.clear()
     if environment.session.arrivals and environment.shape_class is None:
         environment.session.arrivals.rate = settings.rate / _workers(environment)
 
@@ -160,7 +164,7 @@ def stopping(environment: Any, **_kwargs: Any) -> None:
     if environment.session:
         environment.session.stopping()
     if isinstance(environment.runner, MasterRunner):
-        workers = len(environment.runner.clients.all)
+        workers = _workers(environment)  # those, too, that have quit meanwhile
         environment.runner.send_message("load_stop", {})
         timeout_s = (
             environment.stop_timeout + environment.parsed_options.deadline_s + WORKER_STOP_TIMEOUT_S
@@ -175,12 +179,22 @@ def stop(environment: Any, **_kwargs: Any) -> None:
     session, environment.session = environment.session, None
     if session:
         environment.runner.send_message("load_finished", session.finish())
+        environment.handed_in.set()
     if isinstance(environment.runner, WorkerRunner):
         return
     conductor = environment.conductor
     conductor.finish(_workers(environment))
     report.write(conductor.path)
     logger.info("result: %s", conductor.path)
+
+
+def _hand_in(environment: Any, **_kwargs: Any) -> None:
+    """By a worker that was interrupted itself: its master forgets whoever says that it quits.
+
+    The terminal's Ctrl-C reaches all processes, and one of them is first.
+    """
+    environment.runner.stop()
+    environment.handed_in.wait(WORKER_STOP_TIMEOUT_S + environment.parsed_options.deadline_s)
 
 
 def _set_rate(environment: Any, msg: Any, **_kwargs: Any) -> None:

@@ -34,8 +34,7 @@ def take() -> None:
     deployment = deployment_here()
     _require_room(deployment)
     _call("Note when they stop", _note_stop)
-    stop = map(of(deployment).stop, indexes_here())
-    _shell("Stop the replicas", packing.together(list(stop)))
+    _stop(deployment)
     _pack(deployment)
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
@@ -53,8 +52,13 @@ def pack() -> None:
 
 @deploy("Start the replicas again")
 def start_again() -> None:
-    """After a backup that has failed. Starting what runs is no error."""
-    _start(deployment_here())
+    """After a backup that has failed, however far it came.
+
+    A stop that was interrupted may still be under way: what is started before its end goes down.
+    """
+    deployment = deployment_here()
+    _stop(deployment)
+    _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
 
 
@@ -114,6 +118,11 @@ def _on_each(doing: str, script: str) -> None:
     runtime = of(deployment_here())
     for index in indexes_here():
         _shell(doing.format(index), packing.on_files(script, runtime, index))
+
+
+def _stop(deployment: Deployment) -> None:
+    stop = map(of(deployment).stop, indexes_here())
+    _shell("Stop the replicas", packing.together(list(stop)))
 
 
 def _start(deployment: Deployment) -> None:

@@ -8,6 +8,7 @@ import click
 
 from cluster.command import by_inventory
 from cluster.config import ENV_FILE, addresses, inventory, load
+from cluster.config.deployment import Deployment
 
 
 @click.command()
@@ -25,7 +26,8 @@ def of_inventory(file: str) -> None:
     say(file)
 
 
-def say(file: str) -> None:
+def say(file: str) -> Deployment:
     """Say what an inventory is. Raises Refusal."""
     found = inventory.read(file)
     print(f"{found.name}: {found.label}, at {addresses(found.listed)}")
+    return found

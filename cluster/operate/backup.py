@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import shlex
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,7 +18,8 @@ from cluster.command import by_inventory
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health
-from cluster.operate import backup_set, phase
+from cluster.interruption import say, whole
+from cluster.operate import backup_set, last_word, phase
 from cluster.operate.backup_set import Manifest, PackedFile
 from cluster.refusal import Refusal, begun
 from cluster.runtimes import of, tunnel
@@ -40,7 +40,11 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
     else:
         lost = facts.missing(deployment, observe(deployment))
         existence.require_files("backup", deployment, lost)
-    with locked(deployment) as root, begun("; no backup was taken"):
+    with (
+        locked(deployment) as root,
+        last_word.said(deployment, "; no backup was taken", is_up=was_running),
+        begun(),
+    ):
         for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
             shutil.rmtree(left)
         now = datetime.now(UTC)
@@ -96,8 +100,10 @@ def _pack(inventory_file: str, partial: Path, *, was_running: bool) -> None:
     try:
         phase.run(inventory_file, "tasks.backup.take", data=data)
     except BaseException:  # Ctrl-C too: the cluster must not stay down
-        print("the backup failed; starting the replicas again", flush=True)
-        phase.run(inventory_file, "tasks.backup.start_again", data=data)
+        if (partial / backup_set.STOPPED).exists():
+            with whole("starting the replicas again"):
+                say("the backup failed; starting the replicas again")
+                phase.run(inventory_file, "tasks.backup.start_again", data=data, quiet=True)
         raise
 
 
@@ -178,7 +184,6 @@ def main(file: str, keep: str) -> None:
 
     Exit codes: 0 taken, 1 failed (the cluster runs again, nothing is left behind), 2 refused.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it, too, undoes what was begun
     deployment = tunnel.reached(inventory.read(file))
     if not keep.isdecimal() or int(keep) < 1:
         wanted = "a number of backups, 1 or more"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
+from collections.abc import Callable
 
 import click
 
@@ -16,8 +18,8 @@ from cluster.command import confirm, say
 from cluster.config import Cluster, inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop, status
-from cluster.operate import rollout
-from cluster.refusal import Refusal
+from cluster.operate import last_word, rollout
+from cluster.refusal import Failed, Refusal
 from cluster.runtimes import compose, container, docker_engine, image, volumes
 from cluster.runtimes.compose import Compose
 from cluster.tigerbeetle import data_file
@@ -227,7 +229,23 @@ def _become(command: list[str]) -> int:
     os.execvpe(command[0], command, docker_engine.environ())  # noqa: S606 - no shell is wanted
 
 
-for _action in (init, build, pin, up, down, down_volumes, restart, repl):
-    main.command()(click.pass_obj(_action))
+def _telling(action: Callable[[Cluster], None]) -> Callable[[Cluster], None]:
+    """The action, and what runs if it is interrupted, or fails."""
+
+    @functools.wraps(action)
+    def acting(cluster: Cluster) -> None:
+        try:
+            action(cluster)
+        except (KeyboardInterrupt, Failed):
+            with last_word.said(_deployment(cluster)):
+                raise
+
+    return acting
+
+
+for _action in (init, up, down, down_volumes, restart):
+    main.command()(click.pass_obj(_telling(_action)))
+for _other in (build, pin, repl):
+    main.command()(click.pass_obj(_other))
 main.command("format")(click.pass_obj(format_files))
 main.command("status")(click.pass_obj(show_status))

@@ -6,8 +6,12 @@ one host stops on all hosts, and the operation then undoes the phases before it.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 
 import click
@@ -15,10 +19,15 @@ import click
 from cluster import REPOSITORY
 from cluster.command import by_inventory
 from cluster.config import check
-from cluster.refusal import Failed
+from cluster.interruption import say, whole
+from cluster.operate import last_word
+from cluster.refusal import Failed, Interrupted
 
 #: Packing or unpacking is at the disk's speed: hours only for terabytes.
 TIMEOUT_S = 6 * 3600.0
+#: A phase that is interrupted first ends what may not be cut in two: a replica's restart.
+_END_TIMEOUT_S = 120.0
+_TERM_TIMEOUT_S = 10.0
 
 
 def run(
@@ -36,23 +45,44 @@ def run(
     """
     given = [f"--data={key}={value}" for key, value in (data or {}).items()]
     pyinfra = [sys.executable, "-m", "pyinfra", "--yes", "--fail-percent=0"]
-    try:
-        done = subprocess.run(
-            [*pyinfra, *given, inventory, task],
-            cwd=REPOSITORY,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            stdout=subprocess.PIPE if quiet else None,
-            stderr=subprocess.STDOUT if quiet else None,
-            timeout=TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise Failed(f"{task}: no end within {TIMEOUT_S:g} s") from None
-    if done.returncode != 0:
-        print(done.stdout or "", end="", flush=True)
+    with subprocess.Popen(
+        [*pyinfra, *given, inventory, task],
+        cwd=REPOSITORY,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        start_new_session=True,  # a terminal's Ctrl-C is answered here, for all
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{task}: no end within {TIMEOUT_S:g} s") from None
+        finally:
+            end(process)
+    if process.returncode != 0:
+        if said:
+            say(said.rstrip())
         raise Failed(f"{task}: failed, see above")
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a program that leads a session of its own, and everything in it; at once if it has."""
+    with whole("ending the step that is under way"):
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_TIMEOUT_S)
+        until = time.monotonic() + _TERM_TIMEOUT_S
+        with contextlib.suppress(ProcessLookupError):
+            while time.monotonic() < until:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.poll()
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @click.command()
@@ -65,10 +95,25 @@ def main(file: str, data: tuple[str, ...], hosts: str | None, task: str) -> None
 
     The inventory is checked first: a bad one ends in one line, before anything is started.
     """
-    check.say(file)
-    # Here: it takes half a second, and patches Python.
-    from pyinfra_cli.main import main as pyinfra  # type: ignore[import-untyped]
+    deployment = check.say(file)
+    with last_word.said(deployment) if hosts is None else contextlib.nullcontext():
+        _pyinfra(["--yes", *(f"--data={value}" for value in data), hosts or file, task])
 
-    given = [f"--data={value}" for value in data]
-    sys.argv = ["pyinfra", "--yes", *given, hosts or file, task]
-    pyinfra()
+
+def _pyinfra(arguments: list[str]) -> None:
+    """As its own ``main``, which would answer Ctrl-C by success."""
+    # Here: it takes half a second, and patches Python.
+    import pyinfra
+    from pyinfra.api.output import set_echo, set_formatter
+    from pyinfra_cli.cli import cli  # type: ignore[import-untyped]
+
+    pyinfra.is_cli = True
+    set_formatter(click.style)
+    set_echo(click.echo)
+    sys.path.append(".")
+    try:
+        cli(arguments, prog_name="pyinfra", standalone_mode=False)
+    except SystemExit as ended:
+        if ended.code == Interrupted.exit_code:
+            raise KeyboardInterrupt from None
+        raise

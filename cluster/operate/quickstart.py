@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -28,7 +27,9 @@ from cluster.checks import rules
 from cluster.checks.observe import observe
 from cluster.config import Cluster, inventory, kept
 from cluster.config.deployment import Deployment
-from cluster.refusal import Refusal
+from cluster.interruption import whole
+from cluster.operate import last_word, phase
+from cluster.refusal import Failed, Refusal
 from cluster.runtimes import image, of
 from cluster.tigerbeetle import binary
 
@@ -158,7 +159,7 @@ def run_step(step: Step, environ: dict[str, str], log: Path) -> float:
         except subprocess.TimeoutExpired:
             raise StepFailed(step, f"no end within {STEP_TIMEOUT_S} s", log) from None
         finally:
-            _end(process)
+            phase.end(process)  # never the replicas: they have left its session
     if code != 0:
         raise StepFailed(step, f"exit code {code}", log)
     return time.monotonic() - begun
@@ -171,18 +172,6 @@ def passed_checks(junit: Path) -> int:
         return 0
     counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
     return counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End what is left of a step's own process group (never the replicas: they left it)."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Table:
@@ -262,8 +251,10 @@ def _run(
         return 1
     except KeyboardInterrupt:
         console.print("[yellow]interrupted")
-        if not keep:
-            _stop(console, chosen, environ)
+        if keep:
+            with last_word.said(deployment):
+                raise
+        _stop(console, chosen, environ)
         return 130
     run = kept.runs() / logs.name
     checks = passed_checks(logs / "verify.xml")
@@ -276,7 +267,8 @@ def _run(
 def _stop(console: Console, chosen: str, environ: dict[str, str]) -> None:
     """Stop what this run has started; the data stays."""
     console.print("stopping what was started …")
-    command = _pyinfra(chosen, "tasks.replica.stop")
-    done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, timeout=120)
-    if done.returncode != 0:
+    try:
+        with whole("stopping what was started"):
+            phase.run(chosen, "tasks.replica.stop", environ=environ, quiet=True)
+    except Failed:
         console.print(f"could not stop it; try: make down INVENTORY={shlex.quote(chosen)}")

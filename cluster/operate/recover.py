@@ -19,7 +19,7 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
-from cluster.operate import phase
+from cluster.operate import last_word, phase
 from cluster.refusal import Failed, Refusal, begun
 from cluster.tigerbeetle import waiting
 from cluster.tigerbeetle.canary import Canary
@@ -113,4 +113,7 @@ def main(file: str, replica: str) -> None:
     """
     deployment = inventory.read(file)
     indexes = [r.index for r in deployment.cluster.replicas]
-    recover(file, deployment, *chosen(replica, indexes, "name the one whose data file is lost"))
+    index = chosen(replica, indexes, "name the one whose data file is lost")[0]
+    again = f"make recover REPLICA={index} INVENTORY={deployment.file}"
+    with last_word.said(deployment, fix=again):
+        recover(file, deployment, index)

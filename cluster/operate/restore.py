@@ -7,16 +7,17 @@ back, and everything is as it was before.
 
 from __future__ import annotations
 
-import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from cluster.command import by_inventory, confirm, say
+from cluster import command
+from cluster.command import by_inventory, confirm
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
-from cluster.operate import backup, backup_set, phase
+from cluster.interruption import say, whole
+from cluster.operate import backup, backup_set, last_word, phase
 from cluster.operate.backup_set import Manifest
 from cluster.refusal import Refusal, begun
 from cluster.runtimes import tunnel
@@ -35,11 +36,15 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
             "restore: expected a stopped cluster, found a replica that runs. "
             f"Fix: make down {deployment.named}, and stop its clients"
         )
-    backup_set.check_files(source, manifest, on_progress=say)
+    backup_set.check_files(source, manifest, on_progress=command.say)
     print(describe(manifest, source))
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)
-    with backup.locked(deployment), begun("; the data files are as they were"):
+    with (
+        backup.locked(deployment),
+        last_word.said(deployment, "; the data files are as they were"),
+        begun(),
+    ):
         _replace(inventory_file, source)
     _report(deployment, manifest)
 
@@ -71,10 +76,11 @@ def _replace(inventory_file: str, source: Path) -> None:
         started = True
         phase.run(inventory_file, "deploy.py")
     except BaseException:  # Ctrl-C too
-        print("the restore failed; putting the old data files back", flush=True)
-        if started:
-            phase.run(inventory_file, "tasks.replica.stop")
-        phase.run(inventory_file, "tasks.backup.undo", data=data)
+        with whole("putting the old data files back"):
+            say("the restore failed; putting the old data files back")
+            if started:
+                phase.run(inventory_file, "tasks.replica.stop", quiet=True)
+            phase.run(inventory_file, "tasks.backup.undo", data=data, quiet=True)
         raise
     phase.run(inventory_file, "tasks.backup.accept", data=data)
 
@@ -108,6 +114,5 @@ def main(file: str, source: str) -> None:
 
     Exit codes: 0 restored, 1 failed (all as before), 2 refused (nothing was touched).
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it, too, undoes what was begun
     deployment = tunnel.reached(inventory.read(file))
     restore(file, deployment, backup_set.chosen(source or None, deployment.name))

@@ -20,6 +20,7 @@ from pathlib import Path
 from cluster import config
 from cluster.config import PREFIX, Cluster
 from cluster.config.deployment import Deployment, Engine
+from cluster.interruption import whole
 from cluster.operate import packing, phase
 from cluster.operate.backup_set import Damaged, Manifest
 from cluster.refusal import Refusal
@@ -81,8 +82,9 @@ def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> I
         try:
             yield scratch
         finally:
-            if here.states() is not None:
-                scratch.stop()
+            with whole("stopping the scratch cluster"):
+                if here.states() is not None:
+                    scratch.stop()
 
 
 def _scratch(original: Deployment, directory: Path, manifest: Manifest) -> Scratch:

@@ -22,7 +22,7 @@ from cluster.config import PREFIX, env_file, inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth, Unhealthy
-from cluster.operate import backup_set, phase, rollout
+from cluster.operate import backup_set, last_word, phase, rollout
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of
 from cluster.tigerbeetle import upgrade_path, waiting
@@ -180,7 +180,7 @@ def main(file: str, to: str) -> None:
     started = time.monotonic()
     offer = check(deployment, to)
     _confirm(deployment, to)
-    with begun():
+    with last_word.said(deployment), begun():
         upgrade(file, deployment, to)
     print(f"every replica runs {to}, after {time.monotonic() - started:.0f} s")
     print(record(deployment, to))

@@ -247,6 +247,18 @@ class Runtime(ABC):
             f"exec flock -n {path} sh -c {shlex.quote(script)}",
         )
 
+    def release(self, index: int) -> str:
+        """End what still reads the data file for a backup that was killed: it holds the lock."""
+        path = shlex.quote(self.data_file(index))
+        return self.sh(
+            index,
+            f"for fd in /proc/[0-9]*/fd/*; do\n"
+            f'if [ "$fd" -ef {path} ]; then\n'
+            "pid=${fd#/proc/} pid=${pid%%/*}\n"
+            "case $(cat /proc/$pid/comm) in flock|cat|sh) kill -9 $pid;; esac\n"
+            "fi; done 2>/dev/null",
+        )
+
     def inspect(self, index: int) -> str:
         """Print the superblock of its data file."""
         return self.tigerbeetle(index, "inspect", "superblock", self.data_file(index))

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import IO
 
 from cluster import REPOSITORY, config
+from cluster.interruption import whole
 from cluster.refusal import Refusal
 from cluster.runtimes import container, diagnoses, docker_engine, image, volumes
 from cluster.runtimes.base import Diagnosis, ReplicaProcess, Todo
@@ -20,6 +21,8 @@ from cluster.tigerbeetle.data_file import Past, Plan
 
 #: A build pulls its base over the slowest line; everything else takes seconds.
 _SHOWN_TIMEOUT_S = 3600.0
+#: Compose waits for the engine's answers first.
+_END_TIMEOUT_S = 60.0
 #: Between a command's end and the last line of it.
 _LAST_WORDS_S = 5.0
 
@@ -116,7 +119,7 @@ class Compose(InContainer):
         found = volumes.read(self.cluster)
         if volumes.decide(found, self.cluster) == "format":
             for command in volumes.format_commands(self.cluster, found):
-                show(command, **container.lowered(self.cluster))
+                show(command, variables=container.lowered(self.cluster))
 
     def start(self, index: int) -> str:
         """As `docker start`, and also where somebody has removed the container."""
@@ -181,7 +184,8 @@ class Compose(InContainer):
     def _up(self, index: int, *options: str) -> str:
         options = ("--detach", "--no-deps", "--no-build", *options)
         up = docker_engine.compose("up", *options, docker_engine.service(index))
-        return docker_engine.shell(up, **container.lowered(self.cluster))
+        started = docker_engine.shell(up, **container.lowered(self.cluster))
+        return f"{self.release(index)}; {started}"
 
     def _logs(self, index: int, *options: str) -> list[str]:
         """The server writes to stderr; Docker gives both streams, each in its own order."""
@@ -197,7 +201,7 @@ class Compose(InContainer):
 def build(cluster: config.Cluster) -> None:
     """Build our image, bringing its base when that is absent. Raises Refusal."""
     image.pull_base(cluster)
-    show(docker_engine.compose("build"), **image.build_variables(cluster))
+    show(docker_engine.compose("build"), variables=image.build_variables(cluster))
 
 
 def refuse_while_in_use(cluster: config.Cluster) -> None:
@@ -213,17 +217,20 @@ def refuse_while_in_use(cluster: config.Cluster) -> None:
         )
 
 
-def show(command: list[str], **variables: str) -> None:
+def show(
+    command: list[str], *, is_apart: bool = False, variables: Mapping[str, str] | None = None
+) -> None:
     """Run with the output on the terminal as it comes. Raises Refusal with a known cause."""
     process: subprocess.Popen[str] = subprocess.Popen(
         command,
         cwd=REPOSITORY,
-        env=docker_engine.environ(**variables),
+        env=docker_engine.environ(**(variables or {})),
         text=True,
         errors="replace",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
+        start_new_session=is_apart,
     )
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     said: list[str] = []
@@ -232,15 +239,27 @@ def show(command: list[str], **variables: str) -> None:
     try:
         process.wait(_SHOWN_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        process.terminate()
+        _end(process)
         raise Refusal(
             f"`{shlex.join(command)}`: expected its end within {_SHOWN_TIMEOUT_S:g} s, found: "
             f"{(said or ['no output'])[-1].strip()}. Fix: look at the engine's own log"
         ) from None
+    except KeyboardInterrupt:  # by a signal to this program alone
+        _end(process)
+        raise
     reader.join(_LAST_WORDS_S)
     if process.returncode != 0:
         known = diagnoses.of_text("".join(said))
         raise Refusal(str(known) if known else docker_engine.refusal(command, "".join(said)))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _tell(output: IO[str], said: list[str]) -> None:
@@ -251,5 +270,6 @@ def _tell(output: IO[str], said: list[str]) -> None:
 
 
 def show_line(line: str) -> None:
-    """The same for a shell line."""
-    show(["sh", "-c", line])
+    """The same for a shell line, to its end: it may be a stop and a start."""
+    with whole("starting the replica"):
+        show(["sh", "-c", line], is_apart=True)  # from a terminal's Ctrl-C

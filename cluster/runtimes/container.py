@@ -19,6 +19,8 @@ from cluster.runtimes.base import ReplicaProcess, Runtime
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 HASH_LABEL = "com.docker.compose.config-hash"
+#: Of a container beside a replica's own, which works on its files: the replica's name.
+HELPER_LABEL = "wallet-service.helps"
 
 #: Docker waits 0.1, 0.2, 0.4 ... s between restarts: after this many, a replica cannot start.
 RESTARTS_MAX = 3
@@ -99,6 +101,14 @@ class InContainer(Runtime):
         helper = self._helper(index, network=False)
         return shlex.join([*helper, "--entrypoint=sh", image.name(self.cluster), "-c", script])
 
+    def release(self, index: int) -> str:
+        """Remove the helpers: a `docker run` that is killed leaves its container behind."""
+        find = f"docker ps --all --quiet --filter label={shlex.quote(self._helps(index))}"
+        return f'for id in $({find}); do docker rm --force "$id" >/dev/null; done'
+
+    def _helps(self, index: int) -> str:
+        return f"{HELPER_LABEL}={self.cluster.replicas[index].name}"
+
     def _helper(self, index: int, *, network: bool) -> list[str]:
         """A container confined as the replica's own, with its files and user.
 
@@ -106,6 +116,7 @@ class InContainer(Runtime):
         """
         return [
             *("docker", "run", "--rm", "--interactive", "--log-driver=none"),
+            f"--label={self._helps(index)}",
             *("--read-only", "--cap-drop=ALL", "--cap-add=IPC_LOCK"),
             *self.confinement(index, network=network),
         ]

@@ -66,7 +66,8 @@ class Docker(InContainer, OnServers):
 
     def renew(self, index: int) -> str:
         """Compose makes the container anew where anything has changed."""
-        return f"docker compose --file {layout.compose_file(index)} up --detach --no-build"
+        up = f"docker compose --file {layout.compose_file(index)} up --detach --no-build"
+        return f"{self.release(index)}; {up}"
 
     def confinement(self, index: int, *, network: bool) -> list[str]:
         """The replica's directory, and the host's network where it is asked for."""

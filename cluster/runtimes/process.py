@@ -198,7 +198,7 @@ class Process(Runtime):
         # Without the token: a replica has no use for it, and /proc shows every environment.
         supervisord = f"env --unset={config.PREFIX}AUTH_TOKEN {self._tool('supervisord')}"
         running = self._supervisorctl("start", _program(index))
-        return f"if {self._is_up}; then {running}; else {supervisord}; fi"
+        return f"{self.release(index)}; if {self._is_up}; then {running}; else {supervisord}; fi"
 
     def renew(self, index: int) -> str:
         """``update`` stops, forgets and starts what has changed; it leaves alone what has not."""

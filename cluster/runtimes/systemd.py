@@ -132,7 +132,7 @@ class Systemd(OnServers):
         """Whoever wrote the unit may have been interrupted before systemd was told."""
         unit = layout.unit(self.deployment, index)
         told = f"systemctl daemon-reload && systemctl enable --quiet {unit}"
-        return f"{told} && systemctl {verb} {unit}"
+        return f"{self.release(index)}; {told} && systemctl {verb} {unit}"
 
     def _as_owner(self, *command: str) -> str:
         return shlex.join(["runuser", "-u", layout.USER, "--", *command])

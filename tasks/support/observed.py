@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import time
 from collections.abc import Mapping
 
@@ -13,12 +15,13 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
+from cluster import interruption
 from cluster.checks import facts, observe
 from cluster.checks.facts import Facts
 from cluster.config.deployment import Deployment
 from cluster.runtimes import layout
 from tasks.support.act import run_now
-from tasks.support.here import guarded
+from tasks.support.here import guarded, is_server
 
 _observed: dict[int, Facts] = {}
 _observing = BoundedSemaphore()
@@ -72,8 +75,14 @@ def marks(deployment: Deployment) -> Mapping[int, str]:
 
 
 def act(index: int, command: str) -> None:
-    """Run a shell line for replica ``index`` now. Raises DeployError with what it said."""
-    done, output = run_now(command, host_of(index), print_output=True)
+    """Run a shell line for replica ``index`` now, to its end: it may be a stop and a start.
+
+    Raises DeployError with what it said.
+    """
+    if not is_server() and shutil.which("setsid"):
+        command = f"exec setsid sh -c {shlex.quote(command)}"  # out of a terminal's Ctrl-C
+    with interruption.whole(f"starting replica {index}"):
+        done, output = run_now(command, host_of(index), print_output=True)
     if not done:
         raise DeployError(f"replica {index}: `{command}` failed: {output.output}")
 

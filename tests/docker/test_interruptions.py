@@ -2,7 +2,7 @@
 
 No interruption loses data.
 
-The commands are killed with SIGKILL, as a closed terminal or a dying machine would.
+The commands are killed with SIGKILL, as a dying machine would, and a backup by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from cluster import REPOSITORY
+from cluster.runtimes.container import HELPER_LABEL
 from cluster.tigerbeetle.canary import ACCOUNT_CREDIT
-from tests.docker.sandbox import DockerSandbox
+from tests.docker.sandbox import DockerSandbox, docker
+from tests.operate.test_interruptions import interrupted, python
 
 pytestmark = [pytest.mark.docker]
 
@@ -113,6 +116,21 @@ def test_a_lost_file_is_never_formatted_anew_and_a_format_killed_while_renaming_
     assert "formatted: cluster" not in done.stdout + done.stderr  # finished, not done again
     assert sandbox.in_volume(0, "stat -c '%i %Y' /data/0_0.tigerbeetle").stdout == whole
     assert sandbox.call("compose-tb", "up").returncode == 0
+    assert commits(sandbox)
+
+
+def test_a_backup_interrupted_again_and_again_leaves_replicas_that_run(
+    sandbox: DockerSandbox, tmp_path: Path
+) -> None:
+    assert sandbox.call("compose-tb", "init").returncode == 0
+    with sandbox.having(INVENTORY="inventories/local.py", BACKUP_DIR=str(tmp_path)):
+        code, said = interrupted(
+            sandbox, python("backup"), "| Pack the data files", signal.SIGINT, 3
+        )
+    assert code == 130, said
+    assert said.endswith("interrupted; no backup was taken; every replica runs\n")
+    helpers = docker("ps", "--all", "--quiet", f"--filter=label={HELPER_LABEL}={sandbox.names[0]}")
+    assert helpers.stdout == ""
     assert commits(sandbox)
 
 

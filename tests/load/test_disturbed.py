@@ -10,6 +10,8 @@ import re
 import signal
 import subprocess
 
+import psutil
+
 import tigerbeetle_emulator
 from cluster.tigerbeetle.waiting import wait_until
 from loadtests.proof.audit import audit
@@ -113,6 +115,21 @@ def test_ctrl_c_ends_a_run_in_order_though_nothing_answers(
     path = program.newest / "result.json"
     wait_until(lambda: (path.is_file(), "no result yet"), what="the result", timeout_s=TIMEOUT_S)
     own_server.thaw()  # the audit needs it
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, out + err
+    found = read_audit(program.newest)
+    assert found
+    assert found.verdict == "passed"
+
+
+def test_workers_that_are_interrupted_before_their_master_hand_in_all_they_have(
+    program: Program, server: Server
+) -> None:
+    process = program.spawn(*load_options(server, think_s=0), "--processes", "2")
+    wait_for(process, SOME)
+    (master,) = psutil.Process(process.pid).children()
+    for worker in master.children():
+        worker.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, out + err
     found = read_audit(program.newest)

@@ -100,3 +100,17 @@ def test_only_the_runtime_that_is_asked_for_is_loaded(runtime: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_what_still_reads_a_data_file_is_ended_before_a_start(runtime: Running) -> None:
+    Path(runtime.data_file(1)).write_text("money")
+    path = shlex.quote(runtime.data_file(1))
+    reading = runtime.unlocked(1, f"cat {path} /dev/zero >/dev/null")
+    holder = subprocess.Popen(["sh", "-c", reading])
+    try:
+        assert shell(f"while flock -n {path} true; do sleep 0.05; done").returncode == 0
+        assert shell(runtime.release(1)).returncode == 0
+        holder.wait(60)
+        assert shell(f"flock -n {path} true").returncode == 0
+    finally:
+        holder.kill()
