@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 from typing import Any
@@ -49,6 +50,24 @@ def check_subnet(cluster: Cluster) -> None:
             raise Refusal(
                 f"{PREFIX}SUBNET: expected {cluster.subnet} to be free, found {subnet} of {name}. "
                 f"Fix: choose another subnet, and change {PREFIX}X_IP and {PREFIX}ADDRESSES with it"
+            )
+
+
+def check_addresses(cluster: Cluster) -> None:
+    """Nobody else on the replicas' network has a replica's address: Docker gives away free ones."""
+    network = docker_engine.network()
+    own = {str(replica.ip): replica for replica in cluster.replicas}
+    found = docker_engine.inspected("network", [network])  # nothing: there is no network yet
+    for member in (member for each in found for member in (each["Containers"] or {}).values()):
+        replica = own.get(member["IPv4Address"].partition("/")[0])
+        if replica and member["Name"] != replica.name:
+            name = shlex.quote(member["Name"])
+            raise Refusal(
+                f"{PREFIX}{replica.index}_IP",
+                expected=f"{replica.ip} to be free for {replica.name}",
+                found=f"it held by {member['Name']}",
+                fix=f"docker network disconnect {network} {name}, start the replicas, and connect "
+                "it again, with an --ip of its own if it is to stay while they stop",
             )
 
 

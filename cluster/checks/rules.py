@@ -304,6 +304,7 @@ OF_ONE_MACHINE: Mapping[str, Callable[[Machine], None]] = {
     "supervised": _supervised,
     "ports": _ports,
     "subnet": partial(_of_engine, engine.check_subnet),
+    "addresses": partial(_of_engine, engine.check_addresses),
     "memory": _memory,
     "disk": _disk,
     "memlock": partial(_of_engine, container.lowered),

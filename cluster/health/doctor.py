@@ -6,7 +6,7 @@ Looks only, changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -60,8 +60,12 @@ def _replicas(deployment: Deployment, marks: dict[int, str]) -> Iterator[Finding
     runtime, replicas = of(deployment), deployment.cluster.replicas
     states = runtime.states() or {}
     for replica in replicas:
-        said = "\n".join(runtime.log_tail(replica.index, _LOG_LINES))
-        told = runtime.diagnose(replica.index, states.get(replica.index), said)
+        lines: Sequence[str] = runtime.log_tail(replica.index, _LOG_LINES)
+        process = states.get(replica.index)
+        if process and process.is_running:  # what an earlier run has died of is over
+            lines = log_lines.of_last_run(lines)
+        said = "\n".join(lines)
+        told = runtime.diagnose(replica.index, process, said)
         for diagnosis in told:
             yield Finding(diagnosis.key, replica.name, str(diagnosis))
         if not told:

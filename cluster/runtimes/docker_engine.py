@@ -139,7 +139,7 @@ def info() -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        found = {"ServerErrors": [refusal([], done.stderr).partition("found: ")[2]]}
+        found = {}
     logs = (found.get("Plugins") or {}).get("Log") or []
     if "host" in found or "k8s-file" in logs:  # by its own command, or through its socket
         raise Refusal(
@@ -149,10 +149,18 @@ def info() -> dict[str, Any]:
             fix="install Docker, rootless if need be, or use INVENTORY=inventories/process.py",
         )
     if found.get("ServerErrors") or not found.get("ServerVersion"):
-        why = (found.get("ServerErrors") or ["no message"])[0]
+        # Some clients say it in their JSON, others beside it.
+        why = (found.get("ServerErrors") or [last_line(done.stderr)])[0]
+        if "permission denied" in why.lower():
+            raise Refusal(
+                "docker",
+                expected="the right to use the engine's socket",
+                found=why,
+                fix="sudo usermod -aG docker $USER, and log in again; or do this as root",
+            )
         raise Refusal(
             f"docker: expected an engine that answers, found: {why}. Fix: start it "
-            "(systemctl start docker, or Docker Desktop), and be in its group, or root"
+            "(systemctl start docker, or Docker Desktop), or name another one in DOCKER_HOST"
         )
     return found
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 #: The first line of a start: what older lines say is no longer true.
-_START = re.compile(r'info\(io\): opening "')
+#: The first line of a run.
+START = re.compile(r'info\(io\): opening "')
 _RELEASE = re.compile(r"info\(main\): release=(\d+\.\d+\.\d+)")
 _BUNDLED = re.compile(r"info\(main\): releases_bundled=\{ (.*) \}")
 _LISTENING = re.compile(r": listening on ")
@@ -103,7 +104,7 @@ class Reader:
         for line in lines:
             if "(replica): " in line:
                 self._newest = line
-            if _START.search(line):
+            if START.search(line):
                 self._is_whole = True
                 self._said = replace(self._said.after_death(), release="", sync=StateSync())
             else:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
+
+from cluster.tigerbeetle import log
 
 Kind = Literal["normal", "change", "look", "act"]
 CATALOGUE = Path(__file__).with_suffix(".toml")
@@ -59,6 +61,12 @@ def read(line: str) -> Reading:
         if entry.match.search(text):
             return Reading(text, level, entry.kind, entry.meaning)
     return Reading(text, level, _KIND_OF_LEVEL.get(level, "normal"), "")
+
+
+def of_last_run(lines: Sequence[str]) -> Sequence[str]:
+    """From the last start on; all of them, where that has rotated away."""
+    starts = [number for number, line in enumerate(lines) if log.START.search(line)]
+    return lines[starts[-1] :] if starts else lines
 
 
 def to_act_upon(lines: Iterable[str]) -> Iterator[Reading]:

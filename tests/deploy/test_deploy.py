@@ -106,16 +106,16 @@ def test_a_rollout_that_stopped_half_way_is_seen_and_a_restart_finishes_it(
         subprocess.run(["sh", "-c", runtime.renew(1)], check=True, capture_output=True)
         assert runtime.todo({}) == Todo(set(), {0, 2})
     await_health(deployed)
-    row = "tests/infra/test_settings.py"
-    verified = deployed.run("pytest", row, "--inventory", deployed.inventory)
-    assert re.findall(r"^FAILED .*(replica-\d)", verified.stdout, re.MULTILINE) == [
-        "replica-0",
-        "replica-2",
-    ]
+    with (deployed.state_dir / "replica-0" / "replica.log").open("a") as log:
+        log.write("thread 7 panic: out of memory\n")
+    rows = ("tests/infra/test_settings.py", "tests/infra/test_log.py")
+    verified = deployed.run("pytest", *rows, "--inventory", deployed.inventory)
+    failed = re.findall(r"^FAILED (\S+)::\w+\[(replica-\d)", verified.stdout, re.MULTILINE)
+    assert set(failed) == {(rows[0], "replica-0"), (rows[0], "replica-2"), (rows[1], "replica-0")}
     done = deployed.run("make", "restart")
     assert done.returncode == 0, done.stderr[-4000:]
-    verified = deployed.run("pytest", row, "--inventory", deployed.inventory)
-    assert verified.returncode == 0, verified.stdout
+    verified = deployed.run("pytest", *rows, "--inventory", deployed.inventory)
+    assert verified.returncode == 0, verified.stdout  # what it died of before is over
     with deployed.entered():
         assert not runtime.todo({})
 

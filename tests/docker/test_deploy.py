@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,11 +26,33 @@ WAIT = "Wait until the cluster commits | Wait until the cluster commits"
 def test_every_infra_check_passes_for_whoever_sees_no_process_of_a_container(
     deployed: DockerSandbox,
 ) -> None:
-    """As with Docker Desktop, an engine elsewhere, and an ordinary user of the engine."""
+    """As with Docker Desktop, an engine elsewhere, and an ordinary user of the engine.
+
+    An application on the network, as the documentation connects it, is nothing wrong.
+    """
     verify = [str(BIN / "pytest"), "tests/infra"]
-    verified = deployed.run(*unseeing(), *verify, "--inventory", deployed.inventory)
+    with application(deployed) as app:
+        reached = docker(
+            "exec", app, "nc", "-z", deployed.environ[f"{PREFIX}0_IP"], str(deployed.ports[0])
+        )
+        verified = deployed.run(*unseeing(), *verify, "--inventory", deployed.inventory)
+    assert reached.returncode == 0
     assert verified.returncode == 0, verified.stdout[-4000:] + verified.stderr[-1000:]
     assert " skipped" not in verified.stdout
+
+
+@contextmanager
+def application(deployed: DockerSandbox) -> Iterator[str]:
+    """A container of somebody else's, on the replicas' network."""
+    name = f"{deployed.names[0]}-app"
+    network = next(iter(deployed.inspect(0)["NetworkSettings"]["Networks"]))
+    image = deployed.inspect(0)["Image"]
+    run = ("run", "--detach", "--rm", "--name", name, "--network", network)
+    assert docker(*run, "--entrypoint=sleep", image, "600").returncode == 0
+    try:
+        yield name
+    finally:
+        docker("rm", "--force", name)
 
 
 def unseeing() -> list[str]:

@@ -8,8 +8,10 @@ sysctl's file that says what ours does not.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -231,8 +233,14 @@ def test_an_ip_that_another_container_took(running: DockerSandbox, emulator_imag
         try:
             done = running.call("compose-tb", "up")
             assert done.returncode == 2
-            assert "another container holds the replica's IP" in done.stderr
-            assert "make compose-tb-down" in findings(running)["ip-taken"]
+            ip = running.environ[f"{PREFIX}0_IP"]
+            held = (
+                f"{PREFIX}0_IP: expected {ip} to be free for {running.names[0]}, found it held by"
+            )
+            assert f"{held} {thief}. Fix: docker network disconnect " in done.stderr
+            advice = findings(running)["addresses"].partition("Fix: ")[2].partition(",")[0]
+            assert subprocess.run(shlex.split(advice), timeout=60).returncode == 0
+            assert running.call("compose-tb", "up").returncode == 0
         finally:
             assert docker("rm", "--force", thief).returncode == 0
 

@@ -162,3 +162,62 @@ def test_networks_that_the_engine_does_not_tell_are_not_taken_for_none(engine: A
     engine(lambda command: (0, "0123\n", "") if "ls" in command else (1, "", said))
     with pytest.raises(Refusal, match=said):
         of_engine.check_subnet(CLUSTER)
+
+
+_DENIED = "permission denied while trying to connect to the Docker daemon socket"
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr"),
+    [
+        (json.dumps({"ServerErrors": [_DENIED]}), ""),
+        (
+            json.dumps({"ID": "", "ServerVersion": ""}),
+            f"{_DENIED} at unix:///var/run/docker.sock\n",
+        ),
+        ("", f"{_DENIED}\n"),
+    ],
+    ids=["in its JSON", "beside its JSON", "without JSON"],
+)
+def test_a_socket_that_may_not_be_used_is_called_so(engine: Any, stdout: str, stderr: str) -> None:
+    engine(lambda _: (1, stdout, stderr))
+    with pytest.raises(Refusal, match="expected the right to use the engine's socket") as caught:
+        docker_engine.info()
+    assert _DENIED in str(caught.value)
+    assert "usermod -aG docker" in str(caught.value)
+
+
+def test_an_engine_that_does_not_answer_is_told_in_its_client_s_words(engine: Any) -> None:
+    said = "Cannot connect to the Docker daemon at tcp://127.0.0.1:1"
+    engine(lambda _: (1, json.dumps({"ServerVersion": ""}), f"{said}\n"))
+    with pytest.raises(Refusal, match="expected an engine that answers") as caught:
+        docker_engine.info()
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("member", "is_refused"),
+    [
+        ({"Name": "app9", "IPv4Address": "172.20.0.10/24"}, True),
+        ({"Name": "app9", "IPv4Address": "172.20.0.99/24"}, False),
+        ({"Name": CLUSTER.replicas[0].name, "IPv4Address": "172.20.0.10/24"}, False),
+        ({"Name": CLUSTER.replicas[1].name, "IPv4Address": "172.20.0.10/24"}, True),
+    ],
+)
+def test_whoever_holds_a_replica_s_address_is_named(
+    engine: Any, member: dict[str, str], is_refused: bool
+) -> None:
+    engine(lambda _: (0, json.dumps([{"Containers": {"0123": member}}]), ""))
+    if not is_refused:
+        of_engine.check_addresses(CLUSTER)
+        return
+    with pytest.raises(Refusal, match=f"found it held by {member['Name']}. Fix: docker network"):
+        of_engine.check_addresses(CLUSTER)
+
+
+@pytest.mark.parametrize(
+    "answer", [(1, "[]\n", "Error: No such network: x"), (0, '[{"Containers": null}]', "")]
+)
+def test_where_there_is_no_network_nobody_holds_an_address(engine: Any, answer: Any) -> None:
+    engine(lambda _: answer)
+    of_engine.check_addresses(CLUSTER)

@@ -21,9 +21,15 @@ def test_the_network_has_the_configured_subnet(world: ContainerWorld) -> None:
     assert [pool["Subnet"] for pool in pools] == [str(config.load().subnet)]
 
 
-def test_the_replicas_alone_are_on_the_network(world: ContainerWorld) -> None:
-    names = {member["Name"] for member in network(world)["Containers"].values()}
-    assert names == {replica.name for replica in world.deployment.cluster.replicas}
+def test_every_replica_is_on_the_network_and_nobody_else_at_its_address(
+    world: ContainerWorld,
+) -> None:
+    """Applications may be there too, and the monitoring: it is how they reach the replicas."""
+    members = network(world)["Containers"].values()
+    at = {(member["IPv4Address"].partition("/")[0], member["Name"]) for member in members}
+    expected = {(str(replica.ip), replica.name) for replica in config.load().replicas}
+    taken = {ip for ip, _ in expected}
+    assert {(ip, name) for ip, name in at if ip in taken} == expected
 
 
 def test_the_replica_has_its_configured_address_and_no_other(
