@@ -98,7 +98,8 @@ def undo() -> None:
 @deploy("Drop the replaced data files")
 def accept() -> None:
     """The cluster commits with the restored ones."""
-    _on_each("Drop replica {}'s replaced data file", packing.ACCEPT)
+    _on_each("Accept replica {}'s restored data file", packing.ACCEPT)
+    _on_each("Drop replica {}'s replaced data file", packing.DROP)
 
 
 def _require_room(deployment: Deployment) -> None:

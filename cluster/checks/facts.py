@@ -26,7 +26,14 @@ from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.runtimes import of, program
 from cluster.tigerbeetle import binary
-from cluster.tigerbeetle.data_file import Identity, Plan, decide, refuse_others
+from cluster.tigerbeetle.data_file import (
+    Identity,
+    Plan,
+    decide,
+    is_half_restored,
+    refuse_half_restored,
+    refuse_others,
+)
 
 SCRIPT = REPOSITORY / "files" / "tigerbeetle" / "observe.sh"
 
@@ -79,6 +86,7 @@ class Facts:
     peers: Mapping[str, Peer] = field(default_factory=dict)  # by IP:PORT
     is_bootstrapping: bool = False
     data_files: tuple[DataFile, ...] = ()
+    leftovers: tuple[str, ...] = ()  # of a restore: names beside the data file's
     has_volume: bool = False  # in which its data file may be
     is_synchronised: bool | None = False
     clock_offset_s: float = 0.0  # to this machine's clock
@@ -107,6 +115,7 @@ def parse(lines: Sequence[str], now: float, directory: str = "") -> Facts:
         peers={values[0]: _PEERS.get(values[1], "silent") for values in said.each("peer")},
         is_bootstrapping=said.one("bootstrapping") == "yes",
         data_files=tuple(_data_file(*values) for values in said.each("data_file")),
+        leftovers=tuple(values[0] for values in said.each("leftover")),
         is_synchronised=said.one("clock_synchronised") == "yes",
         clock_offset_s=float(said.one("clock") or now) - now,
     )
@@ -132,8 +141,16 @@ def missing(deployment: Deployment, seen: Mapping[int, Facts]) -> list[int]:
     """The replicas that have no data file. Raises Refusal where that cannot be known."""
     runtime = of(deployment)
     if runtime.HIDES_FILES:
-        return runtime.missing()
+        files = runtime.files()
+        return [index for index in files if runtime.data_file_name(index) not in files[index]]
     return [index for index, found in seen.items() if not found.data_files]
+
+
+def half_restored(deployment: Deployment, seen: Mapping[int, Facts]) -> bool:
+    """A restore was cut off between its renames. Raises Refusal where that cannot be known."""
+    runtime = of(deployment)
+    of_each = {index: found.leftovers for index, found in seen.items()}
+    return is_half_restored(runtime.files() if runtime.HIDES_FILES else of_each)
 
 
 def plan(
@@ -148,6 +165,8 @@ def plan(
     is_asked_for = is_asked_for or not (deployment.settings or past.traces)
     if runtime.HIDES_FILES:
         return runtime.plan(past, is_asked_for=is_asked_for)
+
+    refuse_half_restored({index: found.leftovers for index, found in seen.items()})
 
     def identity(index: int, found: Facts) -> Identity | None:
         names = [each.name for each in found.data_files]

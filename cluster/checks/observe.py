@@ -86,6 +86,7 @@ def _of_processes(deployment: Deployment) -> Mapping[int, Facts]:
     def facts(replica: Replica) -> Facts:
         index = replica.index
         pid = states[index].pid if index in states else 0
+        place = runtime.directory(index)
         return replace(
             _of_replica("process", pid, _arguments(pid), replica, str(replica.ip)),
             kernel=platform.release() if has_io_uring else None,
@@ -94,7 +95,8 @@ def _of_processes(deployment: Deployment) -> Mapping[int, Facts]:
             disk_bytes=shutil.disk_usage(existing).free,
             orphan=orphans.get(index, 0),
             is_bootstrapping=Path(runtime.bootstrap_marker(index)).exists(),
-            data_files=tuple(map(_data_file, sorted(runtime.directory(index).glob(_DATA_FILES)))),
+            data_files=tuple(map(_data_file, sorted(place.glob(_DATA_FILES)))),
+            leftovers=tuple(path.name for path in place.glob(f"{_DATA_FILES}.*")),
         )
 
     return {replica.index: facts(replica) for replica in deployment.cluster.replicas}

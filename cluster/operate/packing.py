@@ -12,9 +12,7 @@ from pathlib import Path
 
 from cluster.operate.backup_set import UNPACK
 from cluster.runtimes.base import Runtime
-
-RESTORING = ".restoring"
-REPLACED = ".replaced"
+from cluster.tigerbeetle.data_file import ACCEPTED, REPLACED, RESTORING
 
 #: zstd packs at the disk's speed, gzip at a tenth of it, but every host has gzip.
 _CHOOSE_PACKER = (
@@ -83,10 +81,12 @@ UNDO = """\
 rm -f {restoring}
 if test -s {replaced}; then mv -f {replaced} {data}; \
 elif test -e {replaced}; then rm -f {data} {replaced}; fi"""
-#: Remove the replaced files: the cluster commits with the restored ones.
-ACCEPT = "rm -f {replaced}"
+#: The cluster commits with the restored files. On all replicas before ``DROP`` on any.
+ACCEPT = "test ! -e {replaced} || mv -f {replaced} {accepted}"
+DROP = "rm -f {accepted}"
 #: Fail if an earlier restore was interrupted: only a person knows which file is right.
 REFUSE_LEFTOVER = """\
+rm -f {accepted}
 test ! -e {replaced} || {{ echo {replaced}: expected none, found what an interrupted \
 restore has replaced. Fix: remove it, if the cluster was used since, or put it back \
 >&2; exit 1; }}"""
@@ -95,7 +95,8 @@ restore has replaced. Fix: remove it, if the cluster was used since, or put it b
 def on_files(script: str, runtime: Runtime, index: int) -> str:
     """The shell line that runs one of the scripts above on the replica's files."""
     data = runtime.data_file(index)
-    names = {"data": data, "restoring": data + RESTORING, "replaced": data + REPLACED}
+    names = {"data": data, "restoring": data + RESTORING}
+    names |= {"replaced": data + REPLACED, "accepted": data + ACCEPTED}
     return runtime.sh(index, script.format(**{name: _q(path) for name, path in names.items()}))
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 
 from cluster import command
+from cluster.checks import facts
+from cluster.checks.observe import observe
 from cluster.command import by_inventory, confirm
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
@@ -45,6 +47,10 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
         last_word.said(deployment, "; the data files are as they were"),
         begun(),
     ):
+        if facts.half_restored(deployment, observe(deployment)):
+            command.say("a restore was cut off between its renames; putting the old files back")
+            undo = {"backup_set": str(source)}
+            phase.run(inventory_file, "tasks.backup.undo", data=undo, quiet=True)
         _replace(inventory_file, source)
     _report(deployment, manifest)
 

@@ -26,6 +26,7 @@ from cluster.operate.backup_set import Damaged, Manifest
 from cluster.refusal import Refusal
 from cluster.runtimes import image, of
 from cluster.tigerbeetle import binary
+from cluster.tigerbeetle.data_file import RESTORING
 
 #: The smallest that is useful: the original's replicas need their memory, too.
 _CACHE_GRID = "64MiB"
@@ -70,7 +71,7 @@ def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> I
             data = here.data_file(file.replica)
             Path(data).parent.mkdir(parents=True, mode=0o700)
             unpack = packing.unpack(here, file.replica, set_directory / file.name, file.data_size)
-            restoring = shlex.quote(data + packing.RESTORING)
+            restoring = shlex.quote(data + RESTORING)
             scripts.append(f"{unpack} && mv {restoring} {shlex.quote(data)}")
         script = ["sh", "-c", packing.together(scripts)]
         done = subprocess.run(script, capture_output=True, text=True, timeout=_UNPACK_TIMEOUT_S)

@@ -279,8 +279,8 @@ class Runtime(ABC):
         """What the data files allow, where they are hidden; None where that is only known later."""
         raise NotImplementedError
 
-    def missing(self) -> list[int]:
-        """The replicas that have no data file, where they are hidden."""
+    def files(self) -> Mapping[int, Sequence[str]]:
+        """The names in each replica's place, where they are hidden."""
         raise NotImplementedError
 
     def format_all(self) -> None:

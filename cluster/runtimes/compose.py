@@ -106,12 +106,11 @@ class Compose(InContainer):
         found = volumes.read(self.cluster)
         return volumes.decide(found, self.cluster, past, is_asked_for=is_asked_for)
 
-    def missing(self) -> list[int]:
+    def files(self) -> Mapping[int, Sequence[str]]:
         """Raises Refusal, too, without an image to look into the volumes."""
         if volumes.existing(self.cluster):
             image.require(self.cluster)
-        files = {i: v.files if v else () for i, v in volumes.read(self.cluster).items()}
-        return [i for i, names in files.items() if self.data_file_name(i) not in names]
+        return {i: v.files if v else () for i, v in volumes.read(self.cluster).items()}
 
     def format_all(self) -> None:
         """In two phases, see ``volumes``. Raises Refusal."""

@@ -83,6 +83,7 @@ def decide(
     is_asked_for: bool = True,
 ) -> Plan:
     """``format`` or ``keep``, from what the volumes hold. Raises Refusal. Pure."""
+    data_file.refuse_half_restored({i: v.files if v else () for i, v in volumes.items()})
     identities = {
         i: _identity(volume, i, cluster) if volume else None for i, volume in volumes.items()
     }

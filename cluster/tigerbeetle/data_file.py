@@ -26,6 +26,9 @@ _MEMBER = "vsr_state.members[{}]"
 
 Plan = Literal["format", "keep"]
 
+#: Behind a data file's name: unpacked by a restore; replaced by it; and no longer needed.
+RESTORING, REPLACED, ACCEPTED = ".restoring", ".replaced", ".accepted"
+
 
 @dataclass(frozen=True)
 class Past:
@@ -194,6 +197,29 @@ def _refuse_answering(answering: Collection[int]) -> None:
             f"replica {which}: expected no replica to answer while data files are missing, found "
             "its port open: a cluster lives there, or another program listens. Fix: bring the "
             "cluster's data files or mounts back, or choose other addresses for a new one"
+        )
+
+
+def is_half_restored(files: Mapping[int, Iterable[str]]) -> bool:
+    """A restore was cut off between its renames: the replicas' files are of two moments.
+
+    ``files`` are the names in each replica's place. What a restore has replaced is kept on all of
+    them until the cluster commits, and then renamed on all before any is removed.
+    """
+    suffixes = {i: {n.rpartition(".tigerbeetle")[2] for n in names} for i, names in files.items()}
+    replaced = [index for index, found in suffixes.items() if REPLACED in found]
+    is_accepted = any(ACCEPTED in found for found in suffixes.values())
+    return 0 < len(replaced) < len(files) and not is_accepted
+
+
+def refuse_half_restored(files: Mapping[int, Iterable[str]]) -> None:
+    """Raises Refusal: a replica with an older file has forgotten what it has acknowledged."""
+    if is_half_restored(files):
+        raise Refusal(
+            "data files",
+            expected="all of one moment",
+            found="a restore that was cut off when some were replaced, and others not yet",
+            fix="make restore FROM= that backup again: it puts the old ones back first",
         )
 
 

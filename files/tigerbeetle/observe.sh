@@ -40,6 +40,10 @@ for file in "$directory"/*.tigerbeetle; do
   say data_file "$(basename "$file")" "$(stat --format=%s "$file")" "$head"
 done
 
+for file in "$directory"/*.tigerbeetle.*; do
+  [ -f "$file" ] && say leftover "$(basename "$file")"
+done
+
 pid=$(systemctl show "$name.service" --property=MainPID --value 2>/dev/null)
 say unit "$pid"
 # The settings with which it runs: from the process itself, not from the unit's file.

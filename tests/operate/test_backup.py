@@ -92,6 +92,9 @@ def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the
         assert "CONFIRM: expected yes" in unconfirmed.stderr
         assert_nothing_is_restored(made, taken, tmp_path)
 
+        if "emulator" in inventory:
+            assert_half_a_restore_is_not_started(made, taken)
+
         shutil.rmtree(made.state_dir)
         refused = made.up()  # never an empty ledger in its place
         assert refused.returncode == 1
@@ -104,6 +107,21 @@ def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the
         assert "Restart every client" in restored.stdout
         assert ledger(made).read(6000) == before
         ledger(made).write(5001, 10)  # and it goes on from there
+
+
+def assert_half_a_restore_is_not_started(made: Sandbox, taken: Path) -> None:
+    """As if the machine had lost its power between the renames of replica 0 and replica 1."""
+    there = made.data_file(0)
+    shutil.copy(there, f"{there}.replaced")
+    refused = made.up()
+    assert refused.returncode == 1
+    assert "data files: expected all of one moment" in refused.stderr
+    assert made.call("status").returncode == 3
+    restored = restore(made, taken, CONFIRM="yes")
+    assert restored.returncode == 0, restored.stdout[-3000:] + restored.stderr[-3000:]
+    assert "cut off between its renames; putting the old files back" in restored.stdout
+    assert [path.name for path in there.parent.glob("*.tigerbeetle*")] == [there.name]
+    assert made.down().returncode == 0
 
 
 def assert_nothing_is_restored(made: Sandbox, taken: Path, tmp_path: Path) -> None:

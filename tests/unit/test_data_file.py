@@ -9,11 +9,16 @@ import pytest
 from cluster import config
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import (
+    ACCEPTED,
+    REPLACED,
+    RESTORING,
     Identity,
     Past,
     decide,
     file_name,
+    is_half_restored,
     parse_superblock,
+    refuse_half_restored,
     refuse_others,
 )
 
@@ -227,3 +232,28 @@ def test_a_cluster_that_has_existed_is_made_anew_only_by_a_word() -> None:
     assert "`anew`" in str(refused.value)
     assert decide(gone, CLUSTER, is_bootstrapping=False, past=past) == "format"
     assert decide(gone, CLUSTER, is_bootstrapping=True, is_asked_for=False, past=past) == "format"
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "is_half"),
+    [
+        (([], [], []), False),
+        (([RESTORING], [RESTORING], [RESTORING]), False),  # cut off while it unpacked
+        (([REPLACED], [RESTORING], [RESTORING]), True),
+        (([REPLACED], [REPLACED, RESTORING], [RESTORING]), True),
+        (([REPLACED], [REPLACED], [REPLACED]), False),  # all renamed: of one moment
+        (([REPLACED], [], [REPLACED]), True),  # cut off while it was undone
+        (([ACCEPTED], [REPLACED], [REPLACED]), False),  # cut off after the cluster committed
+        (([], [ACCEPTED], [ACCEPTED]), False),
+    ],
+)
+def test_files_of_two_moments_are_known_by_what_a_restore_has_left(
+    suffixes: tuple[list[str], ...], is_half: bool
+) -> None:
+    files = {i: [f"0_{i}.tigerbeetle{s}" for s in ["", *own]] for i, own in enumerate(suffixes)}
+    assert is_half_restored(files) == is_half
+    if is_half:
+        with pytest.raises(Refusal, match=r"expected all of one moment.* make restore FROM="):
+            refuse_half_restored(files)
+    else:
+        refuse_half_restored(files)
