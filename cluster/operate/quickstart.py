@@ -6,6 +6,7 @@ Ctrl-C, or a failure to deploy, stops what this run has started.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from cluster.config import Cluster, inventory, kept
 from cluster.config.deployment import Deployment
 from cluster.interruption import whole
 from cluster.operate import last_word, phase
-from cluster.refusal import Failed, Refusal
+from cluster.refusal import Failed, Refusal, last_line
 from cluster.runtimes import image, of
 from cluster.tigerbeetle import binary
 
@@ -37,6 +39,7 @@ USERS = 50
 DURATION_S = 20
 #: Deploying faults in memory (2 minutes at most), verifying takes seconds; then it hangs.
 STEP_TIMEOUT_S = 300
+PROGRESS_S = 10.0
 _TAIL_LINES = 25
 _BIN = Path(sys.executable).parent
 
@@ -86,21 +89,24 @@ def choose(
     cluster: Cluster, server: Path | None, memory_available: int, refused: str | None
 ) -> Choice:
     """Docker where it can run the replicas, else genuine processes where a server and the memory
-    for it are there, else the emulator. ``refused`` is None when Docker can.
+    for it are there, else the emulator. ``refused`` says why Docker cannot, and is told.
     """
     if refused is None:
         return Choice("inventories/local.py", f"Docker is ready, and has {image.base(cluster)}")
     needed = len(cluster.replicas) * config.memory_bytes(cluster)
     if server is None:
-        why = f"no tigerbeetle server in TIGERBEETLE_BIN or on PATH, and not in Docker: {refused}"
-    elif memory_available < needed:
+        why = f"no tigerbeetle server in TIGERBEETLE_BIN or on PATH; not in Docker: {refused}"
+        return Choice("inventories/emulator.py", why)
+    if memory_available < needed:
         why = (
             f"{server} is here, but {len(cluster.replicas)} replicas need "
-            f"{needed / 1024**3:.1f} GiB and {memory_available / 1024**3:.1f} GiB are free"
+            f"{needed / 1024**3:.1f} GiB and {memory_available / 1024**3:.1f} GiB are free; "
+            f"not in Docker: {refused}"
         )
-    else:
-        return Choice("inventories/process.py", f"found a genuine server: {server}")
-    return Choice("inventories/emulator.py", why)
+        return Choice("inventories/emulator.py", why)
+    found, _, _ = refused.partition(". Fix: ")  # nothing has to be mended
+    why = f"found a genuine server: {server}; not in Docker: {found}"
+    return Choice("inventories/process.py", why)
 
 
 def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -> list[Step]:
@@ -140,8 +146,16 @@ def _pyinfra(chosen: str, what: str) -> list[str]:
     return [str(_BIN / "pyinfra"), "--yes", chosen, what]
 
 
-def run_step(step: Step, environ: dict[str, str], log: Path) -> float:
-    """Run one step with its output in ``log``; seconds taken. Raises StepFailed."""
+def run_step(
+    step: Step,
+    environ: dict[str, str],
+    log: Path,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> float:
+    """Run one step with its output in ``log``; seconds taken. Raises StepFailed.
+
+    ``on_progress`` is told now and then what it said last.
+    """
     begun = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -155,14 +169,28 @@ def run_step(step: Step, environ: dict[str, str], log: Path) -> float:
             stdin=subprocess.DEVNULL,
         )
         try:
-            code = process.wait(STEP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise StepFailed(step, f"no end within {STEP_TIMEOUT_S} s", log) from None
+            while (code := _ended(process)) is None:
+                if (took := time.monotonic() - begun) > STEP_TIMEOUT_S:
+                    raise StepFailed(step, f"no end within {STEP_TIMEOUT_S} s", log)
+                on_progress(f"{took:.0f} s: {last_line(log.read_text(errors='replace'))}")
         finally:
             phase.end(process)  # never the replicas: they have left its session
     if code != 0:
         raise StepFailed(step, f"exit code {code}", log)
     return time.monotonic() - begun
+
+
+def _ended(process: subprocess.Popen[str]) -> int | None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(min(PROGRESS_S, STEP_TIMEOUT_S))
+    return None
+
+
+def why(said: str) -> str:
+    """The line that says why a step failed: a refusal's, else an error's, else its last one."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    known = ([line for line in lines if mark in line] for mark in ("Fix: ", "rror", ""))
+    return next((found[-1] for found in known if found), "it said nothing")
 
 
 def passed_checks(junit: Path) -> int:
@@ -237,17 +265,24 @@ def _run(
     try:
         for number, step in enumerate(planned, 1):
             console.print(f"\\[{number}/{len(planned)}] {step.name} … ", end="")
-            seconds = run_step(step, environ, logs / f"{step.name}.log")
-            console.print(f"[green]ok[/] ({seconds:.0f} s)")
+            shown: list[str] = []
+
+            def show(text: str, shown: list[str] = shown) -> None:
+                shown.append(text)
+                console.print(f"\n      {text}", end="", markup=False, soft_wrap=True)
+
+            seconds = run_step(step, environ, logs / f"{step.name}.log", show)
+            console.print("\n      " * bool(shown) + f"[green]ok[/] ({seconds:.0f} s)")
     except StepFailed as failed:
         console.print("[red]failed")
-        for line in failed.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]:
+        said = failed.log.read_text(errors="replace")
+        for line in said.splitlines()[-_TAIL_LINES:]:
             console.print(f"    {line}", markup=False, soft_wrap=True)
-        console.print(f"step [bold]{failed.step.name}[/] failed: {failed.reason}")
-        todo = f"what to do: {failed.step.advice}\nall it said: {failed.log}"
-        console.print(todo, markup=False, soft_wrap=True)
         if failed.step.name == "deploy" and not keep:
             _stop(console, chosen, environ)
+        told = f"all it said: {failed.log}\nwhat to do: {failed.step.advice}"
+        last = f"step {failed.step.name} failed: {failed.reason}: {why(said)}"
+        console.print(f"{told}\n{last}", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("[yellow]interrupted")

@@ -49,8 +49,9 @@ def test_it_ends_with_a_passed_audit_and_leaves_the_cluster_running_and_so_does_
     emulator.overrides["LU_CFG_TIGERBEETLE_RELEASE"] = "0.17.8"  # fails the deploy's checks
     done = run(emulator, tmp_path)
     assert done.returncode == 1, done.stdout
-    assert "step deploy failed: exit code 1" in done.stdout
-    assert "expected the server to be 0.17.8" in done.stdout
+    last = done.stdout.rstrip().splitlines()[-1]
+    assert last.startswith("step deploy failed: exit code 1: ")
+    assert "expected the server to be 0.17.8" in last
     assert "what to do: " in done.stdout
     assert all(psutil.pid_exists(pid) for pid in pids)
 

@@ -27,6 +27,7 @@ def test_without_docker_a_server_and_memory_for_it_are_taken() -> None:
     choice = choose(CLUSTER, Path("/bin/tigerbeetle"), ENOUGH, NO_DOCKER)
     assert choice.inventory == "inventories/process.py"
     assert "/bin/tigerbeetle" in choice.reason
+    assert NO_DOCKER in choice.reason
 
 
 def test_without_a_server_it_is_the_emulator() -> None:
@@ -40,6 +41,7 @@ def test_without_the_memory_it_is_the_emulator_though_a_server_is_here() -> None
     choice = choose(CLUSTER, Path("/bin/tigerbeetle"), ENOUGH - 1, NO_DOCKER)
     assert choice.inventory == "inventories/emulator.py"
     assert "7.7 GiB are free" in choice.reason
+    assert NO_DOCKER in choice.reason
 
 
 def test_a_step_that_fails_says_which_and_why(tmp_path: Path) -> None:
@@ -53,6 +55,36 @@ def test_a_step_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(quickstart, "STEP_TIMEOUT_S", 0.2)
     with pytest.raises(StepFailed, match="no end within"):
         run_step(Step("load", ["sleep", "60"], "look"), {}, tmp_path / "log")
+
+
+def test_a_long_step_says_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quickstart, "PROGRESS_S", 0.05)
+    script = f"echo begun; echo 'replica 0 starting'; until [ -e {tmp_path}/seen ]; do :; done"
+    seen: list[str] = []
+
+    def note(text: str) -> None:
+        seen.append(text)
+        if "replica 0 starting" in text:
+            (tmp_path / "seen").touch()
+
+    run_step(Step("deploy", ["sh", "-c", script], "look"), {}, tmp_path / "log", note)
+    assert seen[-1] == "0 s: replica 0 starting"
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "a\n  x: expected b, found c. Fix: d\nTraceback\n  File e\npyinfra: exit\n",
+            "x: expected b",
+        ),
+        ("a\nSomeError: no\n    at 3\n", "SomeError: no"),
+        ("one\n\ntwo\n\n", "two"),
+        ("", "it said nothing"),
+    ],
+)
+def test_a_failure_ends_with_the_line_that_says_why(said: str, line: str) -> None:
+    assert quickstart.why(said).startswith(line)
 
 
 def test_skipped_checks_are_not_counted_as_passed(tmp_path: Path) -> None:
