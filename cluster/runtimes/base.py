@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, last_line
 from cluster.tigerbeetle import data_file
 from cluster.tigerbeetle.data_file import Past, Plan
 
@@ -48,6 +48,11 @@ class Diagnosis:
 
     def __str__(self) -> str:
         return f"{self.cause}. Fix: {self.fix} (seen: {self.evidence})"
+
+
+def with_last_line(state: str, said: str) -> str:
+    """How a replica ended, and the last that its log says, which mostly tells why."""
+    return f"{state}; its last line: {last_line(said)}" if said.strip() else state
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,8 @@ class Runtime(ABC):
         """What is wrong with one replica; ``said`` is the end of its log."""
         if process is not None and process.is_running:
             return []
-        state = process.state if process else "none"
-        return [Diagnosis("stopped", state, "the replica does not run", self.up)]
+        seen = with_last_line(process.state if process else "none", said)
+        return [Diagnosis("stopped", seen, "the replica does not run", self.up)]
 
     @property
     def up(self) -> str:

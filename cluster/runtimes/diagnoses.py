@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster.config import PREFIX, Replica
-from cluster.runtimes.base import Diagnosis
+from cluster.runtimes.base import Diagnosis, with_last_line
 from cluster.runtimes.container import Container
 
 CATALOGUE = Path(__file__).with_suffix(".toml")
@@ -46,7 +46,7 @@ def of_container(container: Container | None, replica: Replica, said: str) -> li
     if container.is_oom_killed:
         found.append(_OUT_OF_MEMORY)
     if container.state in ("exited", "created", "dead", "restarting") and not any(found):
-        found.append(_ended(container))
+        found.append(_ended(container, said))
     if container.pid:
         found += _running(container, replica, said)
     return [diagnosis for diagnosis in found if diagnosis]
@@ -80,8 +80,8 @@ def _running(container: Container, replica: Replica, said: str) -> Iterator[Diag
         yield of_text(next(x for x in said.splitlines() if "warning(mlock)" in x))
 
 
-def _ended(container: Container) -> Diagnosis:
-    evidence = f"{container.state}, exit code {container.exit_code}"
+def _ended(container: Container, said: str) -> Diagnosis:
+    evidence = with_last_line(f"{container.state}, exit code {container.exit_code}", said)
     if container.state == "restarting" and container.exit_code == 137:
         # SIGKILL, and not by `docker kill`, after which Docker starts nothing again. The engine
         # does not always see that it was the kernel, so OOMKilled may be missing.

@@ -181,3 +181,13 @@ def test_a_holder_that_ends_while_it_is_looked_up_is_another_process(
     monkeypatch.setattr(psutil, "Process", gone)
     with socket.create_server(("127.0.0.1", 0)) as held:
         assert observe.listener("127.0.0.1", held.getsockname()[1]) == "another process"
+
+
+@pytest.mark.parametrize("status", ["restarting", "exited"])
+def test_an_end_that_nobody_knows_names_the_server_s_last_line(status: str) -> None:
+    said = f"{BOOT}\nerror(main): unheard of: 42\n\n"
+    ended: Any = container(status=status, ExitCode=1)
+    (found,) = of_container(ended, REPLICA, said)
+    assert found.evidence == f"{status}, exit code 1; its last line: error(main): unheard of: 42"
+    (found,) = of_container(ended, REPLICA, "")
+    assert found.evidence == f"{status}, exit code 1"
