@@ -20,7 +20,8 @@ from pyinfra.operations import files
 
 from cluster import REPOSITORY
 from cluster.config.deployment import Deployment
-from cluster.runtimes import docker_engine
+from cluster.runtimes import docker_engine, of
+from cluster.runtimes.base import Where
 from monitoring import stack
 from tasks import monitoring_host
 from tasks.support.act import shell
@@ -192,13 +193,13 @@ class _Way(NamedTuple):
     stop: Callable[[], object]
 
 
-_ON_A_HOST = _Way(monitoring_host.check, monitoring_host.start, monitoring_host.stop)
-#: Runtime → how; replicas on servers have a host of their own for it.
-_WAYS = {
-    "process": _Way(_check_programs, _start_programs, _stop_programs),
-    "compose": _Way(_check_containers, _start_containers, _stop_containers),
+#: Replicas on servers have a host of their own for it.
+_WAYS: dict[Where, _Way] = {
+    "processes": _Way(_check_programs, _start_programs, _stop_programs),
+    "containers": _Way(_check_containers, _start_containers, _stop_containers),
+    "servers": _Way(monitoring_host.check, monitoring_host.start, monitoring_host.stop),
 }
 
 
 def _way() -> _Way:
-    return _WAYS.get(deployment_here().runtime, _ON_A_HOST)
+    return _WAYS[of(deployment_here()).WHERE]

@@ -8,7 +8,7 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from cluster.checks.facts import ANY, SCRIPT, DataFile, Facts, parse
 from cluster.config import Cluster, Replica, model
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
-from cluster.runtimes import container, docker_engine, image, layout, ssh, volumes
+from cluster.runtimes import container, docker_engine, image, layout, of, ssh, volumes
+from cluster.runtimes.base import Where
 from cluster.runtimes.process import Process
 
 IO_URING_SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
@@ -49,8 +50,12 @@ _DATA_FILES = "*.tigerbeetle"
 
 def observe(deployment: Deployment) -> Mapping[int, Facts]:
     """Replica index → the facts of its machine, now. Raises Refusal where they cannot be had."""
-    here = {"process": _of_processes, "compose": _of_containers}
-    return here.get(deployment.runtime, _of_servers)(deployment)
+    looks: Mapping[Where, Callable[[Deployment], Mapping[int, Facts]]] = {
+        "processes": _of_processes,
+        "containers": _of_containers,
+        "servers": _of_servers,
+    }
+    return looks[of(deployment).WHERE](deployment)
 
 
 def command(deployment: Deployment, index: int) -> str:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cluster.refusal import Refusal, last_line
 from cluster.tigerbeetle import data_file
@@ -96,9 +96,14 @@ def rendered(template: str, values: Mapping[str, Any], *, trim_blocks: bool = Fa
     return environment.from_string(template).render(values)
 
 
+Where = Literal["processes", "containers", "servers"]
+
+
 class Runtime(ABC):
     """How one deployment's replicas are run."""
 
+    #: What there is to be looked at, and watched: on this machine, or servers of their own.
+    WHERE: ClassVar[Where]
     #: States that end only when somebody does something: waiting on is no use.
     GIVEN_UP: ClassVar[frozenset[str]]
     #: Of the files in ``description``.

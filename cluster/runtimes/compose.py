@@ -33,6 +33,7 @@ class Compose(InContainer):
     #: Nobody starts these again: `restart: unless-stopped` leaves alone what was stopped by hand.
     GIVEN_UP = frozenset({"FATAL", "EXITED", "CREATED", "DEAD", "DOWN"})
     HIDES_FILES = True
+    WHERE = "containers"
     HAS_OWN_NETWORK = True
     KEPT = "to have a container"
     DISK_SETTING = "the engine's data-root (docker system df)"

@@ -44,6 +44,7 @@ class Process(Runtime):
     GIVEN_UP = frozenset({"FATAL", "DOWN"})
     DESCRIPTION_MODE = "600"
     KEPT = "under its supervisor"
+    WHERE = "processes"
     DISK_SETTING = f"{config.PREFIX}DATA_DIR"
 
     def directory(self, index: int) -> Path:

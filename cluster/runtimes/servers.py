@@ -40,6 +40,7 @@ class OnServers(Runtime):
     #: Nobody starts these again.
     GIVEN_UP = frozenset({"FATAL", "EXITED", "CREATED", "DEAD"})
     DISK_SETTING = "data_dir"
+    WHERE = "servers"
     #: The option of ``log_command`` that says how many lines.
     LINES_OPTION = "--tail"
 

@@ -19,7 +19,7 @@ from cluster import interruption
 from cluster.checks import facts, observe
 from cluster.checks.facts import Facts
 from cluster.config.deployment import Deployment
-from cluster.runtimes import layout
+from cluster.runtimes import layout, of
 from tasks.support.act import run_now
 from tasks.support.here import guarded, is_server
 
@@ -63,7 +63,8 @@ def observed(deployment: Deployment) -> Mapping[int, Facts]:
     with _observing:  # every host's tasks come here at the same time
         if not _observed:
             with guarded():
-                here = _of_servers if deployment.servers else observe.observe
+                is_here = of(deployment).WHERE != "servers"
+                here = observe.observe if is_here else _of_servers
                 _observed.update(here(deployment))
     return _observed
 
