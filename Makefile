@@ -157,7 +157,7 @@ doctor: $(INSTALLED) ## Say what is wrong, why, and what to do: with the cluster
 ### Backup and repair
 
 .PHONY: backup
-backup: $(INSTALLED) ## Back up all data files of one moment; a short stop of all replicas. KEEP= (7) BACKUP_DIR= (backups/)
+backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop, for half a minute with a small ledger. KEEP= (7) BACKUP_DIR= (backups/)
 	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP)
 
 .PHONY: backup-verify

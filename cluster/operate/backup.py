@@ -180,7 +180,7 @@ def _report(manifest: Manifest, taken: Path) -> None:
 @by_inventory
 @click.option("--keep", default=str(KEEP), help=f"How many to keep; default: {KEEP}.")
 def main(file: str, keep: str) -> None:
-    """Back up all data files of one moment; a short stop of all replicas.
+    """Back up all data files of one moment: all replicas stop, mostly for less than a minute.
 
     Exit codes: 0 taken, 1 failed (the cluster runs again, nothing is left behind), 2 refused.
     """
