@@ -114,6 +114,6 @@ def main(file: str, replica: str) -> None:
     deployment = inventory.read(file)
     indexes = [r.index for r in deployment.cluster.replicas]
     index = chosen(replica, indexes, "name the one whose data file is lost")[0]
-    again = f"make recover REPLICA={index} INVENTORY={deployment.file}"
+    again = f"make recover REPLICA={index} {deployment.named}"
     with last_word.said(deployment, fix=again):
         recover(file, deployment, index)
