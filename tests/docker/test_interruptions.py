@@ -2,7 +2,7 @@
 
 No interruption loses data.
 
-The commands are killed with SIGKILL, as a dying machine would, and a backup by Ctrl-C.
+The commands are killed with SIGKILL, as a dying machine would, or interrupted as a person does.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from cluster import REPOSITORY
+from cluster.config import PREFIX
 from cluster.runtimes.container import HELPER_LABEL
 from cluster.tigerbeetle.canary import ACCOUNT_CREDIT
 from tests.docker.sandbox import DockerSandbox, docker
-from tests.operate.test_interruptions import interrupted, python
+from tests.operate.interruption import (
+    ROW,
+    assert_runs_or_says_so,
+    assert_status_tells,
+    interrupted,
+    matrix,
+    python,
+)
 
 pytestmark = [pytest.mark.docker]
 
@@ -32,6 +39,16 @@ POINTS = [
     pytest.param("formatted successfully", marks=pytest.mark.long),
     pytest.param("Container .*Started", marks=pytest.mark.long),
 ]
+
+#: Command → what it says when a step begins that stops replicas.
+STEPS = {
+    "backup": ["| Stop the replicas", "| Pack the data files", "| Start the replicas"],
+    "restart": ["restart: replica 0", "restart: replica 2"],
+    "up": ["new settings: replica 0"],
+}
+HOW = [(signal.SIGINT, 1), (signal.SIGINT, 3), (signal.SIGTERM, 1), (signal.SIGKILL, 1)]
+#: Containers that pack would hold the locks of data files, if they lived on.
+CHOSEN = {("backup", "| Pack the data files", signal.SIGINT, 3)}
 
 COUNT = """
 import sys, tigerbeetle as tb
@@ -67,6 +84,12 @@ def killed_at(sandbox: DockerSandbox, action: str, point: str, **environ: str) -
 def commits(sandbox: DockerSandbox) -> bool:
     """By a status of its own, not by the command that was repeated."""
     return sandbox.call("status").returncode == 0
+
+
+def alive(sandbox: DockerSandbox) -> list[str]:
+    """The replicas whose containers run, as the engine tells."""
+    found = docker("ps", "--format={{.Names}}", "--filter=status=running").stdout.split()
+    return sorted({*found} & {*sandbox.names})
 
 
 def canary_transfers(sandbox: DockerSandbox) -> int:
@@ -119,19 +142,23 @@ def test_a_lost_file_is_never_formatted_anew_and_a_format_killed_while_renaming_
     assert commits(sandbox)
 
 
-def test_a_backup_interrupted_again_and_again_leaves_replicas_that_run(
-    sandbox: DockerSandbox, tmp_path: Path
+@pytest.mark.parametrize(ROW, matrix(STEPS, CHOSEN, HOW))
+def test_the_replicas_run_again_or_the_last_line_says_that_they_do_not(
+    running: DockerSandbox, command: str, step: str, number: signal.Signals, times: int
 ) -> None:
-    assert sandbox.call("compose-tb", "init").returncode == 0
-    with sandbox.having(INVENTORY="inventories/local.py", BACKUP_DIR=str(tmp_path)):
-        code, said = interrupted(
-            sandbox, python("backup"), "| Pack the data files", signal.SIGINT, 3
-        )
-    assert code == 130, said
-    assert said.endswith("interrupted; no backup was taken; every replica runs\n")
-    helpers = docker("ps", "--all", "--quiet", f"--filter=label={HELPER_LABEL}={sandbox.names[0]}")
-    assert helpers.stdout == ""
-    assert commits(sandbox)
+    before = canary_transfers(running)
+    cache = "64MiB" if f"{PREFIX}CACHE_GRID" in running.overrides else "128MiB"
+    with running.having(**{f"{PREFIX}CACHE_GRID": cache} if command == "up" else {}):
+        words = python(*([command] if command == "backup" else ["compose-tb", command]))
+        code, said = interrupted(running, words, step, number, times)
+        if number == signal.SIGKILL:
+            assert_status_tells(running)
+        else:
+            assert_runs_or_says_so(running, code, said, alive(running))
+    helper = f"--filter=label={HELPER_LABEL}={running.names[0]}"
+    assert docker("ps", "--all", "--quiet", helper).stdout == ""
+    assert commits(running)
+    assert canary_transfers(running) > before
 
 
 def test_no_interruption_of_a_living_cluster_loses_a_transfer(sandbox: DockerSandbox) -> None:
