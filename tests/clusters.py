@@ -149,12 +149,16 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox(inventory: str, replicas: int = 3, /, **overrides: str) -> Iterator[Sandbox]:
+def sandbox(
+    inventory: str, replicas: int = 3, is_genuine: bool | None = None, /, **overrides: str
+) -> Iterator[Sandbox]:
     """A sandbox whose replicas are stopped, and whose files are removed, at the end.
 
-    For genuine replicas it waits until there is memory: see ``leases.memory``.
+    For genuine replicas, those of processes where nothing is said, it waits until there is memory:
+    see ``leases.memory``.
     """
-    is_genuine = Path(inventory).stem == "process"
+    if is_genuine is None:
+        is_genuine = Path(inventory).stem == "process"
     # A short path: supervisor's socket must fit into 108 bytes.
     with memory(replicas * is_genuine), tempfile.TemporaryDirectory(prefix="ws-") as directory:
         made = Sandbox(inventory, Path(directory), free_ports(replicas), overrides)

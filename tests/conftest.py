@@ -32,9 +32,6 @@ WORKERS_PER_CORE, WORKERS_MAX = 3, 32
 
 NO_SERVER = "no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download"
 
-#: Seconds that each group took the last time, in pytest's cache: the longest are begun first.
-DURATIONS = "wallet-service/durations"
-
 #: The longest where nothing is known yet.
 LONGEST = (
     "tests/docker/test_seed_commands.py",
@@ -123,7 +120,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     assert config.cache
     if config.getoption("random_order_enabled"):
         return
-    durations = config.cache.get(DURATIONS, {})
+    durations = config.cache.get(scheduling.DURATIONS, {})
     items.sort(key=lambda item: _begins(scheduling.group_of(item), durations))
 
 
@@ -161,4 +158,4 @@ def pytest_terminal_summary(
         counts = " · ".join(f"{suite} {count}" for suite, count in sorted(ran.items()))
         terminalreporter.write_line(f"ran: {counts}")
     if config.cache and not os.environ.get("PYTEST_XDIST_WORKER"):
-        config.cache.set(DURATIONS, config.cache.get(DURATIONS, {}) | took)
+        config.cache.set(scheduling.DURATIONS, config.cache.get(scheduling.DURATIONS, {}) | took)

@@ -19,6 +19,8 @@ from tests import leases
 
 #: Test → its group, in pytest's cache: the process that hands out tests knows only their names.
 _GROUPS = "wallet-service/groups"
+#: Group → seconds that it took the last time, there too: the longest are begun first.
+DURATIONS = "wallet-service/durations"
 
 MEMORY, BED = "memory", "bed"
 #: Replicas of a cluster, and servers of a bed, as most of the tests have them.
@@ -76,10 +78,15 @@ class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
         group = self._groups.get(nodeid, nodeid.partition("::")[0])
         if _need(group) == BED and (rooms := self._rooms[BED]) < self.numnodes:
             # No process waits for a bed: as many have tests of servers as there are beds.
-            tests = Counter(each for each in self._groups.values() if _need(each) == BED)
-            self._beds = self._beds or shared_out(tests, rooms)
+            self._beds = self._beds or shared_out(self._weights(BED), rooms)
             return f"{self._beds[group]} {BED}"
         return group
+
+    def _weights(self, need: str) -> Mapping[str, float]:
+        """Group → how long it takes; as long as that is not known of all, how many tests it has."""
+        tests = Counter(each for each in self._groups.values() if _need(each) == need)
+        took: dict[str, float] = self.config.cache.get(DURATIONS, {})
+        return {each: took[each] for each in tests} if took.keys() >= tests.keys() else tests
 
     def _assign_work_unit(self, node: Any) -> None:
         pending = {
@@ -93,12 +100,12 @@ class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
         super()._assign_work_unit(node)
 
 
-def shared_out(tests: Mapping[str, int], rooms: int) -> dict[str, int]:
-    """Group → its room, so that each has about as many tests."""
-    held, chosen = Counter(dict.fromkeys(range(rooms), 0)), {}
-    for group in sorted(tests, key=lambda each: (-tests[each], each)):
+def shared_out(weights: Mapping[str, float], rooms: int) -> dict[str, int]:
+    """Group → its room, so that each has about as much to do."""
+    held, chosen = dict.fromkeys(range(rooms), 0.0), {}
+    for group in sorted(weights, key=lambda each: (-weights[each], each)):
         chosen[group] = min(held, key=lambda room: held[room])
-        held[chosen[group]] += tests[group]
+        held[chosen[group]] += weights[group]
     return chosen
 
 

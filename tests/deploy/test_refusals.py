@@ -159,7 +159,8 @@ def test_a_server_that_cannot_start_ends_the_wait_with_its_log(tmp_path: Path) -
     )
     server.chmod(0o755)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with sandbox("inventories/process.py", TIGERBEETLE_BIN=str(server), PATH=path) as made:
+    settings = {"TIGERBEETLE_BIN": str(server), "PATH": path}
+    with sandbox("inventories/process.py", 3, False, **settings) as made:
         done = made.up()
         assert done.returncode == 1
         assert "replica 0 fatal" in done.stderr
