@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from cluster import REPOSITORY
+from cluster.config import PREFIX
 from tests.clusters import INTERRUPTED, TIMEOUT_S, Sandbox
 
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
@@ -92,6 +93,12 @@ def _send(process: subprocess.Popen[str], number: signal.Signals) -> None:
         process.send_signal(number)
     else:
         os.killpg(process.pid, number)
+
+
+def change_a_setting(made: Sandbox) -> None:
+    """From here on: every replica has to be started anew, one at a time."""
+    key = f"{PREFIX}CACHE_GRID"
+    made.overrides[key] = "128MiB" if made.environ[key] == "64MiB" else "64MiB"
 
 
 def running(made: Sandbox) -> list[int]:

@@ -19,6 +19,7 @@ from tests.operate.interruption import (
     TERM,
     assert_runs_or_says_so,
     assert_status_tells,
+    change_a_setting,
     interrupted,
     matrix,
     python,
@@ -95,15 +96,14 @@ def test_the_replicas_run_again_or_the_last_line_says_that_they_do_not(
     deployed: Sandbox, command: str, step: str, number: signal.Signals, times: int
 ) -> None:
     before = ledger(deployed).read(200)
-    cache = "64MiB" if deployed.overrides.get("LU_CFG_TIGERBEETLE_CACHE_GRID") else "128MiB"
-    changed = {"LU_CFG_TIGERBEETLE_CACHE_GRID": cache} if command == "up" else {}
-    with deployed.having(**changed):
-        words = python(*WORDS.get(command, [command]))
-        code, said = interrupted(deployed, words, step, number, times)
-        if number == KILL or (command, code) == ("down", 0):
-            assert_status_tells(deployed)
-        else:
-            assert_runs_or_says_so(deployed, code, said, running(deployed))
+    if command == "up":
+        change_a_setting(deployed)
+    code, said = interrupted(deployed, python(*WORDS.get(command, [command])), step, number, times)
+    if number == KILL or (command, code) == ("down", 0):
+        assert_status_tells(deployed)
+    else:
+        assert_runs_or_says_so(deployed, code, said, running(deployed))
+    assert deployed.up().returncode == 0  # an interrupted rollout is finished by repeating it
     assert deployed.call("status").returncode == 0
     assert ledger(deployed).read(200) == before
 
