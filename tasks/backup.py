@@ -103,9 +103,8 @@ def accept() -> None:
 
 
 def _require_room(deployment: Deployment) -> None:
-    for index in indexes_here():
-        room = packing.require_room(of(deployment), index, _on_host(deployment))
-        _shell(f"Check the room for replica {index}'s file", room)
+    room = packing.require_room(of(deployment), indexes_here(), _on_host(deployment))
+    _shell("Check the room for the packed files", room)
 
 
 def _pack(deployment: Deployment) -> None:

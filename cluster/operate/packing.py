@@ -8,6 +8,7 @@ is complete are they renamed. The old files are kept as ``.replaced`` until the 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 from cluster.operate.backup_set import UNPACK
@@ -27,10 +28,11 @@ def together(scripts: list[str]) -> str:
     return f"pids=\n{begun}code=0\nfor pid in $pids; do wait $pid || code=1; done\nexit $code"
 
 
-def require_room(runtime: Runtime, index: int, directory: Path) -> str:
-    """Fail if ``directory`` has no space for the whole file: how well it packs is unknown."""
+def require_room(runtime: Runtime, indexes: Collection[int], directory: Path) -> str:
+    """Fail if ``directory`` has no space for all whole files: how well they pack is unknown."""
+    sizes = (f"each=$({_size(runtime, i)}) || exit 1\nsize=$((size + each))\n" for i in indexes)
     return (
-        f"size=$({_size(runtime, index)}) || exit 1\n"
+        f"size=0\n{''.join(sizes)}"
         f"mkdir -p -m 700 {_q(directory)}\n"
         f"free=$(df -Pk {_q(directory)} | awk 'NR == 2 {{ print $4 }}')\n"
         'test $((size / 1024)) -le "$free" || {\n'
