@@ -7,6 +7,7 @@ back, and everything is as it was before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,15 +22,21 @@ from cluster.config.deployment import Deployment
 from cluster.interruption import say, whole
 from cluster.operate import backup, backup_set, last_word, phase
 from cluster.operate.backup_set import Manifest
-from cluster.refusal import Refusal, begun
+from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import tunnel
 from cluster.tigerbeetle import totals
+
+
+class _NotUndone(Refusal):
+    """A failure after which nobody may say that all is as before."""
+
+    exit_code = Failed.exit_code
 
 
 def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     """Restore, start, and return when the cluster commits.
 
-    Raises Refusal before anything is touched, Failed after everything was put back.
+    Raises Refusal before anything is touched, Failed after it, whose text says how things are.
     """
     manifest = backup_set.read(source)
     backup_set.refuse_foreign(manifest, deployment.cluster, deployment.engine)
@@ -42,16 +49,17 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     print(describe(manifest, source))
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)
-    with (
-        backup.locked(deployment),
-        last_word.said(deployment, "; the data files are as they were"),
-        begun(),
-    ):
-        if facts.half_restored(deployment, observe(deployment)):
-            command.say("a restore was cut off between its renames; putting the old files back")
-            undo = {"backup_set": str(source)}
-            phase.run(inventory_file, "tasks.backup.undo", data=undo, quiet=True)
-        _replace(inventory_file, source)
+    data = {"backup_set": str(source)}
+    with backup.locked(deployment):
+        with last_word.said(deployment, "; the data files are as they were"):
+            with begun():
+                is_half = facts.half_restored(deployment, observe(deployment))
+            if is_half:
+                command.say("a restore was cut off between its renames; putting the old files back")
+                _undo(inventory_file, data)
+            _replace(inventory_file, data)
+        with last_word.said(deployment, "; the data files are those of the backup"):
+            phase.run(inventory_file, "tasks.backup.accept", data=data)
     _report(deployment, manifest)
 
 
@@ -72,9 +80,8 @@ def describe(manifest: Manifest, source: Path) -> str:
     return "\n".join(lines)
 
 
-def _replace(inventory_file: str, source: Path) -> None:
+def _replace(inventory_file: str, data: Mapping[str, str]) -> None:
     """Unpack, rename, start. Whatever fails, the data files are as they were."""
-    data = {"backup_set": str(source)}
     started = False
     try:
         phase.run(inventory_file, "tasks.backup.unpack", data=data)
@@ -86,9 +93,16 @@ def _replace(inventory_file: str, source: Path) -> None:
             say("the restore failed; putting the old data files back")
             if started:
                 phase.run(inventory_file, "tasks.replica.stop", quiet=True)
-            phase.run(inventory_file, "tasks.backup.undo", data=data, quiet=True)
+            _undo(inventory_file, data)
         raise
-    phase.run(inventory_file, "tasks.backup.accept", data=data)
+
+
+def _undo(inventory_file: str, data: Mapping[str, str]) -> None:
+    try:
+        phase.run(inventory_file, "tasks.backup.undo", data=data, quiet=True)
+    except Failed as failed:
+        found, fix = str(failed), "mend what it names, then make restore FROM= that backup again"
+        raise _NotUndone("the old data files", expected="back", found=found, fix=fix) from None
 
 
 def _report(deployment: Deployment, manifest: Manifest) -> None:
@@ -118,7 +132,8 @@ def _when(found: totals.Totals) -> str:
 def main(file: str, source: str) -> None:
     """Put all data files back from a backup, all or nothing.
 
-    Exit codes: 0 restored, 1 failed (all as before), 2 refused (nothing was touched).
+    Exit codes: 0 restored, 1 failed (mostly all as before; the last line says how things are),
+    2 refused (nothing was touched).
     """
     deployment = tunnel.reached(inventory.read(file))
     restore(file, deployment, backup_set.chosen(source or None, deployment.name))
