@@ -182,7 +182,8 @@ def _report(manifest: Manifest, taken: Path) -> None:
 def main(file: str, keep: str) -> None:
     """Back up all data files of one moment: all replicas stop, mostly for less than a minute.
 
-    Exit codes: 0 taken, 1 failed (the cluster runs again, nothing is left behind), 2 refused.
+    Exit codes: 0 taken, 1 failed (nothing is left behind; the last line says whether all replicas
+    run again), 2 refused.
     """
     deployment = tunnel.reached(inventory.read(file))
     if not keep.isdecimal() or int(keep) < 1:

@@ -31,7 +31,8 @@ from cluster.tigerbeetle.canary import Probe
 def main(context: click.Context) -> None:
     """Three replicas in Docker on this machine, step by step or all at once.
 
-    Exit codes: 0 done, 1 the cluster does not commit, 2 refused (nothing was touched).
+    Exit codes: 0 done, 1 the cluster does not commit, 2 refused, by us or by Docker, and it says
+    why; of `status`: 0 healthy, 1 degraded, 3 down, 4 unknown.
     """
     context.obj = config.load()
 

@@ -22,7 +22,7 @@ from typing import Any
 import click
 import psutil
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from cluster import REPOSITORY, config
 from cluster.checks import rules
@@ -172,7 +172,8 @@ def run_step(
             while (code := _ended(process)) is None:
                 if (took := time.monotonic() - begun) > STEP_TIMEOUT_S:
                     raise StepFailed(step, f"no end within {STEP_TIMEOUT_S} s", log)
-                on_progress(f"{took:.0f} s: {last_line(log.read_text(errors='replace'))}")
+                last = last_line(log.read_text(errors="replace"))
+                on_progress(f"{took:.0f} s: {' '.join(last.split())}")  # locust's are 180 wide
         finally:
             phase.end(process)  # never the replicas: they have left its session
     if code != 0:
@@ -206,7 +207,8 @@ def summary(deployment: Deployment, run: Path, checks: int, wall_s: float) -> Ta
     """What a person wants to know at the end."""
     result: dict[str, Any] = json.loads((run / "result.json").read_text())
     audit: dict[str, Any] = json.loads((run / "audit.json").read_text())
-    table = Table(title="wallet-service quickstart", show_header=False)
+    wide = Column(overflow="fold")  # a path stays whole
+    table = Table("", wide, title="wallet-service quickstart", show_header=False)
     note = " (says nothing of TigerBeetle's)" if deployment.is_emulator else ""
     rows = {
         "engine": deployment.label,

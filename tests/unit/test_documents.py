@@ -28,6 +28,8 @@ ELSEWHERE = re.compile(
     r"|tigerbeetle/Dockerfile$"  # the first document's
 )
 PATH = re.compile(r"[\w.-]+(/[\w.-]+)+/?")
+TEST_FILE = re.compile(r"test_\w+\.py")
+TEST_FILES = {file.name for file in (REPOSITORY / "tests").rglob("test_*.py")}
 DOTTED = re.compile(rf"(?<![\w./-])((?:{PACKAGES})(?:\.\w+)+)(?![\w/])")
 each_page = pytest.mark.parametrize(
     "page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY))
@@ -64,6 +66,8 @@ def unknown_names(text: str, page: Path) -> list[str]:
         if PATH.fullmatch(line) and not ELSEWHERE.match(line):
             here = (REPOSITORY / line).exists() or (page.parent / line).exists()
             wrong += [] if here else [f"path {line}"]
+        if TEST_FILE.fullmatch(line) and line not in TEST_FILES:
+            wrong.append(f"path {line}")
     return wrong
 
 
@@ -119,6 +123,7 @@ def test_every_trouble_that_the_doctor_knows_is_explained(key: str) -> None:
     ("text", "found"),
     [
         ("`cluster/config.py`", "path cluster/config.py"),
+        ("`test_wonders.py`", "path test_wonders.py"),
         ("see [there](docs/nowhere.md)", "link docs/nowhere.md"),
         ("see [there](docs/docker.md#nowhere)", "link docs/docker.md#nowhere"),
         ("`make wonders`", "make wonders"),
