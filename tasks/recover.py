@@ -45,9 +45,13 @@ _SETTLED_S = 3.0
 
 @deploy("Start the other replicas")
 def start_others() -> None:
-    """Of a cluster that is down as a whole: they are what the lost file is made from."""
+    """Of a cluster that is down as a whole: they are what the lost file is made from.
+
+    ``lost_replicas`` in the host data are all that have lost theirs.
+    """
     deployment = deployment_here()
-    others = [r.index for r in deployment.cluster.replicas if r.index != _index()]
+    lost = set(map(int, str(host.data.lost_replicas).split(",")))
+    others = [r.index for r in deployment.cluster.replicas if r.index not in lost]
     for index in {*indexes_here()} & {*others}:
         shell(f"Start replica {index}", of(deployment).start(index))
     what = "Wait until the others are normal"
@@ -162,9 +166,13 @@ def _catch_up(deployment: Deployment, index: int) -> None:
         said = f"{found}{copied if sync.is_under_way else ''}"
         return settled_at is not None and now - settled_at >= _SETTLED_S, said
 
+    def commits() -> tuple[bool, str]:
+        canary = health.probe(deployment)
+        return canary.commits, canary.detail
+
     with guarded():
         _wait(observe, f"replica {index} to catch up", _CATCH_UP_TIMEOUT_S)
-        health.wait(deployment, on_progress=tell)
+        _wait(commits, "the cluster to commit with it", health.START_TIMEOUT_S)
     tell(f"replica {index} has caught up, {time.monotonic() - begun:.1f} s after its start")
 
 

@@ -2,7 +2,8 @@
 
 A replica without its file has forgotten what it has acknowledged; formatting it anew would let the
 cluster lose it. ``tigerbeetle recover`` makes a file that takes part only once it has learned from
-the others. Until then the cluster has one replica less: it is done only when all others are well.
+the others. Until then the cluster has one replica less: it is done only when it commits, and all
+others are well, but for those that it can spare.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     data = {"recover_replica": str(index)}
     if not any(r.pid or r.port_open for r in replicas):
         lost = {*facts.missing(deployment, observe(deployment)), index}
-        spared = (len(replicas) - 1) // 2  # the others are a majority
-        existence.require_files("recover", deployment, sorted(lost), spared)
-        print(f"the cluster is down: starting the replicas other than {index}", flush=True)
+        existence.require_files("recover", deployment, sorted(lost), _spared(replicas))
+        who = ", ".join(map(str, sorted(lost)))
+        print(f"the cluster is down: starting the replicas other than {who}", flush=True)
         try:
-            phase.run(inventory_file, "tasks.recover.start_others", data=data)
+            start = data | {"lost_replicas": who}
+            phase.run(inventory_file, "tasks.recover.start_others", data=start)
         except Failed:
             raise Refusal(
                 f"recover: expected the replicas other than {index} to serve once started, found "
@@ -81,8 +83,15 @@ def refuse_engine(deployment: Deployment) -> None:
         )
 
 
+def _spared(replicas: Sequence[ReplicaHealth]) -> int:
+    """How many may be away: the others are a majority."""
+    return (len(replicas) - 1) // 2
+
+
 def refuse_unsafe(replicas: Sequence[ReplicaHealth], index: int, canary: Canary | None) -> None:
-    """All others are normal and the cluster commits; the one does not run. Pure. Raises Refusal."""
+    """The one does not run, the cluster commits, and all others are normal: of six replicas one of
+    them may be lost too, and is next. Pure. Raises Refusal.
+    """
     lost = replicas[index]
     unwell = [r for r in replicas if r.replica.index != index and not r.is_normal]
     if lost.process == "RUNNING" and lost.port_open:
@@ -90,9 +99,10 @@ def refuse_unsafe(replicas: Sequence[ReplicaHealth], index: int, canary: Canary 
             f"recover: expected replica {index} not to run, found it running as pid {lost.pid}. "
             "Fix: nothing, if it is well: it repairs itself from the others; make status tells"
         )
-    if unwell:
+    if len(unwell) >= _spared(replicas):
+        more = " and one more" if len(replicas) > 3 else ""
         raise Refusal(
-            f"recover: expected all replicas but {index} to be normal, found "
+            f"recover: expected all replicas but {index}{more} to be normal, found "
             f"{', '.join(map(str, unwell))}. Fix: bring them back first, one at a time; if more "
             "files are lost than a majority can spare: make restore FROM= a backup"
         )

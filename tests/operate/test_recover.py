@@ -122,3 +122,29 @@ def test_what_a_majority_has_lost_is_not_made_from_the_one_that_is_left() -> Non
         assert of(made.deployment).states() is None  # nothing was started
         assert [made.data_file(index).exists() for index in range(3)] == [False, False, True]
         assert made.data_file(2).stat().st_ino == left
+
+
+@pytest.mark.long
+def test_of_six_replicas_two_lost_files_are_made_again_one_after_the_other() -> None:
+    with sandbox("inventories/process.py", 6) as made:
+        assert made.up().returncode == 0
+        ledger = Ledger(made.deployment.cluster.addresses)
+        ledger.write(1, 500)
+        before = ledger.read(500)
+        for index in (4, 5):
+            stop(made, index)
+            made.data_file(index).unlink()
+        for index in (4, 5):
+            done = recover(made, f"REPLICA={index}")
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert made.call("status").returncode == 0
+
+        assert made.down().returncode == 0
+        for index in (0, 1):
+            made.data_file(index).unlink()
+        for index in (0, 1):
+            done = recover(made, f"REPLICA={index}")
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+            assert index or "starting the replicas other than 0, 1" in done.stdout
+        assert made.call("status").returncode == 0
+        assert ledger.read(500) == before

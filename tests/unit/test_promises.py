@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import pytest
+from _pytest.mark.expression import Expression
 
 from cluster import REPOSITORY, cli
 from cluster.health import status
@@ -20,10 +21,12 @@ from loadtests.wallet.users import WalletTasks
 from loadtests.wallet.wallets import ASSETS, TransferCode
 from monitoring import stack
 from tests.monitoring import documents
+from tests.resilience.faults import FAULTS
 from tests.unit.test_tidy import TARGETS
 from tigerbeetle_emulator import Faults, __main__
 
 DOCS = REPOSITORY / "docs"
+TESTS = REPOSITORY / "tests"
 CONTEXT = click.Context(cli.commands)
 ALERTS = [
     rule
@@ -183,7 +186,7 @@ def test_every_check_of_the_audit_is_in_its_table() -> None:
 
 
 def test_every_suite_is_in_the_table_of_tests() -> None:
-    suites = {f"`tests/{d.parent.name}`" for d in (REPOSITORY / "tests").glob("*/__init__.py")}
+    suites = {f"`tests/{d.parent.name}`" for d in TESTS.glob("*/__init__.py")}
     assert suites == {row[0] for row in rows(page("tests.md"), 2) if row[0].startswith("`tests/")}
 
 
@@ -203,3 +206,24 @@ def test_every_variable_of_the_environment_is_explained() -> None:
     named = {v for row in table for v in re.findall(r"`([A-Z_]{5,})`", row[0])}
     assert {"BACKUP_DIR", "CONFIRM", "TIGERBEETLE_BIN"} <= read
     assert named == read
+
+
+def test_every_key_of_the_doctor_is_in_a_test() -> None:
+    """Its first table is of containers: caused there, or recognised in what was recorded."""
+    table = section("docker.md", "Troubles").partition("On other inventories")[0]
+    keys = [key for row in rows(table, 2) for key in re.findall(r"`([a-z-]+)`", row[0])]
+    files = [
+        file for room in ("docker", "unit", "monitoring") for file in (TESTS / room).glob("*.py")
+    ]
+    tests = "".join(file.read_text() for file in files)
+    assert len(keys) > 30
+    assert [key for key in keys if f'"{key}"' not in tests] == []
+
+
+def test_what_a_page_gives_as_a_fault_is_what_pytest_understands() -> None:
+    files = [REPOSITORY / "Makefile", *REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")]
+    given = [each for file in files for each in re.findall(r'FAULT="([^"]+)"', file.read_text())]
+    assert len(given) >= 3
+    for each in given:
+        chosen = Expression.compile(each)  # its name, such as "kill the primary", is none
+        assert any(chosen.evaluate(lambda word, f=fault: word in f.name) for fault in FAULTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_a_recovery_that_is_unsafe_is_refused(
 ) -> None:
     with pytest.raises(Refusal, match=said):
         refuse_unsafe(replicas, 1, canary)
+
+
+def test_of_six_replicas_two_lost_ones_are_recovered_one_after_the_other() -> None:
+    """The others are a majority, and the cluster commits; three lost ones are too many."""
+    six = [
+        replace(replica(0), replica=CLUSTER.replicas[0].model_copy(update={"index": i}))
+        for i in range(6)
+    ]
+    away = [replace(replica(0, "FATAL"), replica=one.replica) for one in six]
+    refuse_unsafe([*six[:4], *away[4:]], 4, COMMITS)
+    refuse_unsafe([*six[:4], *away[4:]], 5, COMMITS)
+    with pytest.raises(Refusal, match="expected all replicas but 4 and one more to be normal"):
+        refuse_unsafe([*six[:3], *away[3:]], 4, COMMITS)
 
 
 def deployment(engine: str = "tigerbeetle", count: int = 3) -> Deployment:
