@@ -9,8 +9,9 @@ from unittest.mock import Mock
 
 import pytest
 
+from cluster.checks import facts
 from cluster.config import inventory
-from cluster.operate import backup, restore
+from cluster.operate import backup, backup_set, phase, restore
 from cluster.refusal import Failed, Interrupted, Refusal
 
 AS_BEFORE = "; the data files are as they were"
@@ -23,10 +24,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     deployment = inventory.read("inventories/emulator.py")
     deployment = deployment.model_copy(update={"state_dir": tmp_path})  # where nothing runs
     for name in ("read", "refuse_foreign", "check_files"):
-        monkeypatch.setattr(restore.backup_set, name, Mock())
+        monkeypatch.setattr(backup_set, name, Mock())
     for name in ("describe", "confirm", "observe", "_report"):
         monkeypatch.setattr(restore, name, Mock())
-    monkeypatch.setattr(restore.facts, "half_restored", Mock(return_value=False))
+    monkeypatch.setattr(facts, "half_restored", Mock(return_value=False))
     monkeypatch.setattr(backup, "is_running", Mock(return_value=False))
     monkeypatch.setattr(backup, "locked", lambda _: nullcontext())
 
@@ -35,7 +36,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             if task.rpartition(".")[2] in ends:
                 raise ends[task.rpartition(".")[2]]
 
-        monkeypatch.setattr(restore.phase, "run", run)
+        monkeypatch.setattr(phase, "run", run)
         with pytest.raises(Refusal) as raised:
             restore.restore("inventories/emulator.py", deployment, tmp_path)
         return raised.value
@@ -44,10 +45,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("phase", "so"), [("unpack", AS_BEFORE), ("swap", AS_BEFORE), ("accept", RESTORED)]
+    ("step", "so"), [("unpack", AS_BEFORE), ("swap", AS_BEFORE), ("accept", RESTORED)]
 )
-def test_the_last_word_says_whose_data_files_there_are(failing: Any, phase: str, so: str) -> None:
-    failed, interrupted = failing({phase: Failed("no")}), failing({phase: KeyboardInterrupt()})
+def test_the_last_word_says_whose_data_files_there_are(failing: Any, step: str, so: str) -> None:
+    failed, interrupted = failing({step: Failed("no")}), failing({step: KeyboardInterrupt()})
     assert (type(failed), type(interrupted)) == (Failed, Interrupted)
     assert str(failed).startswith(f"no{so}; no replica runs")
     assert str(interrupted).startswith(f"interrupted{so}; no replica runs")
