@@ -15,7 +15,6 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,7 +28,6 @@ from cluster.checks.rules import PYTHON_MIN, SYSTEMD_MIN, version
 from cluster.config import inventory, servers
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal, told
-from cluster.runtimes.base import rendered
 from cluster.runtimes.layout import ETC, PROGRAMS
 from cluster.runtimes.servers import SETTINGS_VARIABLE, fingerprint
 from monitoring import stack
@@ -45,9 +43,6 @@ PACKAGES = ("prometheus", "prometheus-blackbox-exporter")
 UNITS = ("collector", "prometheus", "blackbox")
 
 _LOOPBACK = IPv4Address("127.0.0.1")
-#: Our templates are written for it.
-_rendered = partial(rendered, trim_blocks=True)
-
 #: The limits of programs that need more than the others.
 _MEMORY_MAX = {"prometheus": "1G"}
 
@@ -177,10 +172,8 @@ def configuration(deployment: Deployment, listen: Ports) -> dict[str, str]:
         servers_ = sorted({r.ip for r in deployment.cluster.replicas})
         addresses["host"] = ",".join(f"{ip}:{EXPORTER_PORT}" for ip in servers_)
     ips = {r.index: str(r.ip) for r in deployment.cluster.replicas}
-    values = stack.prometheus_values(deployment, addresses, ips)
     return {
-        "prometheus.yml": _rendered((FILES / "prometheus.yml.j2").read_text(), values),
-        "rules/expected.yml": _rendered((FILES / "rules" / "expected.yml.j2").read_text(), values),
+        **stack.configuration(deployment, addresses, ips),
         "rules/states.yml": (FILES / "rules" / "states.yml").read_text(),
         "rules/alerts.yml": (FILES / "rules" / "alerts.yml").read_text(),
         "blackbox.yml": (FILES / "blackbox.yml").read_text(),
@@ -268,7 +261,7 @@ def unit_file(
     }
     made_of = json.dumps([source, values, reads], sort_keys=True)
     mark = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    return _rendered(source, {**values, "fingerprint": mark})
+    return stack.filled("program.service.j2", {**values, "fingerprint": mark})
 
 
 def _refuse(expected: str, found: str, fix: str) -> NoReturn:

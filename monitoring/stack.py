@@ -7,6 +7,8 @@ under a supervisor of their own; beside replicas in Docker they are containers
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -22,6 +24,8 @@ from cluster.config import PREFIX, Cluster
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import of
+from cluster.runtimes.base import rendered
+from cluster.runtimes.servers import SETTINGS_VARIABLE
 
 FILES = REPOSITORY / "files" / "monitoring"
 PORTS_VARIABLE = "WALLET_SERVICE_MONITORING_PORTS"
@@ -31,6 +35,15 @@ PROGRAMS = {
     "blackbox": ("prometheus-blackbox-exporter", "blackbox_exporter"),
     "host": ("prometheus-node-exporter", "node_exporter"),
     "process": ("prometheus-process-exporter", "process-exporter"),
+}
+#: What each reads of ours, beside what is written for the cluster: a file, or a directory of them.
+_READS = {
+    "collector": Path(__file__).parent / "collector",
+    "prometheus": FILES / "rules",
+    "blackbox": FILES / "blackbox.yml",
+    "process": FILES / "process.yml",
+    "statsd": FILES / "statsd_mapping.yml",
+    "grafana": FILES / "grafana",
 }
 PACKAGES = " ".join(names[0] for names in PROGRAMS.values())
 
@@ -131,6 +144,49 @@ def prometheus_values(
             for r in deployment.cluster.replicas
         ],
     }
+
+
+def configuration(
+    deployment: Deployment, addresses: Mapping[str, str], replica_ips: Mapping[int, str]
+) -> dict[str, str]:
+    """File → content of what Prometheus reads of this cluster; for the rest see above."""
+    values = prometheus_values(deployment, addresses, replica_ips)
+    names = ("prometheus.yml", "rules/expected.yml")
+    return {name: filled(f"{name}.j2", values) for name in names}
+
+
+def filled(template: str, values: Mapping[str, Any]) -> str:
+    """One of our templates, which are written for trimmed blocks."""
+    return rendered((FILES / template).read_text(), values, trim_blocks=True)
+
+
+def marks(written: Mapping[str, str]) -> dict[str, str]:
+    """Program → fingerprint of all that it reads; ``written`` is what Prometheus reads.
+
+    It is part of what a program is started with, so that its supervisor, or Compose, compares what
+    *runs*: whoever wrote a file may have been stopped before a program has read it.
+    """
+
+    def mark(name: str, place: Path) -> str:
+        files = sorted(f for f in (place, *place.rglob("*")) if f.is_file() and f.suffix != ".pyc")
+        read = [file.read_text() for file in files]
+        read += written.values() if name == "prometheus" else ()
+        return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]
+
+    return {name: mark(name, place) for name, place in _READS.items()}
+
+
+def supervised(deployment: Deployment, listen: Ports, written: Mapping[str, str]) -> str:
+    """The configuration of this machine's supervisor; '%' is doubled, as it expands that."""
+    values = {
+        "label": deployment.label,
+        "directory": str(directory(deployment)).replace("%", "%%"),
+        "repository": str(REPOSITORY).replace("%", "%%"),
+        "programs": programs(deployment, listen),
+        "settings_variable": SETTINGS_VARIABLE,
+        "marks": marks(written),
+    }
+    return filled("supervisord.conf.j2", values)
 
 
 def local_addresses(listen: Ports, which: Callable[[str], str | None] = find) -> dict[str, str]:

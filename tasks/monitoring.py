@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from io import StringIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pyinfra import host, logger
@@ -22,6 +24,7 @@ from cluster import REPOSITORY
 from cluster.config.deployment import Deployment
 from cluster.runtimes import docker_engine, of
 from cluster.runtimes.base import Where
+from cluster.runtimes.process import asked, differing
 from monitoring import stack
 from tasks import monitoring_host
 from tasks.support.act import shell
@@ -61,7 +64,7 @@ def _check_programs() -> None:
 
 @deploy("Start the monitoring")
 def start() -> None:
-    """Write the configuration; start what does not run; reload Prometheus when it has changed."""
+    """Write the configuration; start what does not run, and anew what runs with another one."""
     _way().start()
 
 
@@ -77,7 +80,7 @@ def _stop_containers() -> None:
 
 def _stop_programs() -> None:
     deployment = deployment_here()
-    if not _control(deployment).exists():
+    if _running(deployment) is None:
         host.noop("no monitoring runs")
         return
     shell("Stop the monitoring", _tool("supervisorctl", deployment, "shutdown"))
@@ -97,28 +100,22 @@ def _prepare() -> Deployment:
 
 def _start_programs() -> None:
     deployment = _prepare()
-    base, listen = stack.directory(deployment), stack.ports()
+    listen = stack.ports()
     ips = {r.index: str(r.ip) for r in deployment.cluster.replicas}
-    changed = _write_prometheus(deployment, stack.local_addresses(listen), ips)
-    supervised = files.template(
-        name="Write the supervisor's configuration",
-        src=str(stack.FILES / "supervisord.conf.j2"),
-        dest=str(base / "supervisord.conf"),
-        mode="600",
-        label=deployment.label,
-        directory=str(base).replace("%", "%%"),
-        repository=str(REPOSITORY).replace("%", "%%"),
-        programs=stack.programs(deployment, listen),
-    )
-    if not _control(deployment).exists():
+    read = stack.configuration(deployment, stack.local_addresses(listen), ips)
+    wanted = stack.supervised(deployment, listen, read)
+    base, running = stack.directory(deployment), _running(deployment)
+    stale = differing(base / "supervisord.conf", base / "supervisor.sock", wanted)
+    _write(deployment, read)
+    _write(deployment, {"supervisord.conf": wanted}, mode="600")
+    if running is None:
         shell("Start the monitoring", _tool("supervisord", deployment))
-    elif supervised.will_change:
-        shell("Start what has changed", _tool("supervisorctl", deployment, "update"))
-    elif changed:
-        shell(
-            "Let Prometheus read its configuration again",
-            _tool("supervisorctl", deployment, "signal", "HUP", "prometheus"),
-        )
+    elif stale is None or stale or not all(running.values()):
+        update = _tool("supervisorctl", deployment, "update")
+        start_ended = _tool("supervisorctl", deployment, "start", "all")
+        shell("Start what has changed, or ended", update, start_ended)
+    else:
+        host.noop("monitoring: all runs, as described")
 
 
 def _start_containers() -> None:
@@ -132,37 +129,22 @@ def _start_containers() -> None:
     }
     with guarded():
         inside = {r.index: str(r.ip) for r in deployment.cluster.replicas}
-    changed = _write_prometheus(deployment, addresses, inside)
-    shell("Start the containers", _compose(deployment, "up", "--detach", "--wait"))
-    if changed:  # a mounted file that was replaced is only seen from a new start on
-        shell(
-            "Let Prometheus read its configuration", _compose(deployment, "restart", "prometheus")
-        )
+    read = stack.configuration(deployment, addresses, inside)
+    _write(deployment, read)
+    up = _compose(deployment, "up", "--detach", "--wait", marks=stack.marks(read))
+    shell("Start the containers", up)
 
 
-def _write_prometheus(
-    deployment: Deployment, addresses: dict[str, str], replica_ips: dict[int, str]
-) -> bool:
-    base = stack.directory(deployment)
-    values = stack.prometheus_values(deployment, addresses, replica_ips)
-    written = [
-        files.template(
-            name=f"Write {target}",
-            src=str(stack.FILES / source),
-            dest=str(base / target),
-            mode="644",
-            **values,
-        )
-        for source, target in (
-            ("prometheus.yml.j2", "prometheus.yml"),
-            ("rules/expected.yml.j2", "rules/expected.yml"),
-        )
-    ]
-    return any(operation.will_change for operation in written)
+def _write(deployment: Deployment, wanted: Mapping[str, str], mode: str = "644") -> None:
+    for name, text in wanted.items():
+        path = stack.directory(deployment) / name
+        files.put(name=f"Write {name}", src=StringIO(text), dest=str(path), mode=mode)
 
 
-def _control(deployment: Deployment) -> Path:
-    return stack.directory(deployment) / "supervisor.sock"
+def _running(deployment: Deployment) -> Mapping[str, int] | None:
+    """Program → its pid, or 0; None where their supervisor does not answer."""
+    info = asked(stack.directory(deployment) / "supervisor.sock", "getAllProcessInfo")
+    return None if info is None else {program["name"]: program["pid"] for program in info}
 
 
 def _tool(program: str, deployment: Deployment, *action: str) -> str:
@@ -171,7 +153,9 @@ def _tool(program: str, deployment: Deployment, *action: str) -> str:
     return shlex.join([str(path), "-c", str(config), *action])
 
 
-def _compose(deployment: Deployment, *action: str) -> str:
+def _compose(
+    deployment: Deployment, *action: str, marks: Mapping[str, str] = MappingProxyType({})
+) -> str:
     statsd_ip, statsd_port = stack.check_statsd(deployment)
     command = ["docker", "compose", "--project-name", f"{docker_engine.project()}-monitoring"]
     command += ["--file", str(COMPOSE_FILE), "--profile", "monitoring", *action]
@@ -182,6 +166,7 @@ def _compose(deployment: Deployment, *action: str) -> str:
         MONITORING_STATSD_PORT=str(statsd_port),
         MONITORING_NETWORK=docker_engine.network(),
         MONITORING_PROMETHEUS_PORT=str(stack.ports().prometheus),
+        **{f"MONITORING_{name.upper()}_SETTINGS": mark for name, mark in marks.items()},
     )
 
 

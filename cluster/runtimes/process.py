@@ -104,7 +104,7 @@ class Process(Runtime):
 
     def states(self) -> dict[int, ReplicaProcess] | None:
         """Asked of supervisor; None when none answers."""
-        info = self._ask("getAllProcessInfo") if self.socket_path.exists() else None
+        info = asked(self.socket_path, "getAllProcessInfo")
         if info is None:
             return None
         return {
@@ -172,22 +172,16 @@ class Process(Runtime):
         return rendered(_TEMPLATE.read_text(), values)
 
     def todo(self, marks: Mapping[int, str]) -> Todo:
-        """A supervisor that is started starts all, and knows with what it has started each.
-
-        Its file only says what was wanted: whoever wrote it may have been stopped half-way.
-        """
+        """A supervisor that is started starts all, and knows with what it has started each."""
         states = self.states()
         if states is None:
             return Todo(stopped=[self.cluster.replicas[0].index])
         running = {index for index, process in states.items() if process.pid}
         stopped = {replica.index for replica in self.cluster.replicas} - running
         wanted = self.description(0)[str(self.config_path)]
-        if not self.config_path.is_file() or self.config_path.read_text() != wanted:
+        changed = differing(self.config_path, self.socket_path, wanted)
+        if changed is None:
             return Todo(stopped, running)
-        # It reads the file again, and compares: what runs goes on as it was started.
-        if (compared := self._ask("reloadConfig")) is None:
-            return Todo(stopped, running)
-        ((_, changed, _),) = compared
         return Todo(stopped, {index for index in running if _program(index) in changed})
 
     def stop(self, index: int) -> str:
@@ -245,17 +239,6 @@ class Process(Runtime):
         """Succeeds when the supervisor answers: a dead one leaves its socket behind."""
         return f"{self._supervisorctl('pid')} >/dev/null 2>&1"
 
-    def _ask(self, method: str) -> Any:
-        """What the supervisor answers; None when it does not."""
-        proxy = xmlrpc.client.ServerProxy(
-            "http://localhost",
-            transport=SupervisorTransport(serverurl=f"unix://{self.socket_path}"),
-        )
-        try:
-            return getattr(proxy.supervisor, method)()
-        except (OSError, xmlrpc.client.Error):
-            return None
-
     def _supervisorctl(self, *action: str) -> str:
         return self._tool("supervisorctl", *action)
 
@@ -278,6 +261,28 @@ class Process(Runtime):
 def _program(index: int) -> str:
     """Replica ``index`` in supervisor's words."""
     return f"replica-{index}"
+
+
+def asked(socket: Path, method: str) -> Any:
+    """What the supervisor behind ``socket`` answers; None when it does not, or there is none."""
+    if not socket.exists():
+        return None
+    transport = SupervisorTransport(serverurl=f"unix://{socket}")
+    try:
+        return getattr(xmlrpc.client.ServerProxy("http://x", transport).supervisor, method)()
+    except (OSError, xmlrpc.client.Error):
+        return None
+
+
+def differing(configuration: Path, socket: Path, wanted: str) -> set[str] | None:
+    """The programs that a supervisor does not run as ``wanted``; None where it may be all.
+
+    Its file only says what was wanted: whoever wrote it may have been stopped half-way. It reads
+    the file again, and compares: what runs goes on as it was started.
+    """
+    is_written = configuration.is_file() and configuration.read_text() == wanted
+    compared = asked(socket, "reloadConfig") if is_written else None
+    return None if compared is None else {name for names in compared[0] for name in names}
 
 
 def lines_after(parts: Sequence[Path], mark: str) -> tuple[list[str], str]:

@@ -21,6 +21,7 @@ from monitoring import stack
 from tests.docker import stand_ins
 from tests.docker.sandbox import DockerSandbox, best_engine, docker, docker_sandbox
 from tests.leases import free_ports
+from tests.monitoring.drill import INTERRUPTED
 
 pytestmark = [
     pytest.mark.docker,
@@ -135,16 +136,23 @@ def test_a_second_start_restarts_nothing(watched: Watched) -> None:
     assert watched.lives() == before
 
 
-def test_a_changed_configuration_is_read_by_prometheus_alone(watched: Watched) -> None:
+def test_what_an_interrupted_start_has_written_is_read_by_prometheus_alone(
+    watched: Watched, tmp_path: Path
+) -> None:
     before = watched.lives()
-    file = watched.files / "prometheus.yml"
-    file.write_text(file.read_text() + "# as an older release wrote it\n")
-    watched.monitor("start")
+    file, interrupted = watched.files / "prometheus.yml", tmp_path / "interrupted.py"
+    interrupted.write_text(INTERRUPTED)
+    with watched.cluster.having(**{f"{PREFIX}CLUSTER_ID": "7"}):
+        assert watched.cluster.pyinfra(str(interrupted)).returncode == 0
+        assert watched.lives() == before
+        watched.monitor("start")
     after = watched.lives()
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {f"{watched.project}-prometheus-1"}
     seen = docker("exec", *changed, "cat", "/etc/prometheus/prometheus.yml").stdout
+    assert f"{7:032x}" in seen
     assert seen == file.read_text()
+    watched.monitor("start")
     watched.until("up{job='tigerbeetle'}", ["1"])
 
 

@@ -25,6 +25,12 @@ from tests.clusters import Sandbox
 from tests.links import Links
 
 LEDGER = 7
+#: `monitor-up` that ends between the writing of its files and their use.
+INTERRUPTED = """
+from tasks import monitoring
+monitoring.shell = lambda *words: None
+monitoring.start()
+"""
 
 
 class Replicas:
@@ -177,6 +183,12 @@ class Monitoring:
         with urllib.request.urlopen(f"{self.base}/api/v1/query?{text}", timeout=10) as answer:
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return result
+
+    def loaded(self) -> str:
+        """The configuration with which Prometheus runs."""
+        with urllib.request.urlopen(f"{self.base}/api/v1/status/config", timeout=10) as answer:
+            text: str = json.load(answer)["data"]["yaml"]
+        return text
 
     def firing(self, since: float | None = None) -> set[tuple[str, str]]:
         """(alert, replica or mountpoint) that fire now, or have fired since ``time.time()``."""

@@ -7,14 +7,16 @@ import socket
 import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from cluster.config import PREFIX
 from cluster.health import planned_stop
 from monitoring import stack
 from tests.clusters import Sandbox, sandbox
 from tests.leases import free_ports
-from tests.monitoring.drill import Monitoring, until
+from tests.monitoring.drill import INTERRUPTED, Monitoring, until
 from tests.monitoring.receivers import DATAGRAMS, in_datagrams
 from tests.monitoring.test_dashboards import QUERIES
 
@@ -117,6 +119,15 @@ def test_a_second_start_changes_nothing(live: Live) -> None:
     assert live.values("process_start_time_seconds") == before
 
 
+def test_a_program_that_has_ended_is_started_again(live: Live) -> None:
+    config = live.sandbox.state_dir / "monitoring" / "supervisord.conf"
+    supervise = ("supervisorctl", "-c", str(config))
+    live.sandbox.run(*supervise, "stop", "collector")
+    again = live.sandbox.pyinfra("tasks.monitoring.start")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "RUNNING" in live.sandbox.run(*supervise, "status", "collector").stdout
+
+
 def test_make_down_is_a_planned_stop_which_can_be_taken_back(live: Live) -> None:
     assert live.sandbox.down().returncode == 0
     planned = "tb:replica:planned_stop"
@@ -124,6 +135,34 @@ def test_make_down_is_a_planned_stop_which_can_be_taken_back(live: Live) -> None
     assert planned_stop.announce(live.sandbox.deployment.cluster, [0, 1, 2], is_planned=False)
     until(lambda: live.values(planned) == [], "their end", BOUND_S)
     assert live.sandbox.up().returncode == 0
+
+
+def test_what_an_interrupted_start_has_written_is_applied_by_the_next(tmp_path: Path) -> None:
+    interrupted = tmp_path / "interrupted.py"
+    interrupted.write_text(INTERRUPTED)
+    *ports, statsd, other = free_ports(7)
+    settings = {stack.PORTS_VARIABLE: ",".join(map(str, ports))}
+    settings[f"{PREFIX}STATSD"] = f"127.0.0.1:{statsd}"
+    changed = {f"{PREFIX}CLUSTER_ID": "7", f"{PREFIX}STATSD": f"127.0.0.1:{other}"}
+    with sandbox("inventories/emulator.py", **settings) as made:
+        live = Live(made, Monitoring(made))
+        try:
+            with made.having(**changed):
+                assert made.pyinfra(str(interrupted)).returncode == 0
+                again = made.pyinfra("tasks.monitoring.start")
+                assert again.returncode == 0, again.stderr[-2000:]
+                until(lambda: _arrives(live), "the collector at its new address", BOUND_S)
+            assert f"{7:032x}" in live.monitoring.loaded()
+        finally:
+            live.monitoring.close()
+
+
+def _arrives(live: Live) -> bool:
+    live.send(b"tb.replica_view:5|g|#cluster:%b,replica:0" % CLUSTER.encode())
+    try:
+        return live.values("tb_replica_view") == ["5"]
+    except urllib.error.URLError:
+        return False  # it starts
 
 
 def test_without_prometheus_its_status_says_so() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
 import pytest
 
 from cluster import REPOSITORY, config
@@ -16,6 +18,8 @@ from monitoring import stack
 from tests.clusters import Sandbox
 from tests.monitoring import documents
 from tests.monitoring.test_rules import promtool, run_promtool
+
+READS = [*stack._READS.items()]
 
 
 def deployment(
@@ -35,9 +39,8 @@ def deployment(
 def rendered(source: str, of: Deployment, **addresses: str) -> str:
     """A template filled in as a deploy does."""
     ips = {r.index: f"172.20.0.1{r.index}" for r in of.cluster.replicas}
-    values = stack.prometheus_values(of, {"collector": "127.0.0.1:9102", **addresses}, ips)
-    template = jinja2.Environment(undefined=jinja2.StrictUndefined)
-    return template.from_string((stack.FILES / source).read_text()).render(values)
+    read = stack.configuration(of, {"collector": "127.0.0.1:9102", **addresses}, ips)
+    return read[source.removesuffix(".j2")]
 
 
 @promtool
@@ -185,6 +188,54 @@ def test_every_port_of_the_monitoring_in_docker_is_published_on_loopback_alone()
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_a_program_has_another_mark_exactly_if_what_it_reads_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = {name: shutil.copytree if place.is_dir() else shutil.copy for name, place in READS}
+    copied = {name: Path(copies[name](place, tmp_path / name)) for name, place in READS}
+    monkeypatch.setattr(stack, "_READS", copied)
+    before = stack.marks({"prometheus.yml": "a"})
+    assert stack.marks({"prometheus.yml": "a"}) == before
+    assert _differing(before, stack.marks({"prometheus.yml": "b"})) == {"prometheus"}
+    for name, place in copied.items():
+        file = next(f for f in (place, *place.rglob("*.*")) if f.is_file())
+        file.write_text(file.read_text() + "\n")
+        assert _differing(before, stack.marks({"prometheus.yml": "a"})) == {name}
+        before = stack.marks({"prometheus.yml": "a"})
+
+
+def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
+    return {name for name in one if one[name] != other[name]}
+
+
+def test_a_container_that_reads_a_file_of_ours_is_known_by_what_is_in_it() -> None:
+    """Compose compares a mounted file's name alone."""
+    services = documents.read(REPOSITORY / "docker-compose.monitoring.yaml")["services"]
+    reading = {
+        name
+        for name, service in services.items()
+        for mount in service.get("volumes", [])
+        if mount.startswith(("./files/", "${MONITORING_DIRECTORY"))
+    }
+    marks = {
+        n: s["labels"]["wallet-service.settings"] for n, s in services.items() if "labels" in s
+    }
+    assert marks.keys() == reading
+    known = {f"${{MONITORING_{name.upper()}_SETTINGS:-}}" for name, _ in READS}
+    assert set(marks.values()) == known - {"${MONITORING_COLLECTOR_SETTINGS:-}"}
+    assert len(set(marks.values())) == len(marks)
+
+
+def test_a_supervisor_that_has_died_is_no_monitoring_that_runs(tmp_path: Path) -> None:
+    """It leaves its socket behind."""
+    made = Sandbox("inventories/process.py", tmp_path, (1, 2, 3))
+    (made.state_dir / "monitoring").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(made.state_dir / "monitoring" / "supervisor.sock"))
+    done = made.pyinfra("tasks.monitoring.stop")
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_image_is_pinned_to_a_release() -> None:
