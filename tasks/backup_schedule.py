@@ -12,13 +12,14 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import files
+from pyinfra.operations import files, systemd
 
 from cluster import REPOSITORY
 from cluster.config import inventory as inventories
 from cluster.operate import backup
 from tasks.support.act import shell
 from tasks.support.here import guarded
+from tasks.support.observed import is_outdated
 
 #: systemd's OnCalendar.
 NIGHTLY = "*-*-* 02:00:00"
@@ -45,9 +46,14 @@ def install() -> None:
         )
         for kind in _KINDS
     ]
-    if any(each.will_change for each in written):
-        shell("Let systemd read it", "systemctl daemon-reload")
-        shell("Start the timer", f"systemctl enable --now {name}.timer")
+    is_unread = is_outdated(*(f"{name}.{kind}" for kind in _KINDS))
+    systemd.service(
+        name="Start the timer",
+        service=f"{name}.timer",
+        running=True,
+        enabled=True,
+        daemon_reload=is_unread or any(each.will_change for each in written),
+    )
 
 
 @deploy("No longer back up every night")

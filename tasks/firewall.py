@@ -25,6 +25,7 @@ from cluster.config.model import Cluster
 from cluster.config.servers import Settings, monitoring_address
 from tasks.support.act import run_now
 from tasks.support.here import deployment_here, guarded
+from tasks.support.observed import is_outdated
 
 RULES = "/etc/tigerbeetle/firewall.nft"
 UNIT = "tigerbeetle-firewall.service"
@@ -43,6 +44,8 @@ _UNIT_FILES = {
     UNIT: f"/etc/systemd/system/{UNIT}",
     "nftables.conf": "/etc/systemd/system/nftables.service.d/tigerbeetle.conf",
 }
+#: What these files belong to.
+_UNITS = (UNIT, "nftables.service")
 _UNREACHABLE = (
     "firewall: expected a new SSH connection to get in under the new rules, found {found}. "
     f"The server goes back to its former rules within {TRIAL_S} s. "
@@ -76,6 +79,7 @@ def apply() -> None:
             create_remote_dir=True,
         )
         python.call(name="Load them, and keep them if SSH still gets in", function=_try_and_keep)
+    is_unread = is_outdated(*_UNITS)
     uploads = [
         files.put(name=f"Write {path}", src=str(_SOURCES / source), dest=path, mode="644")
         for source, path in _UNIT_FILES.items()
@@ -85,7 +89,7 @@ def apply() -> None:
         service=UNIT,
         running=True,
         enabled=True,
-        daemon_reload=any(upload.will_change for upload in uploads),
+        daemon_reload=is_unread or any(upload.will_change for upload in uploads),
     )
 
 
@@ -98,7 +102,7 @@ def remove() -> None:
         files.file(name=f"Remove {path}", path=path, present=False)
         for path in (*_UNIT_FILES.values(), RULES, _NEXT)
     ]
-    if any(removal.will_change for removal in gone):
+    if is_outdated(*_UNITS) or any(removal.will_change for removal in gone):
         systemd.daemon_reload(name="Forget the unit")
 
 

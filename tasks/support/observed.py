@@ -14,6 +14,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import DeployError
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
+from pyinfra.facts.server import Command
 
 from cluster import interruption
 from cluster.checks import facts, observe
@@ -73,6 +74,15 @@ def marks(deployment: Deployment) -> Mapping[int, str]:
     """Of the replicas that run on servers: index → the settings with which it runs."""
     seen = observed(deployment).items()
     return {i: found.settings for i, found in seen if found.running.get(deployment.runtime)}
+
+
+def is_outdated(*units: str) -> bool:
+    """systemd has not read the files of one of them, as they were before any change.
+
+    Whoever wrote them may have been stopped before it was told.
+    """
+    asked = f"systemctl show --value --property=NeedDaemonReload {shlex.join(units)}"
+    return "yes" in str(host.get_fact(Command, asked))
 
 
 def act(index: int, command: str) -> None:

@@ -115,6 +115,20 @@ def test_a_second_run_changes_nothing(walled: Site) -> None:
     assert changes(walled.pyinfra("tasks.firewall.apply")) == []
 
 
+def test_what_an_interrupted_run_has_written_is_told_to_systemd_by_the_next(walled: Site) -> None:
+    host, unread = walled.bed.hosts[0], "systemctl show --value --property=NeedDaemonReload"
+    path = "/etc/systemd/system/nftables.service.d/tigerbeetle.conf"
+    host.read(
+        f"systemctl start nftables.service && mv {path} /root/kept && systemctl daemon-reload"
+    )
+    host.read(f"mv /root/kept {path}")
+    assert host.read(f"{unread} nftables.service").strip() == "yes"
+    done = walled.pyinfra("tasks.firewall.apply")
+    assert done.returncode == 0, said(done)
+    assert host.read(f"{unread} nftables.service").strip() == "no"
+    assert changes(walled.pyinfra("tasks.firewall.apply")) == []
+
+
 def test_it_outlives_a_reboot(walled: Site) -> None:
     host = walled.bed.hosts[2]
     host.switch_off()

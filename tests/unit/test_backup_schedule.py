@@ -1,9 +1,11 @@
-"""The nightly backup's units, as systemd itself reads them."""
+"""The nightly backup's units, as systemd itself reads them, and that it is told of them."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,64 @@ def test_the_service_runs_what_a_person_types() -> None:
     assert "make backup INVENTORY=inventories/process.py KEEP=7" in rendered("service")
     assert 'Environment="BACKUP_DIR=/srv/back ups"' in rendered("service")
     assert "BACKUP_DIR" not in rendered("service", backup_dir="")
+
+
+#: As much of systemd as this needs: what it has read, and its timer. It does nothing once `gone`.
+SYSTEMCTL = """\
+#!/bin/sh
+cd "$(dirname "$0")" || exit
+case "$*" in
+  *NeedDaemonReload*) ! [ -e read ] || cat units/* | cmp -s - read || echo yes; exit ;;
+  *SubState*) echo Id=tigerbeetle-backup-emulator.timer; echo "SubState=$(cat active)"; exit ;;
+  *UnitFileState*) echo Id=tigerbeetle-backup-emulator.timer
+    echo "UnitFileState=$(cat enabled)"; exit ;;
+esac
+[ ! -e gone ] || exit 1
+case "$1" in
+  daemon-reload) cat units/* >read ;;
+  start) echo waiting >active; [ -e read ] || cat units/* >read ;;
+  enable) echo enabled >enabled ;;
+esac
+"""
+INSTALL = """
+from pathlib import Path
+from tasks import backup_schedule
+backup_schedule.UNITS = Path(__file__).parent / "units"
+backup_schedule.install()
+"""
+
+
+def test_an_interrupted_installation_is_finished_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "units").mkdir()
+    (tmp_path / "systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "systemctl").chmod(0o700)
+    (tmp_path / "install.py").write_text(INSTALL)
+    for state in ("active", "enabled"):
+        (tmp_path / state).touch()
+
+    def install(keep: int, *, is_interrupted: bool = False) -> str:
+        if is_interrupted:
+            (tmp_path / "gone").touch()
+        pyinfra = str(Path(sys.executable).parent / "pyinfra")
+        data = ["--data=inventory=inventories/emulator.py", f"--data=keep={keep}"]
+        done = subprocess.run(
+            [pyinfra, "--yes", *data, "@local", str(tmp_path / "install.py")],
+            cwd=REPOSITORY,
+            env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert (done.returncode != 0) == is_interrupted, done.stderr
+        (tmp_path / "gone").unlink(missing_ok=True)
+        return done.stderr
+
+    install(7, is_interrupted=True)
+    install(7)
+    told = {state: (tmp_path / state).read_text() for state in ("active", "enabled")}
+    assert told == {"active": "waiting\n", "enabled": "enabled\n"}
+    install(9, is_interrupted=True)
+    assert "KEEP=7" in (tmp_path / "read").read_text()
+    install(9)
+    assert "KEEP=9" in (tmp_path / "read").read_text()
+    assert "No changes" in install(9)
