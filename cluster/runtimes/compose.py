@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import threading
@@ -126,8 +127,11 @@ class Compose(InContainer):
         return self._up(index, "--no-recreate")
 
     def renew(self, index: int) -> str:
-        """Compose makes the container anew where anything has changed."""
-        return self._up(index)
+        """Compose makes the container anew where anything has changed that it sees."""
+        found = container.of_replicas(self.cluster).get(index)
+        return self._up(
+            index, *(["--force-recreate"] if found and self._is_outgrown(found) else [])
+        )
 
     def prepare(self, index: int) -> str:
         """Compose makes network and volume, so that they carry its labels."""
@@ -163,6 +167,7 @@ class Compose(InContainer):
                 and each.pid > 0
                 and each.image_id == image_id
                 and each.config_hash == configured.get(each.service)
+                and not self._is_outgrown(each)
             )
 
         running = {index for index, each in found.items() if each.pid}
@@ -180,6 +185,14 @@ class Compose(InContainer):
         """Raises Refusal also without an engine."""
         docker_engine.info()
         super().check_whole()
+
+    def _is_outgrown(self, each: Container) -> bool:
+        """The seccomp profile has changed: Compose compares its name, and not what is in it."""
+        if self.cluster.seccomp == "unconfined":
+            return False
+        wanted = json.loads((REPOSITORY / self.cluster.seccomp).read_text())
+        own = [o.removeprefix("seccomp=") for o in each.security if o.startswith("seccomp={")]
+        return bool(own) and json.loads(own[0]) != wanted
 
     def _up(self, index: int, *options: str) -> str:
         options = ("--detach", "--no-deps", "--no-build", *options)

@@ -49,6 +49,7 @@ class Container:
     health: str  # starting, healthy, unhealthy, or none
     last_check: str
     ips: tuple[str, ...]  # on its networks
+    security: tuple[str, ...] = ()  # options, a seccomp profile with all that was in it
 
     @property
     def process(self) -> ReplicaProcess:
@@ -155,6 +156,7 @@ def parse(inspected: Mapping[str, Any]) -> Container:
             for network in inspected["NetworkSettings"]["Networks"].values()
             if network["IPAddress"]
         ),
+        security=tuple(inspected.get("HostConfig", {}).get("SecurityOpt") or ()),
     )
 
 

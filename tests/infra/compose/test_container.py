@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster import config
+from cluster import REPOSITORY, config
 from cluster.config import Replica
 from cluster.runtimes import container, docker_engine
 from tests.infra.world import ContainerWorld
@@ -162,6 +162,16 @@ def test_a_seccomp_filter_is_active_unless_it_was_given_up(
 ) -> None:
     filtered = world.deployment.cluster.seccomp != "unconfined"
     assert (world.status(replica, "Seccomp") == SECCOMP_FILTER) == filtered
+
+
+def test_the_seccomp_profile_is_what_its_file_says_today(
+    world: ContainerWorld, replica: Replica
+) -> None:
+    seccomp = world.deployment.cluster.seccomp
+    wanted = [] if seccomp == "unconfined" else [json.loads((REPOSITORY / seccomp).read_text())]
+    options = world.inspect(replica)["HostConfig"]["SecurityOpt"] or []
+    made = [o.removeprefix("seccomp=") for o in options if o.startswith("seccomp={")]
+    assert [json.loads(profile) for profile in made] == wanted
 
 
 #: Forbidden acts, each tried for real: (what, shell line, what it says).
