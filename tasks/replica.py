@@ -13,6 +13,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from cluster.checks import rules
+from cluster.checks.facts import limited
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import rollout
@@ -26,7 +27,8 @@ from tasks.support.observed import act, marks, observed
 @deploy("Describe the replicas")
 def describe() -> None:
     """Write the files that they are run by. Nothing that runs is touched."""
-    runtime = of(deployment_here())
+    deployment = deployment_here()
+    runtime = of(limited(deployment, observed(deployment)))
     with guarded():
         described = {p: t for i in indexes_here() for p, t in runtime.description(i).items()}
     for path, text in described.items():
@@ -40,7 +42,8 @@ def start() -> None:
     """Start what does not run. A changed setting restarts one replica at a time, each awaited."""
     deployment = deployment_here()
     with guarded():
-        todo = of(deployment).todo(marks(deployment))
+        runtime = of(limited(deployment, observed(deployment)))
+        todo = runtime.todo(marks(deployment))
     describe()
     if todo is not None and not todo:
         host.noop("replicas: all run, as configured")

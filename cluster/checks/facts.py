@@ -24,7 +24,7 @@ from cluster import REPOSITORY
 from cluster.checks import existence, script
 from cluster.config import Replica
 from cluster.config.deployment import Deployment
-from cluster.runtimes import of, program
+from cluster.runtimes import container, of, program
 from cluster.tigerbeetle import binary
 from cluster.tigerbeetle.data_file import (
     Identity,
@@ -73,6 +73,7 @@ class Facts:
     systemd: str | None = ""
     docker: str | None = ""
     compose: str = ""
+    engine_limits: str = ""  # of a server's Docker, see ``container.own_limit``
     engine: Mapping[str, Any] | None = None  # this machine's Docker, by its own word
     owner: str = ""  # the name of the uid that the replicas have
     addresses: frozenset[str] | None = frozenset()
@@ -119,6 +120,15 @@ def parse(lines: Sequence[str], now: float, directory: str = "") -> Facts:
         is_synchronised=said.one("clock_synchronised") == "yes",
         clock_offset_s=float(said.one("clock") or now) - now,
     )
+
+
+def limited(deployment: Deployment, seen: Mapping[int, Facts]) -> Deployment:
+    """The same, where servers' engines grant no memlock limit, with their own in its place."""
+    if not of(deployment).NEEDS_DOCKER:
+        return deployment
+    own = {i: container.own_limit(deployment.cluster, seen[i].engine_limits) for i in seen}
+    servers = [s.model_copy(update={"memlock": own[s.replica]}) for s in deployment.servers]
+    return deployment.model_copy(update={"servers": tuple(servers)})
 
 
 @cache  # a deploy asks before its checks and again before it formats

@@ -237,6 +237,16 @@ def _memory(machine: Machine) -> None:
         )
 
 
+def _memlock(machine: Machine) -> None:
+    """Granted, or the engine's own serves: the capability locks memory, whatever the limit."""
+    _of_engine(container.lowered, machine)
+    cluster, limits = machine.deployment.cluster, machine.seen.engine_limits
+    own = container.own_limit(cluster, limits)
+    if own is not None and of(machine.deployment).NEEDS_DOCKER:
+        name, is_real = f"the engine of {machine.name}", container.is_initial(limits)
+        container.settle(cluster, str(own // 1024), name, is_real=is_real)
+
+
 def _clock(machine: Machine) -> None:
     if machine.deployment.checks_clocks and machine.seen.is_synchronised is False:
         machine.refuse(
@@ -307,7 +317,7 @@ OF_ONE_MACHINE: Mapping[str, Callable[[Machine], None]] = {
     "addresses": partial(_of_engine, engine.check_addresses),
     "memory": _memory,
     "disk": _disk,
-    "memlock": partial(_of_engine, container.lowered),
+    "memlock": _memlock,
     "clock": _clock,
 }
 OF_ALL_TOGETHER: Mapping[str, Callable[[Sequence[Machine]], None]] = {

@@ -72,6 +72,8 @@ class Server(Host, frozen=True):
     """The host of one replica."""
 
     replica: int
+    #: Its engine's own limit, where that may not grant the configured one.
+    memlock: int | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Server:

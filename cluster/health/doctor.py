@@ -53,7 +53,7 @@ def examine(deployment: Deployment) -> Iterator[Finding]:
     except Refusal as error:
         yield Finding("data-files", "data files", str(error))
     marks = {i: f.settings for i, f in seen.items() if f.running.get(deployment.runtime)}
-    yield from _replicas(deployment, marks)
+    yield from _replicas(facts.limited(deployment, seen), marks)
 
 
 def _replicas(deployment: Deployment, marks: dict[int, str]) -> Iterator[Finding]:

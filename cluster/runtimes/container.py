@@ -27,6 +27,8 @@ RESTARTS_MAX = 3
 
 #: A line of ``docker logs --timestamps``; the time always has nine digits.
 _STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\S+Z) ?(.*)")
+#: CAP_SYS_RESOURCE of include/uapi/linux/capability.h, which raises limits.
+_SYS_RESOURCE = 1 << 24
 _LOCKED = re.compile(r"^VmLck:\s+(\d+) kB", re.MULTILINE)
 
 
@@ -203,18 +205,44 @@ def _granted(image_id: str, cluster: Cluster) -> int:
         return wanted
     own = docker_engine.stdout([*run, "--entrypoint=sh", image_id, "-c", "ulimit -H -l"]).strip()
     security = " ".join(docker_engine.info().get("SecurityOptions") or [])
-    # The kernel asks for the capability outside of any user namespace.
     is_real = not re.search(r"name=(rootless|userns)", security)
+    return settle(cluster, own, "the engine", is_real=is_real)
+
+
+def own_limit(cluster: Cluster, limits: str) -> int | None:
+    """The memlock limit of an engine that may not grant the configured one; None where it may.
+
+    ``limits``: CapEff, hard limit and uid_map of what starts its containers; empty where it is not
+    known, and taken for one that may.
+    """
+    capabilities, own = [*limits.split()[:2], "0", "unlimited"][:2]
+    may_raise = is_initial(limits) and int(capabilities, 16) & _SYS_RESOURCE
+    if may_raise or not own.isdecimal() or 0 <= cluster.memlock <= int(own):
+        return None
+    return int(own)
+
+
+def is_initial(limits: str) -> bool:
+    """Not in a user namespace: the kernel asks for capabilities outside of any."""
+    return limits.split()[2:] == ["0", "0", "4294967295"]
+
+
+def settle(cluster: Cluster, own: str, engine: str, *, is_real: bool) -> int:
+    """The engine's own memlock limit, of KiB, in place of one that it may not grant; says so.
+
+    Raises Refusal where memory would not be locked then: the capability is not real.
+    """
+    wanted = cluster.memlock
     if not own.isdecimal() or not (is_real or cluster.is_emulator_image):
         raise Refusal(
             f"{PREFIX}MEMLOCK",
-            expected=f"the engine to grant {wanted}{' (unlimited)' if wanted == -1 else ''}",
+            expected=f"{engine} to grant {wanted}{' (unlimited)' if wanted == -1 else ''}",
             found=f"that it may raise no limit above its own ({own} KiB), and that in its user "
             "namespace the capability IPC_LOCK locks no memory",
             fix="give the engine LimitMEMLOCK=infinity (systemctl edit docker; of a rootless one, "
             "systemctl edit user@.service), and start it again",
         )
-    said = f"memlock: the engine may raise no limits: {int(own) * 1024} instead of {wanted}"
+    said = f"memlock: {engine} may raise no limits: {int(own) * 1024} instead of {wanted}"
     locked = "" if cluster.is_emulator_image else "; the capability IPC_LOCK locks memory anyway"
     print(said + locked, file=sys.stderr, flush=True)
     return int(own) * 1024

@@ -41,14 +41,18 @@ class Docker(InContainer, OnServers):
 
     def described(self, index: int) -> str:
         """The Compose file, with the image as it was brought. Raises Refusal."""
-        return self.compose_file(index, image.identity(self.deployment))
+        own = self.deployment.servers[index].memlock
+        return self.compose_file(index, image.identity(self.deployment), own)
 
     def description(self, index: int) -> dict[str, str]:
         """The Compose file of the one replica on a server."""
         return {layout.compose_file(index): self.described(index)}
 
-    def compose_file(self, index: int, image_id: str) -> str:
-        """Of replica ``index``; ``image_id`` says which image its name stands for."""
+    def compose_file(self, index: int, image_id: str, own_limit: int | None = None) -> str:
+        """Of replica ``index``; ``image_id`` says which image its name stands for.
+
+        ``own_limit`` is that of an engine that may not grant the configured memlock limit.
+        """
         is_unconfined = self.cluster.seccomp == "unconfined"
         values = {
             "command": start_arguments(self.cluster, self.data_file(index)),
@@ -56,7 +60,7 @@ class Docker(InContainer, OnServers):
             "image_id": image_id,
             "seccomp": self._seccomp,
             "profile": "" if is_unconfined else (REPOSITORY / self.cluster.seccomp).read_text(),
-            "memlock": self.cluster.memlock,
+            "memlock": self.cluster.memlock if own_limit is None else own_limit,
         }
         return self.rendered("replica.compose.yaml.j2", index, values)
 

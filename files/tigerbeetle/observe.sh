@@ -15,6 +15,12 @@ say memory_kib "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)"
 say systemd "$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')"
 say docker "$(timeout 10 docker version --format '{{.Server.Version}}' 2>/dev/null)"
 say compose "$(timeout 10 docker compose version --short 2>/dev/null)"
+# What starts its containers can grant them no more than its own: capabilities, limit, namespace.
+engine=$(pgrep -o -x containerd)
+[ -z "$engine" ] || say engine_limits \
+  "$(sed -n 's/^CapEff:[[:space:]]*//p' "/proc/$engine/status")" \
+  "$(sed -n 's/^Max locked memory *[^ ]* *\([^ ]*\) .*/\1/p' "/proc/$engine/limits")" \
+  "$(cat "/proc/$engine/uid_map")"
 for address in $(ip -o -4 addr show 2>/dev/null | sed 's/.* inet \([0-9.]*\).*/\1/'); do
   say address "$address"
 done

@@ -14,7 +14,7 @@ from typing import Any
 from cluster import REPOSITORY, config
 from cluster.config import ENV_FILE, PREFIX, inventory
 from cluster.config.deployment import Deployment
-from tests.docker.sandbox import BASES, memlock
+from tests.docker.sandbox import BASES
 from tests.remote.bed import Bed
 from tests.remote.machine import ADMIN, Machine
 
@@ -184,7 +184,6 @@ def _env_text(bed: Bed, ips: list[str], variables: Mapping[str, str]) -> str:
         f"{PREFIX}CLUSTER_ID": str(CLUSTER_ID),
         f"{PREFIX}AUTH_TOKEN": "of-the-test-bed-alone",
         f"{PREFIX}CACHE_GRID": "64MiB",
-        f"{PREFIX}MEMLOCK": memlock(),
     }
     values |= {f"{PREFIX}{key}": value for key, value in variables.items()}
     return "".join(f"{key}={value}\n" for key, value in values.items())

@@ -18,6 +18,7 @@ from cluster.checks.facts import DataFile, Facts
 from cluster.config import Cluster, servers
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
+from cluster.runtimes import container
 from tests.unit.test_servers import HOSTS, env_text
 
 GIB = 1024**3
@@ -127,6 +128,51 @@ def test_a_server_unfit_for_docker_is_refused(
     made = settings(deployment, runtime="docker")
     with pytest.raises(Refusal, match=says):
         rules.check(made, {0: replace(fit(), **changes)})
+
+
+#: Of an engine that may not raise limits, and of one that may: in a user namespace none can.
+MAY_NOT, MAY = "000001fffeffffff 8388608", "000001ffffffffff 8388608"
+INITIAL, NESTED = "0 0 4294967295", "0 100000 65536"
+
+
+def test_an_engine_that_may_raise_no_limits_is_given_its_own_and_says_so(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = settings(deployment, runtime="docker")
+    rules.check(made, {0: replace(fit(), engine_limits=f"{MAY_NOT} {INITIAL}")})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("memlock: the engine of replica 0's server may raise no limits: 8388608")
+    rules.check(made, {0: replace(fit(), engine_limits=f"{MAY} {INITIAL}")})
+    rules.check(deployment, {0: replace(fit(), engine_limits=f"{MAY_NOT} {INITIAL}")})  # units
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("capabilities", [MAY_NOT, MAY])
+def test_an_engine_whose_capability_locks_nothing_is_refused_before_any_change(
+    deployment: Deployment, capabilities: str
+) -> None:
+    made = settings(deployment, runtime="docker")
+    with pytest.raises(Refusal, match=r"MEMLOCK: expected the engine of replica 0's .* Fix: give"):
+        rules.check(made, {0: replace(fit(), engine_limits=f"{capabilities} {NESTED}")})
+
+
+@pytest.mark.parametrize(
+    ("limits", "memlock", "granted"),
+    [
+        ("", -1, None),
+        (f"{MAY} {INITIAL}", -1, None),
+        (f"{MAY_NOT} {INITIAL}", -1, 8388608),
+        (f"{MAY_NOT} {INITIAL}", 8388609, 8388608),
+        (f"{MAY_NOT} {INITIAL}", 8388608, None),
+        (f"{MAY} {NESTED}", -1, 8388608),
+        (f"000001fffeffffff unlimited {INITIAL}", -1, None),
+    ],
+)
+def test_a_limit_is_lowered_only_where_the_engine_may_not_grant_it(
+    deployment: Deployment, limits: str, memlock: int, granted: int | None
+) -> None:
+    cluster = deployment.cluster.model_copy(update={"memlock": memlock})
+    assert container.own_limit(cluster, limits) == granted
 
 
 @pytest.mark.parametrize("changes", [{"docker": ""}, {"compose": ""}])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import resource
+import subprocess
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -9,9 +12,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from cluster import config
+from cluster.checks.facts import SCRIPT, Facts, limited, parse
 from cluster.config.deployment import Deployment, Runtime
 from cluster.config.servers import Server, Settings
-from cluster.runtimes import layout, of, ssh, tunnel
+from cluster.runtimes import image, layout, of, ssh, tunnel
 from cluster.runtimes.base import ReplicaProcess
 from cluster.runtimes.docker import Docker
 from cluster.runtimes.servers import fingerprint
@@ -125,6 +129,39 @@ def test_a_changed_setting_changes_the_fingerprint(
 
     before = mark(deployment(tmp_path, runtime))
     assert mark(deployment(tmp_path, runtime, **changed)) != before
+
+
+def test_a_server_s_own_limit_is_in_its_compose_file_and_equal_ones_need_no_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image, "identity", lambda _: "sha256:1")
+    may, own = "000001ffffffffff 8388608 0 0 4294967295", "000001fffeffffff 8388608 0 0 4294967295"
+    seen = {i: Facts(engine_limits=limits) for i, limits in enumerate((may, own, own))}
+
+    def described() -> list[str]:
+        runtime = Docker(limited(deployment(tmp_path, "docker"), seen))
+        return [runtime.described(i) for i in range(3)]
+
+    limits = [yaml.safe_load(t)["services"]["tigerbeetle"]["ulimits"] for t in described()]
+    assert limits == [{"memlock": -1}, {"memlock": 8388608}, {"memlock": 8388608}]
+    assert described()[0] == Docker(deployment(tmp_path, "docker")).described(0)  # as ever
+    marks = {i: fingerprint(text) for i, text in enumerate(described())}
+    assert not Docker(limited(deployment(tmp_path, "docker"), seen)).todo(marks)
+
+
+def test_a_server_says_what_its_engine_may_grant() -> None:
+    script = f"pgrep() {{ echo $$; }}\n{SCRIPT.read_text()}"
+    done = subprocess.run(
+        ["sh", "-s", "--", "nobody", "/", "1"], input=script, capture_output=True, text=True
+    )
+    limits = parse(done.stdout.splitlines(), 0.0).engine_limits.split()
+    status = Path("/proc/self/status").read_text()
+    assert [limits[0], *limits[2:]] == [
+        *re.findall(r"^CapEff:\s+(\w+)$", status, re.M),
+        *Path("/proc/self/uid_map").read_text().split(),
+    ]
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    assert limits[1] == ("unlimited" if hard == resource.RLIM_INFINITY else str(hard))
 
 
 def test_another_program_or_image_changes_the_fingerprint(tmp_path: Path) -> None:

@@ -77,6 +77,22 @@ def test_the_container_has_the_configured_limit_and_release(
     assert found["Config"]["Image"] == f"{cluster.custom_image}:{cluster.release}"
 
 
+def test_the_memlock_limit_is_the_configured_one_or_all_that_the_engine_may_grant(
+    world: ServerContainerWorld, replica: Replica
+) -> None:
+    """Where it is another one, the engine is asked for the configured one, and must refuse it."""
+    wanted, found = world.deployment.cluster.memlock, world.inspect(replica)
+    (limit,) = found["HostConfig"]["Ulimits"]
+    assert (limit["Name"], limit["Soft"]) == ("memlock", limit["Hard"])
+    if limit["Hard"] == wanted:
+        return
+    run, server = f"docker run --rm --network=none {{}} {found['Image']}", world.at(replica)
+    tried = server.run(run.format(f"--ulimit=memlock={wanted} --entrypoint=true"))
+    assert tried.rc != 0 and "rlimit" in tried.stderr
+    own = server.check_output(run.format("--entrypoint=sh") + " -c 'ulimit -H -l'")
+    assert limit["Hard"] == int(own) * 1024
+
+
 def test_the_server_is_the_only_child_of_tini(
     world: ServerContainerWorld, replica: Replica
 ) -> None:
