@@ -90,6 +90,29 @@ def test_where_the_capability_locks_nothing_a_limit_that_is_not_granted_is_refus
     assert container.lowered(emulator)  # which locks no memory anyway
 
 
+#: Of what starts a server's containers: with CAP_SYS_RESOURCE, and without; and where it has that.
+MAY, MAY_NOT = "000001ffffffffff 8388608", "000001fffeffffff 8388608"
+INITIAL, NESTED = "0 0 4294967295", "0 100000 65536"
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "own"),
+    [
+        ("", -1, None),
+        (f"{MAY} {INITIAL}", -1, None),
+        (f"{MAY_NOT} {INITIAL}", -1, 8388608),
+        (f"{MAY_NOT} {INITIAL}", 8388609, 8388608),
+        (f"{MAY_NOT} {INITIAL}", 8388608, None),
+        (f"{MAY} {NESTED}", -1, 8388608),
+        (f"000001fffeffffff unlimited {INITIAL}", -1, None),
+    ],
+)
+def test_a_server_s_engine_has_its_own_limit_only_where_it_may_not_grant_the_configured_one(
+    limits: str, wanted: int, own: int | None
+) -> None:
+    assert container.own_limit(CLUSTER.model_copy(update={"memlock": wanted}), limits) == own
+
+
 def test_an_engine_on_this_machine_is_looked_at_from_here(engine: Any, tmp_path: Any) -> None:
     asked = engine(lambda _: (1, "", ""))
     found = HERE | {"MemTotal": 2**50, "DockerRootDir": str(tmp_path)}

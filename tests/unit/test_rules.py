@@ -18,7 +18,6 @@ from cluster.checks.facts import DataFile, Facts
 from cluster.config import Cluster, servers
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
-from cluster.runtimes import container
 from tests.unit.test_servers import HOSTS, env_text
 
 GIB = 1024**3
@@ -154,25 +153,6 @@ def test_an_engine_whose_capability_locks_nothing_is_refused_before_any_change(
     made = settings(deployment, runtime="docker")
     with pytest.raises(Refusal, match=r"MEMLOCK: expected the engine of replica 0's .* Fix: give"):
         rules.check(made, {0: replace(fit(), engine_limits=f"{capabilities} {NESTED}")})
-
-
-@pytest.mark.parametrize(
-    ("limits", "memlock", "granted"),
-    [
-        ("", -1, None),
-        (f"{MAY} {INITIAL}", -1, None),
-        (f"{MAY_NOT} {INITIAL}", -1, 8388608),
-        (f"{MAY_NOT} {INITIAL}", 8388609, 8388608),
-        (f"{MAY_NOT} {INITIAL}", 8388608, None),
-        (f"{MAY} {NESTED}", -1, 8388608),
-        (f"000001fffeffffff unlimited {INITIAL}", -1, None),
-    ],
-)
-def test_a_limit_is_lowered_only_where_the_engine_may_not_grant_it(
-    deployment: Deployment, limits: str, memlock: int, granted: int | None
-) -> None:
-    cluster = deployment.cluster.model_copy(update={"memlock": memlock})
-    assert container.own_limit(cluster, limits) == granted
 
 
 @pytest.mark.parametrize("changes", [{"docker": ""}, {"compose": ""}])
