@@ -72,3 +72,11 @@ def test_each_server_builds_it_once_and_runs_it(site: Site) -> None:
     assert changes(site.up()) == []
     status = site.run("make", "status")
     assert status.returncode == 0, said(status)
+
+
+def test_verify_finds_the_limits_that_the_servers_engines_may_grant(site: Site) -> None:
+    """Engines in containers that may raise none take their own, and the row tries that for real."""
+    rows = ["tests/infra/docker", "-k", "limit", "--inventory", str(site.inventory)]
+    done = site.run("pytest", *rows)
+    assert done.returncode == 0, said(done)[-4000:]
+    assert " passed" in said(done)
