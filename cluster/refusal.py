@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,6 +51,8 @@ _OF_MACHINE = {
     errno.EPERM: "do this as whoever owns it, or give yourself the right to it",
     errno.ENOENT: "bring it back, or install it",
     errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENOLCK: "put it on a disk of this machine: a file system that cannot lock serves nobody",
+    errno.EOPNOTSUPP: "put it on a disk of this machine, such as ext4 or XFS",
 }
 
 
@@ -59,6 +62,27 @@ def of_machine(error: OSError) -> Failed:
     found = error.strerror or str(error) or type(error).__name__
     fix = _OF_MACHINE.get(error.errno or 0, "look at this file, its disk and its rights")
     return Failed(what, expected="to read, write or run it", found=found, fix=fix)
+
+
+def refusal_of(error: Refusal | OSError) -> Refusal:
+    """The same, in the words of a refusal."""
+    return error if isinstance(error, Refusal) else of_machine(error)
+
+
+#: What Python raises where a text has another form than whoever reads it was promised.
+_OF_FORM = (ValueError, LookupError, TypeError, AttributeError, zlib.error)
+
+
+@contextmanager
+def understood(what: object, *, expected: str, fix: str) -> Iterator[None]:
+    """Read within what other programs have written: whatever it is instead, it is refused."""
+    try:
+        yield
+    except _OF_FORM as error:
+        lines = str(error).splitlines()  # pydantic's first one only counts, in its own words
+        said = " ".join(lines[1:3]) or "".join(lines)
+        found = said if isinstance(error, ValueError) else "something else"
+        raise Refusal(str(what), expected=expected, found=found, fix=fix) from None
 
 
 @contextmanager
@@ -79,7 +103,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except (Refusal, OSError) as error:
-        refusal = error if isinstance(error, Refusal) else of_machine(error)
+        refusal = refusal_of(error)
         print(f"error: {refusal}", file=sys.stderr)
         sys.exit(refusal.exit_code)
 

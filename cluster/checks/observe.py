@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import shutil
 import socket
 import time
@@ -21,11 +22,13 @@ from cluster.checks.facts import ANY, SCRIPT, DataFile, Facts, parse
 from cluster.config import Cluster, Replica, model
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
+from cluster.refusal import understood
 from cluster.runtimes import container, docker_engine, image, layout, of, ssh, volumes
 from cluster.runtimes.base import Where
 from cluster.runtimes.process import Process
 
 IO_URING_SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
+MOUNTS = Path("/proc/self/mountinfo")
 #: What is left out for replicas on this machine: nobody else's clock, disk or address is used.
 OF_NO_ACCOUNT = Facts(
     kernel=None,
@@ -72,7 +75,9 @@ def _of_servers(deployment: Deployment) -> Mapping[int, Facts]:
 
     def ask(server: Server) -> Facts:
         done = ssh.run(server, command(deployment, server.replica))
-        return parse(done.stdout.splitlines(), time.time(), layout.data_dir(deployment))
+        wanted, fix = f"what {SCRIPT.name} prints", "see what its shell is, and prints at a login"
+        with understood(server.hostname, expected=wanted, fix=fix):
+            return parse(done.stdout.splitlines(), time.time(), layout.data_dir(deployment))
 
     return ssh.on_each(deployment, ask)
 
@@ -97,6 +102,7 @@ def _of_processes(deployment: Deployment) -> Mapping[int, Facts]:
             kernel=platform.release() if has_io_uring else None,
             memory_bytes=psutil.virtual_memory().available,
             directory=str(existing),
+            filesystem=filesystem_of(existing),
             disk_bytes=shutil.disk_usage(existing).free,
             orphan=orphans.get(index, 0),
             is_bootstrapping=Path(runtime.bootstrap_marker(index)).exists(),
@@ -169,6 +175,23 @@ def _of_replica(runtime: str, pid: int, arguments: str, replica: Replica, ip: st
         listening=ANY if holder else frozenset(),
         holder=holder,
     )
+
+
+def filesystem_of(directory: Path) -> str | None:
+    """Its type, as this machine has mounted it; None where that is not told."""
+    try:
+        lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    inside = directory.resolve()
+    mounted, found = Path("/"), None
+    for line in lines:
+        before, _, behind = line.partition(" - ")
+        # The kernel writes spaces, tabs, line ends and backslashes of a path in octal.
+        point = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split()[4]))
+        if inside.is_relative_to(point) and point.is_relative_to(mounted):  # later ones cover
+            mounted, found = point, behind.split()[0]
+    return found
 
 
 def _arguments(pid: int) -> str:

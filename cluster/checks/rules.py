@@ -32,6 +32,11 @@ DATA_FILE_BYTES = 1_280 * 1024**2
 CLOCK_SPREAD_MAX_S = 5.0
 #: File systems that are memory: what they hold is gone with the machine.
 VOLATILE = frozenset({"tmpfs", "ramfs"})
+#: Ones of another machine, or of a program, as mountinfo and `stat` call them: that what is written
+#: is on a disk, and that nobody else holds a file, is their word alone.
+REMOTE = re.compile(
+    r"nfs4?|cifs|smb[23]?|9p|v9fs|drvfs|virtiofs|vboxsf|prl_fs|afs|ceph|lustre|fuse(blk|\..+)?"
+)
 
 
 @dataclass(frozen=True)
@@ -195,11 +200,20 @@ def _ports(machine: Machine) -> None:
 
 def _disk(machine: Machine) -> None:
     seen = machine.seen
-    if seen.filesystem in VOLATILE:
+    # The emulator to try things with runs anywhere; on servers it rehearses the real one.
+    is_small = not machine.name and machine.deployment.is_emulator
+    if machine.name and seen.filesystem in VOLATILE:
         machine.refuse(
             f"{seen.directory} on a disk",
             f"{seen.filesystem}, which is memory",
             "mount a disk there, or set data_dir in the inventory",
+        )
+    if REMOTE.fullmatch(seen.filesystem or "") and not is_small:
+        machine.refuse(
+            f"{seen.directory} on a disk of the machine's own",
+            f"{seen.filesystem}, which another machine or a program serves",
+            f"set {of(machine.deployment).DISK_SETTING} to a directory on ext4 or XFS",
+            here="disk",
         )
     if seen.has_direct_io is False:
         machine.refuse(
@@ -209,8 +223,6 @@ def _disk(machine: Machine) -> None:
         )
     lacking = [f for f in machine.together.values() if not f.data_files and not f.has_volume]
     needed = len(lacking) * DATA_FILE_BYTES
-    # The emulator to try things with runs anywhere; on servers it rehearses the real one.
-    is_small = not machine.name and machine.deployment.is_emulator
     if seen.disk_bytes is not None and seen.disk_bytes < needed and not is_small:
         machine.refuse(
             f"{needed / 1024**3:.2f} GiB free in {seen.directory} for {len(lacking)} data files",

@@ -13,17 +13,20 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import xmlrpc.client
 from collections.abc import Collection, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from supervisor.xmlrpc import SupervisorTransport
 
 from cluster import REPOSITORY, config
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, understood
 from cluster.runtimes.base import ReplicaProcess, Runtime, Todo, rendered, start_arguments
 from cluster.tigerbeetle import binary
 
@@ -91,6 +94,19 @@ class Process(Runtime):
                 f"{config.PREFIX}DATA_DIR: expected a directory that can be written, found "
                 f"{existing} without permission. Fix: set it to a directory of your own"
             )
+        probe = existing / f".ws-{os.getpid()}"
+        try:
+            with socket.socket(socket.AF_UNIX) as tried:  # not on a Windows drive, nor on vfat
+                tried.bind(str(probe))
+        except OSError as error:
+            raise Refusal(
+                f"{config.PREFIX}DATA_DIR",
+                expected="a file system that can hold supervisor's socket",
+                found=f"{existing}: {error.strerror}",
+                fix="set it to a directory on a disk of this machine, such as ext4 or XFS",
+            ) from None
+        finally:
+            probe.unlink(missing_ok=True)
 
     def check_program(self, index: int, machine: str) -> None:
         """It exists, runs, and is the configured release; the client is not newer."""
@@ -107,12 +123,14 @@ class Process(Runtime):
         info = asked(self.socket_path, "getAllProcessInfo")
         if info is None:
             return None
-        return {
-            int(program["name"].rpartition("-")[2]): ReplicaProcess(
-                program["statename"], program["pid"]
-            )
-            for program in info
-        }
+        fix = f"stop what listens there, or set {self.DISK_SETTING} to another directory"
+        with understood(self.socket_path, expected="this deployment's supervisor", fix=fix):
+            return {
+                int(program["name"].removeprefix("replica-")): ReplicaProcess(
+                    program["statename"], program["pid"]
+                )
+                for program in info
+            }
 
     def orphans(self) -> dict[int, int]:
         """Replica index → pid of replicas that outlived their supervisor. Empty while it lives."""
@@ -270,7 +288,7 @@ def asked(socket: Path, method: str) -> Any:
     transport = SupervisorTransport(serverurl=f"unix://{socket}")
     try:
         return getattr(xmlrpc.client.ServerProxy("http://x", transport).supervisor, method)()
-    except (OSError, xmlrpc.client.Error):
+    except (OSError, HTTPException, ExpatError, xmlrpc.client.Error):
         return None
 
 
