@@ -13,7 +13,7 @@ from typing import cast
 import click
 
 from cluster import interruption
-from cluster.refusal import Interrupted, Refusal, of_machine
+from cluster.refusal import Interrupted, Refusal, refusal_of
 
 #: Section → command → where it is ("module:name"), and what it does.
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -99,6 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with interruption.heard():
             code = commands.main(arguments, prog_name="python -m cluster", standalone_mode=False)
+        if sys.stdout:  # there is none where it was closed before
+            sys.stdout.flush()  # here: at Python's end nobody could tell what a full disk means
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -109,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Refusal, OSError) as error:
-        refusal = error if isinstance(error, Refusal) else of_machine(error)
+        refusal = refusal_of(error)
         print(f"error: {refusal}", file=sys.stderr)
         return refusal.exit_code
     except (KeyboardInterrupt, click.Abort):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 
 import click
@@ -20,9 +21,12 @@ _TIMEOUT_S = 5
 
 
 def ask(base: str, path: str) -> Any:
-    """The ``data`` of a Prometheus API answer. Raises OSError."""
-    with urllib.request.urlopen(f"{base}/api/v1/{path}", timeout=_TIMEOUT_S) as answer:  # noqa: S310
-        return json.load(answer)["data"]
+    """The ``data`` of a Prometheus API answer. Raises OSError, also for what is none."""
+    try:
+        with urllib.request.urlopen(f"{base}/api/v1/{path}", timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            return json.load(answer)["data"]
+    except (HTTPException, ValueError, LookupError, TypeError):
+        raise OSError("another program's answer") from None
 
 
 def _base(file: str) -> str:

@@ -21,7 +21,7 @@ def check_model(cluster: Cluster, services: Iterable[str] | None = None) -> None
     """The Compose file has one service for each configured replica."""
     if services is None:
         configured = docker_engine.compose("config", "--format", "json")
-        services = docker_engine.json_of(configured)["services"]
+        services = docker_engine.json_of(configured, lambda said: list(said["services"]))
     services = sorted(services)
     expected = [docker_engine.service(replica.index) for replica in cluster.replicas]
     if services != expected:
@@ -57,15 +57,14 @@ def check_addresses(cluster: Cluster) -> None:
     """Nobody else on the replicas' network has a replica's address: Docker gives away free ones."""
     network = docker_engine.network()
     own = {str(replica.ip): replica for replica in cluster.replicas}
-    found = docker_engine.inspected("network", [network])  # nothing: there is no network yet
-    for member in (member for each in found for member in (each["Containers"] or {}).values()):
-        replica = own.get(member["IPv4Address"].partition("/")[0])
-        if replica and member["Name"] != replica.name:
-            name = shlex.quote(member["Name"])
+    for address, holder in _members(network):
+        replica = own.get(address)
+        if replica and holder != replica.name:
+            name = shlex.quote(holder)
             raise Refusal(
                 f"{PREFIX}{replica.index}_IP",
                 expected=f"{replica.ip} to be free for {replica.name}",
-                found=f"it held by {member['Name']}",
+                found=f"it held by {holder}",
                 fix=f"docker network disconnect {network} {name}, start the replicas, and connect "
                 "it again, with an --ip of its own if it is to stay while they stop",
             )
@@ -73,10 +72,24 @@ def check_addresses(cluster: Cluster) -> None:
 
 def _docker_networks() -> Iterator[tuple[str, IPv4Network]]:
     ids = docker_engine.stdout(["docker", "network", "ls", "--quiet"]).split()
-    for network in docker_engine.inspected("network", ids):
-        for pool in network["IPAM"].get("Config") or []:
-            if ":" not in pool.get("Subnet", ":"):
-                yield network["Name"], IPv4Network(pool["Subnet"])
+    for name, pools in docker_engine.inspected("network", ids, _pools):
+        yield from ((name, pool) for pool in pools)
+
+
+def _pools(network: dict[str, Any]) -> tuple[str, list[IPv4Network]]:
+    subnets = [pool.get("Subnet", ":") for pool in network["IPAM"].get("Config") or []]
+    return network["Name"], [IPv4Network(subnet) for subnet in subnets if ":" not in subnet]
+
+
+def _members(network: str) -> Iterator[tuple[str, str]]:
+    """Address and name of every container on it; none where there is no network yet."""
+
+    def members(found: dict[str, Any]) -> list[tuple[str, str]]:
+        everyone = (found["Containers"] or {}).values()
+        return [(each["IPv4Address"].partition("/")[0], each["Name"]) for each in everyone]
+
+    for each in docker_engine.inspected("network", [network], members):
+        yield from each
 
 
 def _host_networks() -> Iterator[tuple[str, IPv4Network]]:

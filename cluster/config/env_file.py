@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from cluster import REPOSITORY, config
-from cluster.config import ENV_FILE, PREFIX, loading, rules
+from cluster.config import ENV_FILE, PREFIX, kept, loading, rules
 from cluster.refusal import Refusal
 
 DEFAULT = "env/production.env"
@@ -163,7 +163,7 @@ def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
 
     HOSTS: one IPv4 address per replica, in replica order.
     """
-    path = (REPOSITORY / out.expanduser()).absolute()
+    path = (REPOSITORY / kept.expanded(out)).absolute()
     _refuse_tracked(path)
     addresses = _addresses(hosts)
     text = private(ENV_FILE.read_text(encoding="utf-8"), addresses, port)

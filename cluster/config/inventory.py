@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster import DEFAULT_INVENTORY, REPOSITORY, config
-from cluster.config import Cluster, pyinfra_hosts, servers
+from cluster.config import Cluster, kept, pyinfra_hosts, servers
 from cluster.config.deployment import ON_SERVERS, Deployment, Engine, Runtime
 from cluster.config.servers import Server, Settings
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, understood
 
 #: The host data that an inventory file gives each host, and that describes its deployment.
 HOST_DATA = (
@@ -84,7 +84,7 @@ def _state_dir(cluster: Cluster, name: str) -> Path:
 
 def locate(path: str | Path | None = None) -> Path:
     """The file of an inventory; default: $INVENTORY, else the emulator's."""
-    return REPOSITORY / Path(path or os.environ.get("INVENTORY") or DEFAULT_INVENTORY).expanduser()
+    return REPOSITORY / kept.expanded(path or os.environ.get("INVENTORY") or DEFAULT_INVENTORY)
 
 
 def read(path: str | Path | None = None) -> Deployment:
@@ -104,7 +104,9 @@ def read(path: str | Path | None = None) -> Deployment:
         raise _not_loading(file, message) from None
     if not members or not all(host.data.get("runtime") for host in members):
         raise _not_loading(file, "no hosts of on_this_machine() or on_servers()")
-    return of_hosts([host.data | {"inventory_file": file} for host in members])
+    fix = "see docs/servers.md, and the inventories beside it"
+    with understood(file, expected="the host data of an inventory of this project", fix=fix):
+        return of_hosts([host.data | {"inventory_file": file} for host in members])
 
 
 def _not_loading(file: Path, found: str) -> Refusal:

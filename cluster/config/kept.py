@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cluster import REPOSITORY
+from cluster.refusal import Refusal
 
 
 def backups() -> Path:
@@ -23,5 +24,14 @@ def records() -> Path:
     return REPOSITORY / _named("RECORDS_DIR", ".clusters")
 
 
+def expanded(path: str | Path) -> Path:
+    """The path, with a home in place of its ``~``. Raises Refusal where nobody knows that one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        found, fix = "one that is not known here", "set HOME, or write the path in full"
+        raise Refusal(str(path), expected="the home of a user", found=found, fix=fix) from None
+
+
 def _named(variable: str, default: str | Path) -> Path:
-    return Path(os.environ.get(variable) or default).expanduser()
+    return expanded(os.environ.get(variable) or default)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from cluster import REPOSITORY, config
-from cluster.config import Cluster, loading, model, pyinfra_hosts, rules
+from cluster.config import Cluster, kept, loading, model, pyinfra_hosts, rules
 from cluster.refusal import Refusal, told
 
 
@@ -112,7 +112,7 @@ def on_servers(
         "_sudo": ssh_user != "root",
     }
     files = {"ssh_key": ssh_key, "ssh_known_hosts_file": ssh_known_hosts_file}
-    common |= {key: str(Path(file).expanduser()) for key, file in files.items() if file}
+    common |= {key: str(kept.expanded(file)) for key, file in files.items() if file}
     return [
         (replica.name, {**common, "replica": replica.index, "ssh_hostname": host})
         for replica, host in zip(cluster.replicas, hosts, strict=True)
@@ -126,7 +126,7 @@ def settings_of(data: Mapping[str, Any]) -> Settings:
 
 def env_path(settings: Settings) -> Path:
     """The env file's path; a relative one is inside the repository."""
-    return REPOSITORY / Path(settings.env_file).expanduser()
+    return REPOSITORY / kept.expanded(settings.env_file)
 
 
 def load(settings: Settings) -> Cluster:

@@ -17,7 +17,7 @@ from cluster import REPOSITORY
 from cluster.config.deployment import Deployment, Engine
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, refusal_of
 from cluster.runtimes import of
 from cluster.tigerbeetle.canary import Canary, Probe
 
@@ -110,7 +110,7 @@ def read(deployment: Deployment, client: Probe | None = None) -> Status:
             silent = Canary(False, "no port answers")
             canary = client.result(health.PROBE_TIMEOUT_S) if is_open else silent
     except (OSError, Refusal) as error:
-        return unknown.model_copy(update={"reason": str(error)})
+        return unknown.model_copy(update={"reason": str(refusal_of(error))})
     if replicas and all(r.process == "UNREACHABLE" and not r.port_open for r in replicas):
         return unknown.model_copy(update={"reason": "no server can be reached over SSH"})
     verdict, reason = judge(replicas, canary)

@@ -194,7 +194,7 @@ def chosen(source: str | None, deployment: str) -> Path:
     """The set that is named, by path or by its name; else the newest. Raises Refusal for none."""
     root = directory(deployment)
     if source:
-        return root / source if _NAME.fullmatch(source) else Path(source).expanduser().absolute()
+        return root / source if _NAME.fullmatch(source) else kept.expanded(source).absolute()
     found = complete(root)
     if not found:
         raise Refusal(

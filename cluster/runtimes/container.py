@@ -164,7 +164,7 @@ def parse(inspected: Mapping[str, Any]) -> Container:
 
 def named(names: Sequence[str]) -> dict[str, Container]:
     """Name → container of those that exist, whoever made them. Raises Refusal."""
-    return {c.name: c for c in map(parse, docker_engine.inspected("container", names))}
+    return {c.name: c for c in docker_engine.inspected("container", names, parse)}
 
 
 def of_replicas(cluster: Cluster) -> dict[int, Container]:

@@ -11,11 +11,14 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from cluster import REPOSITORY, config
-from cluster.refusal import Refusal, last_line
+from cluster.refusal import Refusal, last_line, understood
+
+Value = TypeVar("Value")
 
 COMPOSE_FILE = REPOSITORY / "docker-compose.tb.yaml"
 
@@ -26,6 +29,11 @@ COMPOSE_MIN = (2, 20)
 
 _ANSWER_TIMEOUT_S = 60
 _GONE = re.compile(r"[Nn]o such|not found")
+#: What every engine says of itself.
+_SAID = (
+    *((name, str) for name in ("ServerVersion", "KernelVersion", "Name", "DockerRootDir")),
+    ("MemTotal", int),
+)
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -120,25 +128,42 @@ def found(command: list[str]) -> str | None:
     raise Refusal(refusal(command[:3], done.stderr))
 
 
-def inspected(kind: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """What the engine knows of these; those that are gone are left out. Raises Refusal."""
+def inspected(
+    kind: str, names: Sequence[str], how: Callable[[dict[str, Any]], Value]
+) -> list[Value]:
+    """What ``how`` makes of all that the engine knows of these; those that are gone are left out.
+
+    Raises Refusal.
+    """
     done = run(["docker", kind, "inspect", *names])
     if done.returncode != 0 and not _GONE.search(done.stderr):
         raise Refusal(refusal(["docker", kind, "inspect"], done.stderr))
-    return list(json.loads(done.stdout or "[]"))
+    return read(["docker", kind, "inspect"], done.stdout or "[]", lambda all_: [*map(how, all_)])
 
 
-def json_of(command: list[str]) -> Any:
-    """The JSON that a command prints. Raises Refusal."""
-    return json.loads(stdout(command))
+def json_of(command: list[str], how: Callable[[Any], Value]) -> Value:
+    """What ``how`` makes of the JSON that a command prints. Raises Refusal."""
+    return read(command, stdout(command), how)
+
+
+def read(command: list[str], said: str, how: Callable[[Any], Value]) -> Value:
+    """What ``how`` makes of the JSON that the command has said. Raises Refusal."""
+    with _understood(command[:3]):
+        return how(json.loads(said))
+
+
+def _understood(command: Sequence[str]) -> AbstractContextManager[None]:
+    fix = "see what it prints, and whether `docker` on PATH is Docker's own"
+    what = f"`{shlex.join(command)}`"
+    return understood(what, expected="the answer of a Docker engine", fix=fix)
 
 
 def info() -> dict[str, Any]:
     """What the engine says of itself. Raises Refusal when none answers, or one that will not do."""
     done = run(["docker", "info", "--format", "{{json .}}"])
     try:
-        found: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
+        found: dict[str, Any] = dict(json.loads(done.stdout))
+    except (ValueError, TypeError):
         found = {}
     logs = (found.get("Plugins") or {}).get("Log") or []
     if "host" in found or "k8s-file" in logs:  # by its own command, or through its socket
@@ -177,7 +202,8 @@ def check_versions() -> dict[str, Any]:
         COMPOSE_MIN,
         "install the Compose v2 plugin (package docker-compose-plugin; Debian 13: docker-compose)",
     )
-    return found
+    with _understood(["docker", "info"]):  # a program of that name may leave any of them out
+        return found | {key: kind(found[key]) for key, kind in _SAID}
 
 
 def _require(what: str, found: str, minimum: tuple[int, int], fix: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import shlex
 import shutil
 from pathlib import Path
@@ -73,7 +72,9 @@ def label(cluster: Cluster, key: str) -> str | None:
     """A label of our image; None when there is no image. Raises Refusal."""
     inspect = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", name(cluster)]
     found = docker_engine.found(inspect)
-    return None if found is None else str((json.loads(found) or {}).get(key, ""))
+    if found is None:
+        return None
+    return docker_engine.read(inspect, found, lambda labels: str((labels or {}).get(key, "")))
 
 
 def is_obtainable(cluster: Cluster) -> bool:
@@ -118,7 +119,7 @@ def pin(cluster: Cluster, env_file: Path) -> str:
         return cluster.image_digest
     reference = f"{cluster.image}:{cluster.release}"
     inspect = ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", reference]
-    found = [digest.partition("@") for digest in docker_engine.json_of(inspect) or []]
+    found = docker_engine.json_of(inspect, lambda said: [one.partition("@") for one in said or []])
     digest = next((text for name, _, text in found if name == cluster.image), "")
     if not digest:
         raise Refusal(

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cluster import REPOSITORY
-from cluster.config import Cluster
+from cluster.config import Cluster, kept
 from cluster.config.deployment import Deployment, Engine
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Superblock, parse_superblock
@@ -36,7 +36,7 @@ def find_tigerbeetle(cluster: Cluster, environ: Mapping[str, str] = os.environ) 
     """
     named = environ.get("TIGERBEETLE_BIN")
     if named:
-        path = Path(named).expanduser()
+        path = kept.expanded(named)
         if not os.access(path, os.X_OK) or path.is_dir():
             raise Refusal(
                 f"TIGERBEETLE_BIN: expected an executable file, found {named}. "

@@ -13,10 +13,12 @@ from pathlib import Path
 import click
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, understood
 from loadtests.run import runs
 from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.result import (
+    REMOVE,
+    WRITTEN,
     ActionResult,
     Audit,
     Figures,
@@ -143,7 +145,10 @@ def write_findings(run: Path, findings: list[Finding]) -> None:
 def read_findings(run: Path) -> list[Finding]:
     """What write_findings kept; nothing if the run met no gate."""
     path = run / "gate.json"
-    return _FINDINGS.validate_json(path.read_bytes()) if path.is_file() else []
+    if not path.is_file():
+        return []
+    with understood(path, expected=WRITTEN, fix=REMOVE):
+        return _FINDINGS.validate_json(path.read_bytes())
 
 
 def line(finding: Finding) -> str:

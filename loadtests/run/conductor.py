@@ -13,9 +13,20 @@ from pathlib import Path
 import gevent
 import psutil
 
+from cluster.refusal import understood
 from loadtests.run import runs
 from loadtests.run.meter import Second
-from loadtests.run.result import Fault, Figures, Machine, Manifest, Result, Settings, Target
+from loadtests.run.result import (
+    REMOVE,
+    WRITTEN,
+    Fault,
+    Figures,
+    Machine,
+    Manifest,
+    Result,
+    Settings,
+    Target,
+)
 from loadtests.run.series import Series, by_action, figures
 from loadtests.run.servers import Servers
 
@@ -151,8 +162,9 @@ def read_faults(run: Path) -> list[Fault]:
     path = run / "faults.jsonl"
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [Fault.model_validate(json.loads(line)) for line in lines if line.strip()]
+    with understood(path, expected=WRITTEN, fix=REMOVE):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [Fault.model_validate(json.loads(line)) for line in lines if line.strip()]
 
 
 def machine() -> Machine:

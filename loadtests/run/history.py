@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, understood
 from loadtests.client.records import ACCOUNT, TRANSFER, wide
 
 Outcome = Literal["ok", "rejected", "unknown"]
@@ -133,13 +133,14 @@ class Writer:
 
 
 def read(run: Path) -> History:
-    """The history in a run's directory. Raises ValueError for a line that is none."""
+    """The history in a run's directory. Raises Refusal for a line that is none."""
     operations, ended = [], None
-    for line in _lines(run / FILE):
-        if "end" in line:
-            ended = line["end"]
-        else:
-            operations.append(_operation(line))
+    with understood(run / FILE, expected="a recorded history", fix="record another: make workload"):
+        for line in _lines(run / FILE):
+            if "end" in line:
+                ended = line["end"]
+            else:
+                operations.append(_operation(line))
     operations.sort(key=lambda operation: operation.number)
     return History(tuple(operations), is_complete=ended == len(operations))
 

@@ -7,9 +7,14 @@ Times are unix seconds, durations milliseconds (``_ms``) or seconds (``_s``).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field
+
+from cluster.refusal import understood
+
+#: What a refusal says of a file of a run that cannot be understood.
+WRITTEN, REMOVE = "what a run writes", "bring it back, or remove its run's directory"
 
 Verdict = Literal["passed", "failed", "unknown"]
 
@@ -19,6 +24,9 @@ SCHEMA_VERSION = 1
 
 class Model(BaseModel, extra="forbid"):
     """Strict about what it reads: a typo in a file is an error, not a default."""
+
+
+File = TypeVar("File", bound=Model)
 
 
 class Target(Model):
@@ -200,17 +208,22 @@ class Audit(Model):
 
 
 def read_manifest(run: Path) -> Manifest:
-    """The manifest in a run's directory."""
-    return Manifest.model_validate_json((run / "run.json").read_text(encoding="utf-8"))
+    """The manifest in a run's directory. Raises Refusal."""
+    return _read(run / "run.json", Manifest)
 
 
 def read_result(run: Path) -> Result | None:
-    """The result in a run's directory; None while there is none."""
+    """The result in a run's directory; None while there is none. Raises Refusal."""
     path = run / "result.json"
-    return Result.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return _read(path, Result) if path.is_file() else None
 
 
 def read_audit(run: Path) -> Audit | None:
-    """The audit in a run's directory; None while there is none."""
+    """The audit in a run's directory; None while there is none. Raises Refusal."""
     path = run / "audit.json"
-    return Audit.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return _read(path, Audit) if path.is_file() else None
+
+
+def _read(path: Path, model: type[File]) -> File:
+    with understood(path, expected=WRITTEN, fix=REMOVE):
+        return model.model_validate_json(path.read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from pyinfra.api.exceptions import DeployError
 from cluster.checks import existence
 from cluster.config.deployment import Deployment
 from cluster.config.inventory import HOST_DATA, of_hosts, read
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, refusal_of
 
 
 def deployment_here() -> Deployment:
@@ -40,8 +40,8 @@ def guarded() -> Iterator[None]:
     """Let the project's errors stop this host's deploy with their own words."""
     try:
         yield
-    except Refusal as error:
-        raise DeployError(str(error)) from None
+    except (Refusal, OSError) as error:
+        raise DeployError(str(refusal_of(error))) from None
 
 
 def is_yes(key: str) -> bool:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cluster import REPOSITORY, cli
+from cluster.config import kept
+from cluster.refusal import Refusal
+from cluster.runtimes import container, docker_engine
+from cluster.runtimes.process import Process
+from loadtests.report import gate
+from loadtests.run import history
+from loadtests.run.result import read_audit, read_manifest, read_result
+from tests.clusters import Sandbox
 
 OURS = [sys.executable, "-m", "cluster"]
 
@@ -61,3 +72,88 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     )
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize("said", ["<html>", "null", "7", "[7]", "[{}]", "[null]"])
+def test_what_is_no_answer_of_an_engine_is_refused(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    done = subprocess.CompletedProcess(["docker"], 0, said, "")
+    monkeypatch.setattr(docker_engine, "run", lambda *_, **__: done)
+    with pytest.raises(Refusal, match=r"`docker container inspect`: expected the answer of a"):
+        container.named(["tigerbeetle-0"])
+    with pytest.raises(Refusal, match="docker"):
+        docker_engine.info()
+
+
+@pytest.mark.parametrize("said", [7, [{}], [{"name": "x", "statename": "RUNNING", "pid": 1}]])
+def test_another_supervisor_is_not_taken_for_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: object
+) -> None:
+    runtime = Process(Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3)).deployment)
+    runtime.socket_path.parent.mkdir()
+    runtime.socket_path.touch()
+    monkeypatch.setattr(Process, "_ask", lambda *_: said)
+    with pytest.raises(Refusal, match=r"supervisor\.sock: expected this deployment's supervisor"):
+        runtime.states()
+
+
+@pytest.mark.parametrize("said", [b"\0\1\xff\n", b"HTTP/1.1 200 OK\r\n\r\n<html>", b""])
+def test_what_is_no_supervisor_does_not_answer(tmp_path: Path, said: bytes) -> None:
+    runtime = Process(Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3)).deployment)
+    runtime.socket_path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(runtime.socket_path))
+        listening.listen()
+
+        def answer() -> None:
+            caller, _ = listening.accept()
+            with caller:
+                caller.recv(10)
+                caller.sendall(said)
+
+        threading.Thread(target=answer, daemon=True).start()
+        assert runtime.states() is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"run": 7}', "\xff"])
+@pytest.mark.parametrize("name", ["run.json", "result.json", "audit.json", "gate.json"])
+def test_a_broken_file_of_a_run_is_named(tmp_path: Path, name: str, text: str) -> None:
+    readers: dict[str, Callable[[Path], object]] = {
+        "run.json": read_manifest,
+        "result.json": read_result,
+        "audit.json": read_audit,
+        "gate.json": gate.read_findings,
+    }
+    (tmp_path / name).write_text(text, encoding="latin-1")
+    if (name, text) == ("gate.json", "[]"):
+        return  # no findings
+    with pytest.raises(Refusal, match=rf"{name}: expected what a run writes, found .*Fix: bring"):
+        readers[name](tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]\n", "null\n", "7\n", '{"end": []}\n{"number": 1}\n', "\xff\n"]
+)
+def test_a_line_that_is_no_operation_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / history.FILE).write_text(text, encoding="latin-1")
+    with pytest.raises(Refusal, match="expected"):
+        history.read(tmp_path)
+
+
+def test_a_home_that_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKUP_DIR", "~nobody-has-this-name/x")
+    with pytest.raises(Refusal, match=r"expected the home of a user.* Fix: set HOME"):
+        kept.backups()
+
+
+def test_closed_or_full_output_is_no_crash() -> None:
+    ours = f"'{sys.executable}' -m cluster config"
+    for redirected, code in ((">&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 1)):
+        done = subprocess.run(
+            f"{ours} {redirected}", shell=True, cwd=REPOSITORY, capture_output=True, text=True,
+            timeout=120,
+        )  # fmt: skip
+        assert done.returncode == code, redirected
+        assert "Exception" not in done.stderr
+        assert ("make room" in done.stderr) == (code == 1)
