@@ -8,6 +8,7 @@ something else.
 from __future__ import annotations
 
 import errno
+import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
@@ -106,6 +107,12 @@ def told() -> Iterator[None]:
         refusal = refusal_of(error)
         print(f"error: {refusal}", file=sys.stderr)
         sys.exit(refusal.exit_code)
+
+
+def decoded(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[str]:
+    """The same with text, whatever was printed: under gevent, ``errors="replace"`` is not heard."""
+    said = (each.decode(errors="replace") for each in (done.stdout or b"", done.stderr or b""))
+    return subprocess.CompletedProcess(done.args, done.returncode, *said)
 
 
 def last_line(said: str) -> str:

@@ -26,7 +26,7 @@ _ROOT = str(Path(__file__).resolve().parent.parent)
 if _ROOT not in sys.path:  # locust puts this file's own directory first, not the repository
     sys.path.insert(0, _ROOT)
 
-from cluster.refusal import Refusal  # noqa: E402
+from cluster.refusal import Refusal, refusal_of  # noqa: E402
 from loadtests import options  # noqa: E402
 from loadtests.client import preflight  # noqa: E402
 from loadtests.client.bridge import BridgeError  # noqa: E402
@@ -97,6 +97,7 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         runner.register_message("load_rate", _set_rate)
     try:
         options.check(settings)
+        runs.try_to_write()
         preflight.check_sessions(_workers(environment), clients_per_worker=CLIENTS_PER_LEDGER)
         environment.target = target.resolve(
             cluster_id=settings.cluster_id, addresses=settings.addresses, engine=settings.engine
@@ -107,8 +108,8 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         # Connect once: a wrong address or id is reported before users are started.
         with closing(Ledger(int(environment.target.cluster_id), settings.reach)) as ledger:
             ledger.connect()
-    except Refusal as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (Refusal, OSError) as error:
+        print(f"error: {refusal_of(error)}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE
         sys.exit(EXIT_USAGE)
 

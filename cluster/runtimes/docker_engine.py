@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from cluster import REPOSITORY, config
-from cluster.refusal import Refusal, last_line, understood
+from cluster.refusal import Refusal, decoded, last_line, understood
 
 Value = TypeVar("Value")
 
@@ -81,16 +81,16 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end, output caught, whatever the exit code. Raises Refusal without docker."""
     try:
-        return subprocess.run(
-            command,
-            cwd=REPOSITORY,
-            env=environ(**variables),
-            text=True,
-            errors="replace",
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=timeout_s,
-            check=False,
+        return decoded(
+            subprocess.run(
+                command,
+                cwd=REPOSITORY,
+                env=environ(**variables),
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=timeout_s,
+                check=False,
+            )
         )
     except (FileNotFoundError, PermissionError):  # the latter from an unreadable PATH entry
         raise Refusal(
@@ -115,7 +115,11 @@ def stdout(command: list[str], timeout_s: float = _ANSWER_TIMEOUT_S, /, **variab
 
 def refusal(command: list[str], said: str) -> str:
     """One line about a docker command that failed."""
-    return f"`{shlex.join(command)}`: expected it to succeed, found: {last_line(said)}"
+    found = last_line(said).rstrip(".")
+    return (
+        f"`{shlex.join(command)}`: expected it to succeed, found: {found}. "
+        "Fix: see what `docker info` and the engine's own log say"
+    )
 
 
 def found(command: list[str]) -> str | None:

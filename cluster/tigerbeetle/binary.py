@@ -14,7 +14,7 @@ from pathlib import Path
 from cluster import REPOSITORY
 from cluster.config import Cluster, kept
 from cluster.config.deployment import Deployment, Engine
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, decoded
 from cluster.tigerbeetle.data_file import Superblock, parse_superblock
 from cluster.tigerbeetle.upgrade_path import triple
 
@@ -88,7 +88,8 @@ def _version(server: Sequence[str], *options: str) -> str:
     """What ``<server> version`` prints. Raises Refusal."""
     command = [*server, "version", *options]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S).stdout
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S)
+        return decoded(done).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Refusal(
             f"{server[0]}: expected it to print its version, found {error}. Fix: reinstall it"
@@ -100,9 +101,7 @@ def inspect(
 ) -> subprocess.CompletedProcess[str]:
     """What ``<server> inspect`` says of a data file. Raises TimeoutExpired."""
     command = [*server, "inspect", *what, str(path)]
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=timeout_s
-    )
+    return decoded(subprocess.run(command, capture_output=True, timeout=timeout_s))
 
 
 def superblock(server: Sequence[str], path: str | Path, name: str = "") -> Superblock:

@@ -29,6 +29,13 @@ Kind = Literal[
 FILE = "history.jsonl"
 CREATED, EXISTS = "created", "exists"
 
+_FIX = "record another: make workload"
+#: What the checker sorts and groups operations by, and what it takes them for.
+_KINDS = {
+    **dict.fromkeys(("number", "worker", "session", "invoked", "timestamp"), int),
+    **dict.fromkeys(("kind", "action", "outcome"), str),
+    "completed": int | None,
+}
 _WIDE = wide(TRANSFER) | wide(ACCOUNT)
 
 
@@ -135,7 +142,7 @@ class Writer:
 def read(run: Path) -> History:
     """The history in a run's directory. Raises Refusal for a line that is none."""
     operations, ended = [], None
-    with understood(run / FILE, expected="a recorded history", fix="record another: make workload"):
+    with understood(run / FILE, expected="a recorded history", fix=_FIX):
         for line in _lines(run / FILE):
             if "end" in line:
                 ended = line["end"]
@@ -153,7 +160,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
-                raise Refusal(f"{path}:{number}: expected a JSON line, found {error}") from None
+                raise Refusal(
+                    f"{path}:{number}", expected="a JSON line", found=error, fix=_FIX
+                ) from None
 
 
 def _plain(value: Any) -> dict[str, Any]:
@@ -183,9 +192,13 @@ def _operation(line: dict[str, Any]) -> Operation:
             line["ids"] = tuple(int(one, 16) for one in line["ids"])
         for key in ("statuses", "timestamps"):
             line[key] = tuple(line.get(key, ()))
-        return Operation(**line)
+        operation = Operation(**line)
+        if not all(isinstance(getattr(operation, name), kind) for name, kind in _KINDS.items()):
+            raise TypeError("values of other types")
+        return operation
     except (TypeError, ValueError) as error:
-        raise Refusal(f"history: expected an operation, found {line}: {error}") from None
+        found = f"{line}: {error}"
+        raise Refusal("history", expected="an operation", found=found, fix=_FIX) from None
 
 
 _Record = TypeVar("_Record", Transfer, Account)

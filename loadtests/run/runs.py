@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import tempfile
 import time
 from pathlib import Path
 from typing import IO
@@ -26,6 +27,13 @@ from loadtests.client.records import ACCOUNT, RECORD, TRANSFER, Array
 def directory() -> Path:
     """Where runs are kept."""
     return kept.runs()
+
+
+def try_to_write() -> None:
+    """See that a run can be kept: locust goes on after an error at its start. Raises OSError."""
+    directory().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=directory()) as tried:
+        tried.write(b"x")
 
 
 def new_tag() -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import click
 import pytest
 
-from cluster import cli
+from cluster import REPOSITORY, cli
 from cluster.refusal import Refusal
 from loadtests import load, options
 from loadtests.run import target
@@ -116,3 +120,20 @@ def test_a_wrong_argument_ends_with_usage(
 def test_an_open_loop_has_a_larger_pool_of_users() -> None:
     assert load.settled(None, None, ["--skew", "1"]) == (load.USERS, ["--skew", "1"])
     assert load.settled(None, 100.0, []) == (load.POOL, ["--rate", "100.0"])
+
+
+def test_a_place_that_cannot_keep_a_run_is_told_before_locust_begins(tmp_path: Path) -> None:
+    """Locust shows a traceback of what fails at a run's start, and goes on without a record."""
+    (tmp_path / "runs").write_text("a file")
+    locust = [str(Path(sys.executable).parent / "locust"), "--headless", "--users=1"]
+    done = subprocess.run(
+        [*locust, "--locustfile=loadtests/locustfile.py", "--run-time=1s"],
+        env=os.environ | {"LOADTESTS_RUNS": str(tmp_path / "runs")},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 2
+    assert f"error: {tmp_path / 'runs'}: expected to read, write or run it" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -141,6 +142,13 @@ def test_a_line_that_is_no_operation_is_refused(tmp_path: Path, text: str) -> No
         history.read(tmp_path)
 
 
+def test_an_operation_of_other_types_is_refused(tmp_path: Path) -> None:
+    line = {"number": 1, "worker": {}, "session": 0, "kind": "x", "action": "x", "invoked": 1}
+    (tmp_path / history.FILE).write_text(json.dumps(line) + "\n")
+    with pytest.raises(Refusal, match=r"expected an operation, found .* values of other types"):
+        history.read(tmp_path)
+
+
 def test_a_home_that_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKUP_DIR", "~nobody-has-this-name/x")
     with pytest.raises(Refusal, match=r"expected the home of a user.* Fix: set HOME"):
@@ -157,3 +165,32 @@ def test_closed_or_full_output_is_no_crash() -> None:
         assert done.returncode == code, redirected
         assert "Exception" not in done.stderr
         assert ("make room" in done.stderr) == (code == 1)
+
+
+@pytest.mark.parametrize("is_under_gevent", [False, True])
+def test_a_program_that_prints_noise_is_no_crash(tmp_path: Path, is_under_gevent: bool) -> None:
+    """Under pyinfra, gevent's own subprocess does not replace what is no UTF-8."""
+    for name in ("docker", "tigerbeetle"):
+        (tmp_path / name).write_text("#!/bin/sh\nprintf '\\377\\376'\n")
+        (tmp_path / name).chmod(0o755)
+    patch = "from gevent import monkey; monkey.patch_all()\n" * is_under_gevent
+    asked = (
+        f"{patch}from cluster.refusal import Refusal\n"
+        "from cluster.runtimes import docker_engine\n"
+        "from cluster.tigerbeetle import binary\n"
+        "for ask in docker_engine.info, lambda: binary.release_of(['tigerbeetle']):\n"
+        "    try: ask()\n"
+        "    except Refusal as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    docker, server = done.stdout.splitlines()
+    assert docker.startswith("docker: expected an engine that answers")
+    assert server.startswith("tigerbeetle: expected 'TigerBeetle version X.Y.Z', found")
