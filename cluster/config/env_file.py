@@ -81,7 +81,7 @@ def record(env_file: Path, variable: str, value: str) -> None:
 
     The variable must be there already.
     """
-    changed = _set(env_file.read_text(encoding="utf-8"), variable, value, str(env_file))
+    changed = _set(loading.text_of(env_file), variable, value, str(env_file))
     partial = env_file.with_suffix(".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -166,7 +166,7 @@ def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
     path = (REPOSITORY / kept.expanded(out)).absolute()
     _refuse_tracked(path)
     addresses = _addresses(hosts)
-    text = private(ENV_FILE.read_text(encoding="utf-8"), addresses, port)
+    text = private(loading.text_of(ENV_FILE), addresses, port)
     on_servers = partial(rules.check_servers, is_development=False)
     place = on_servers if addresses else rules.check_one_machine
     cluster = config.parse(loading.values_of(text), check_place=place)

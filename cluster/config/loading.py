@@ -39,17 +39,7 @@ def read(env_file: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> 
 
     Raises Refusal for an unreadable file, and for any name that nobody reads.
     """
-    try:
-        text = env_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(
-            str(env_file),
-            expected="a readable file of KEY=value lines",
-            found=error,
-            fix="restore it with `git checkout env/tigerbittle.env`"
-            if env_file == ENV_FILE
-            else "write it with `make init-env`, or correct the inventory's env_file",
-        ) from None
+    text = text_of(env_file)
     for number, line in enumerate(text.splitlines(), 1):
         if not _ALIKE.fullmatch(line):
             raise Refusal(
@@ -63,6 +53,21 @@ def read(env_file: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> 
     for key in (*in_file, *from_environ):
         _refuse_unknown(key, where=str(env_file) if key in in_file else "the environment")
     return {**in_file, **from_environ}
+
+
+def text_of(env_file: Path) -> str:
+    """What is in it. Raises Refusal for one that cannot be read."""
+    try:
+        return env_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(
+            str(env_file),
+            expected="a readable file of KEY=value lines",
+            found=error,
+            fix="restore it with `git checkout env/tigerbittle.env`"
+            if env_file == ENV_FILE
+            else "write it with `make init-env`, or correct the inventory's env_file",
+        ) from None
 
 
 def values_of(text: str) -> dict[str, str]:

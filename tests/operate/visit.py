@@ -256,7 +256,7 @@ def commands(group: click.Group = cli.commands, above: tuple[str, ...] = ()) -> 
 #: What a command is told so that it comes to the machine; others are told what they require.
 TOLD = {
     "run": "tasks.preflight.check",  # a deploy that may go on starts replicas
-    "init-env": "--out /nonexistent/x.env",
+    "init-env": "--out /proc/nowhere/x.env",
     "migrate": "--from inventories/emulator.py --to 1@127.0.0.1:1",
     "upgrade": "0.17.9",
     "restore": "--from 20261124T000000Z",

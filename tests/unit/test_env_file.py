@@ -164,3 +164,11 @@ def test_the_line_to_record_must_be_there_once(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="expected one line B=, found 0"):
         env_file.record(file, "B", "2")
     assert file.read_text() == "A=1\n"
+
+
+def test_an_env_file_that_is_no_utf_8_is_not_written_to(tmp_path: Path) -> None:
+    """It was a traceback, of `make pin` and of `make init-env`."""
+    (tmp_path / "x.env").write_bytes(b"# \xff\nA=\n")
+    with pytest.raises(Refusal, match=r"x\.env: expected a readable file of KEY=value lines"):
+        env_file.record(tmp_path / "x.env", "A", "1")
+    assert (tmp_path / "x.env").read_bytes() == b"# \xff\nA=\n"
