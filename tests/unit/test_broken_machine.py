@@ -17,7 +17,7 @@ import pytest
 from cluster import REPOSITORY, cli
 from cluster.config import kept
 from cluster.refusal import Refusal
-from cluster.runtimes import container, docker_engine
+from cluster.runtimes import container, docker_engine, process
 from cluster.runtimes.process import Process
 from loadtests.report import gate
 from loadtests.run import history
@@ -94,7 +94,7 @@ def test_another_supervisor_is_not_taken_for_ours(
     runtime = Process(Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3)).deployment)
     runtime.socket_path.parent.mkdir()
     runtime.socket_path.touch()
-    monkeypatch.setattr(Process, "_ask", lambda *_: said)
+    monkeypatch.setattr(process, "asked", lambda *_: said)
     with pytest.raises(Refusal, match=r"supervisor\.sock: expected this deployment's supervisor"):
         runtime.states()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,18 +78,18 @@ def test_a_ledger_is_kept_on_a_disk_of_this_machine(tmp_path: Path, kind: str) -
     rules.check(Sandbox(GENUINE, tmp_path, (1, 2, 3)).deployment, seen, only=["disk"])
 
 
-def test_where_no_socket_can_be_made_nothing_is_deployed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_no_socket_can_be_made_nothing_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Socket(socket.socket):
         def bind(self, _: object) -> None:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     monkeypatch.setattr(socket, "socket", Socket)
-    runtime = Process(Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3)).deployment)
-    with pytest.raises(Refusal, match="expected a file system that can hold supervisor's socket"):
-        runtime.check_place()
-    assert not list(tmp_path.iterdir())
+    wanted = "expected a file system that can hold supervisor's socket"
+    with tempfile.TemporaryDirectory(prefix="ws-") as short:
+        runtime = Process(Sandbox("inventories/emulator.py", Path(short), (1, 2, 3)).deployment)
+        with pytest.raises(Refusal, match=wanted):
+            runtime.check_place()
+        assert not list(Path(short).iterdir())
 
 
 def test_a_genuine_file_system_without_sockets_is_refused(tmp_path: Path) -> None:
