@@ -73,7 +73,7 @@ def test_a_second_deploy_restarts_nothing_and_reports_no_change_but_the_wait(
     assert changed == ["Wait until the cluster commits | Wait until the cluster commits"]
 
 
-@on_each_engine
+@on_each_engine_in_the_long_tests
 def test_a_changed_setting_restarts_every_replica_and_a_dry_run_of_it_none(
     deployed: Sandbox,
 ) -> None:

@@ -130,6 +130,7 @@ def test_a_changed_setting_restarts_one_replica_at_a_time_and_a_dry_run_none(
         assert any(earlier < commit < later for commit in commits)
 
 
+@pytest.mark.long
 def test_a_stopped_cluster_starts_again_with_its_data_though_its_image_is_not_here_yet(
     sandbox: DockerSandbox,
 ) -> None:

@@ -37,6 +37,7 @@ def install(image: str) -> tuple[str, str]:
 
 @pytest.mark.docker
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_bare_debian_gets_an_engine_once_and_compose_v2_from_the_next_release_alone() -> None:
     if docker("image", "inspect", BARE).returncode != 0:
         pytest.skip(f"no {BARE} image: .ci/provision-docker base")

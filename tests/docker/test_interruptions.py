@@ -161,6 +161,7 @@ def test_the_replicas_run_again_or_the_last_line_says_that_they_do_not(
     assert canary_transfers(running) > before
 
 
+@pytest.mark.long
 def test_no_interruption_of_a_living_cluster_loses_a_transfer(sandbox: DockerSandbox) -> None:
     assert sandbox.call("compose-tb", "init").returncode == 0
     before = canary_transfers(sandbox)

@@ -245,6 +245,7 @@ def test_a_port_that_talks_nonsense_gives_no_pong(deployed: Sandbox) -> None:
 
 
 @pytest.mark.genuine
+@pytest.mark.long
 def test_a_genuine_replica_that_is_stopped_is_wedged_and_degrades_the_cluster() -> None:
     with sandbox("inventories/process.py") as made:
         up = made.up()

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cluster.runtimes import of
@@ -24,11 +26,22 @@ pytestmark = [
 #: Enough load for two checkpoints of 960 operations.
 CHECKPOINT_OPERATIONS = 2000
 
-LEAN = {"kill the primary", "cut off the primary", "damaged wal prepares", "kill all"}
+#: Fault → what keeps it out of `make test`.
+LEAN = {
+    "kill the primary": (),
+    "kill all": (),
+    "cut off the primary": (pytest.mark.long,),
+    "damaged wal prepares": (pytest.mark.long,),
+}
 
 
-def chosen(faults: list[Fault]) -> list[Fault]:
-    return [fault for fault in faults if ROUNDS or fault.name in LEAN]
+def chosen(faults: list[Fault]) -> list[Any]:
+    """As rows of a test."""
+    return [
+        pytest.param(fault, id=fault.name, marks=() if ROUNDS else LEAN[fault.name])
+        for fault in faults
+        if ROUNDS or fault.name in LEAN
+    ]
 
 
 def test_a_fault_refuses_to_take_more_than_a_minority(processes: ProcessWorld) -> None:
@@ -42,7 +55,7 @@ def test_a_fault_refuses_to_take_more_than_a_minority(processes: ProcessWorld) -
         raise AssertionError("it was let")
 
 
-@pytest.mark.parametrize("fault", chosen(FAULTS), ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", chosen(FAULTS))
 def test_a_minority_can_be_lost_and_nothing_acknowledged_with_it(
     processes: ProcessWorld, ledger: Ledger, fault: Fault
 ) -> None:
@@ -51,7 +64,7 @@ def test_a_minority_can_be_lost_and_nothing_acknowledged_with_it(
     judge_minority(recorded, struck)
 
 
-@pytest.mark.parametrize("fault", chosen(UNAVAILABILITY), ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", chosen(UNAVAILABILITY))
 def test_unavailability_acknowledges_nothing_and_loses_nothing(
     processes: ProcessWorld, ledger: Ledger, fault: Fault
 ) -> None:
