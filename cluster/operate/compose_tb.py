@@ -19,7 +19,7 @@ from cluster.config import Cluster, inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop, status
 from cluster.operate import last_word, rollout
-from cluster.refusal import Failed, Refusal
+from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import compose, container, docker_engine, image, volumes
 from cluster.runtimes.compose import Compose
 from cluster.tigerbeetle import data_file
@@ -31,8 +31,8 @@ from cluster.tigerbeetle.canary import Probe
 def main(context: click.Context) -> None:
     """Three replicas in Docker on this machine, step by step or all at once.
 
-    Exit codes: 0 done, 1 the cluster does not commit, 2 refused, by us or by Docker, and it says
-    why; of `status`: 0 healthy, 1 degraded, 3 down, 4 unknown.
+    Exit codes: 0 done, 1 failed: Docker's commands, or the cluster does not commit; 2 refused, and
+    nothing was touched; of `status`: 0 healthy, 1 degraded, 3 down, 4 unknown.
     """
     context.obj = config.load()
 
@@ -87,7 +87,8 @@ def format_files(cluster: Cluster) -> None:
             "make compose-tb-down-volumes first, to lose them"
         )
     print("Formatting TigerBeetle data files...", flush=True)
-    Compose(deployment).format_all()
+    with begun():
+        Compose(deployment).format_all()
     existence.note(deployment)
     print("TigerBeetle data files formatted successfully.")
 

@@ -14,7 +14,7 @@ from typing import IO
 
 from cluster import REPOSITORY, config
 from cluster.interruption import whole
-from cluster.refusal import Refusal
+from cluster.refusal import Failed, Refusal
 from cluster.runtimes import container, diagnoses, docker_engine, image, volumes
 from cluster.runtimes.base import Diagnosis, ReplicaProcess, Todo
 from cluster.runtimes.container import Container, InContainer
@@ -233,7 +233,7 @@ def refuse_while_in_use(cluster: config.Cluster) -> None:
 def show(
     command: list[str], *, is_apart: bool = False, variables: Mapping[str, str] | None = None
 ) -> None:
-    """Run with the output on the terminal as it comes. Raises Refusal with a known cause."""
+    """Run with the output on the terminal as it comes. Raises Failed with a known cause."""
     process: subprocess.Popen[str] = subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -253,7 +253,7 @@ def show(
         process.wait(_SHOWN_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         _end(process)
-        raise Refusal(
+        raise Failed(
             f"`{shlex.join(command)}`: expected its end within {_SHOWN_TIMEOUT_S:g} s, found: "
             f"{(said or ['no output'])[-1].strip()}. Fix: look at the engine's own log"
         ) from None
@@ -263,7 +263,7 @@ def show(
     reader.join(_LAST_WORDS_S)
     if process.returncode != 0:
         known = diagnoses.of_text("".join(said))
-        raise Refusal(str(known) if known else docker_engine.refusal(command, "".join(said)))
+        raise Failed(str(known) if known else docker_engine.refusal(command, "".join(said)))
 
 
 def _end(process: subprocess.Popen[str]) -> None:

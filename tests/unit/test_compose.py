@@ -10,7 +10,7 @@ import pytest
 
 from cluster import config
 from cluster.config.deployment import Deployment
-from cluster.refusal import Refusal
+from cluster.refusal import Failed
 from cluster.runtimes import compose, container, docker_engine, image
 
 
@@ -20,7 +20,7 @@ def test_a_command_is_shown_as_it_goes(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_command_that_fails_is_told_with_its_last_line() -> None:
-    with pytest.raises(Refusal, match="expected it to succeed, found: it rained"):
+    with pytest.raises(Failed, match="expected it to succeed, found: it rained"):
         compose.show(["sh", "-c", "echo pulling; echo it rained; exit 1"])
 
 
@@ -28,7 +28,7 @@ def test_a_command_without_end_is_ended_and_told_with_what_it_last_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(compose, "_SHOWN_TIMEOUT_S", 1.0)
-    with pytest.raises(Refusal, match="expected its end within 1 s, found: pulling"):
+    with pytest.raises(Failed, match="expected its end within 1 s, found: pulling"):
         compose.show(["sh", "-c", "echo pulling; exec sleep 60"])
 
 
