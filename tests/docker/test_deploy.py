@@ -107,6 +107,7 @@ def test_logs_print_every_replica_behind_its_name(deployed: DockerSandbox) -> No
         assert f"replica-{index} | " in done.stdout
 
 
+@pytest.mark.long
 def test_a_changed_setting_restarts_one_replica_at_a_time_and_a_dry_run_none(
     deployed: DockerSandbox,
 ) -> None:

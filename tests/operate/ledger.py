@@ -25,6 +25,8 @@ from cluster import REPOSITORY
 from cluster.tigerbeetle.waiting import wait_until
 
 LEDGER, ACCOUNTS, BATCH = 700, 10, 1000
+#: Between two streamed transfers: as fast as it can, a stream takes a processor from all others.
+PAUSE_S = 0.01
 #: A client that has lost its primary waits for its next try.
 _GOES_ON_TIMEOUT_S = 600
 _COUNT_TIMEOUT_S = 1200
@@ -169,6 +171,7 @@ def main() -> None:
             _write(client, tb, number, 1)
             print(number, time.time(), flush=True)
             number += 1
+            time.sleep(PAUSE_S)
 
 
 if __name__ == "__main__":
