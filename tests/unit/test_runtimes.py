@@ -105,12 +105,15 @@ def test_only_the_runtime_that_is_asked_for_is_loaded(runtime: str) -> None:
 def test_what_still_reads_a_data_file_is_ended_before_a_start(runtime: Running) -> None:
     Path(runtime.data_file(1)).write_text("money")
     path = shlex.quote(runtime.data_file(1))
-    reading = runtime.unlocked(1, f"cat {path} /dev/zero >/dev/null")
-    holder = subprocess.Popen(["sh", "-c", reading])
-    try:
-        assert shell(f"while flock -n {path} true; do sleep 0.05; done").returncode == 0
-        assert shell(runtime.release(1)).returncode == 0
-        holder.wait(60)
-        assert shell(f"flock -n {path} true").returncode == 0
-    finally:
-        holder.kill()
+    reading = runtime.unlocked(1, f"echo held; cat {path} /dev/zero >/dev/null")
+    holder = subprocess.Popen(["sh", "-c", reading], stdout=subprocess.PIPE, text=True)
+    with holder:
+        try:
+            # It says so: who tried the lock to see it held would be taken for a replica that runs.
+            assert holder.stdout
+            assert holder.stdout.readline() == "held\n"
+            assert shell(runtime.release(1)).returncode == 0
+            holder.wait(60)
+            assert shell(f"flock -w 60 {path} true").returncode == 0
+        finally:
+            holder.kill()
