@@ -24,6 +24,7 @@ from cluster.operate import last_word, phase
 from cluster.refusal import Failed, Refusal, begun
 from cluster.tigerbeetle import waiting
 from cluster.tigerbeetle.canary import Canary
+from cluster.tigerbeetle.data_file import spared
 
 #: A replica that has missed its primary counts as deaf for 12 s (``health.HEARTBEAT_LOST_S``), and
 #: at a load of 12 on two cores they had not found one another after 20 s.
@@ -37,7 +38,7 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     data = {"recover_replica": str(index)}
     if not any(r.pid or r.port_open for r in replicas):
         lost = {*facts.missing(deployment, observe(deployment)), index}
-        existence.require_files("recover", deployment, sorted(lost), _spared(replicas))
+        existence.require_files("recover", deployment, sorted(lost), spared(len(replicas)))
         who = ", ".join(map(str, sorted(lost)))
         print(f"the cluster is down: starting the replicas other than {who}", flush=True)
         try:
@@ -83,11 +84,6 @@ def refuse_engine(deployment: Deployment) -> None:
         )
 
 
-def _spared(replicas: Sequence[ReplicaHealth]) -> int:
-    """How many may be away: the others are a majority."""
-    return (len(replicas) - 1) // 2
-
-
 def refuse_unsafe(replicas: Sequence[ReplicaHealth], index: int, canary: Canary | None) -> None:
     """The one does not run, the cluster commits, and all others are normal: of six replicas one of
     them may be lost too, and is next. Pure. Raises Refusal.
@@ -99,7 +95,7 @@ def refuse_unsafe(replicas: Sequence[ReplicaHealth], index: int, canary: Canary 
             f"recover: expected replica {index} not to run, found it running as pid {lost.pid}. "
             "Fix: nothing, if it is well: it repairs itself from the others; make status tells"
         )
-    if len(unwell) >= _spared(replicas):
+    if len(unwell) >= spared(len(replicas)):
         more = " and one more" if len(replicas) > 3 else ""
         raise Refusal(
             f"recover: expected all replicas but {index}{more} to be normal, found "

@@ -30,6 +30,11 @@ Plan = Literal["format", "keep"]
 RESTORING, REPLACED, ACCEPTED = ".restoring", ".replaced", ".accepted"
 
 
+def spared(count: int) -> int:
+    """How many of ``count`` replicas may be away: the others are a majority."""
+    return (count - 1) // 2
+
+
 @dataclass(frozen=True)
 class Past:
     """What is known of a cluster apart from its data files, and what a person types without them.
@@ -48,7 +53,7 @@ class Past:
         """What to do about the files of these replicas of ``count``."""
         if len(missing) == count and not self.traces:
             return f"mount their disks if there were some; for a new cluster: {self.new}"
-        if len(missing) <= (count - 1) // 2 and self.recover:
+        if len(missing) <= spared(count) and self.recover:
             recover = f"`{self.recover} REPLICA={missing[0]}` in the living cluster"
             return f"bring the file back, or {recover}"
         restore = f"mount the disk that they are on, or go back to a backup: `{self.restore}`"

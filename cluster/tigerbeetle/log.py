@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 #: The first line of a start: what older lines say is no longer true.
-#: The first line of a run.
 START = re.compile(r'info\(io\): opening "')
 _RELEASE = re.compile(r"info\(main\): release=(\d+\.\d+\.\d+)")
 _BUNDLED = re.compile(r"info\(main\): releases_bundled=\{ (.*) \}")

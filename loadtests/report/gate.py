@@ -13,12 +13,10 @@ from pathlib import Path
 import click
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from cluster.refusal import Refusal, understood
+from cluster.refusal import Refusal
 from loadtests.run import runs
 from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.result import (
-    REMOVE,
-    WRITTEN,
     ActionResult,
     Audit,
     Figures,
@@ -26,6 +24,7 @@ from loadtests.run.result import (
     Result,
     read_audit,
     read_result,
+    reading,
 )
 
 
@@ -147,7 +146,7 @@ def read_findings(run: Path) -> list[Finding]:
     path = run / "gate.json"
     if not path.is_file():
         return []
-    with understood(path, expected=WRITTEN, fix=REMOVE):
+    with reading(path):
         return _FINDINGS.validate_json(path.read_bytes())
 
 

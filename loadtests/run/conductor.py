@@ -13,12 +13,9 @@ from pathlib import Path
 import gevent
 import psutil
 
-from cluster.refusal import understood
 from loadtests.run import runs
 from loadtests.run.meter import Second
 from loadtests.run.result import (
-    REMOVE,
-    WRITTEN,
     Fault,
     Figures,
     Machine,
@@ -26,6 +23,7 @@ from loadtests.run.result import (
     Result,
     Settings,
     Target,
+    reading,
 )
 from loadtests.run.series import Series, by_action, figures
 from loadtests.run.servers import Servers
@@ -162,7 +160,7 @@ def read_faults(run: Path) -> list[Fault]:
     path = run / "faults.jsonl"
     if not path.is_file():
         return []
-    with understood(path, expected=WRITTEN, fix=REMOVE):
+    with reading(path):
         lines = path.read_text(encoding="utf-8").splitlines()
         return [Fault.model_validate(json.loads(line)) for line in lines if line.strip()]
 

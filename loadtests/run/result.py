@@ -6,15 +6,13 @@ Times are unix seconds, durations milliseconds (``_ms``) or seconds (``_s``).
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
 from cluster.refusal import understood
-
-#: What a refusal says of a file of a run that cannot be understood.
-WRITTEN, REMOVE = "what a run writes", "bring it back, or remove its run's directory"
 
 Verdict = Literal["passed", "failed", "unknown"]
 
@@ -224,6 +222,12 @@ def read_audit(run: Path) -> Audit | None:
     return _read(path, Audit) if path.is_file() else None
 
 
+def reading(path: Path) -> AbstractContextManager[None]:
+    """Within, a file of a run is read: one that cannot be understood raises Refusal."""
+    fix = "bring it back, or remove its run's directory"
+    return understood(path, expected="what a run writes", fix=fix)
+
+
 def _read(path: Path, model: type[File]) -> File:
-    with understood(path, expected=WRITTEN, fix=REMOVE):
+    with reading(path):
         return model.model_validate_json(path.read_text(encoding="utf-8"))
