@@ -1,6 +1,7 @@
 """Each trouble is made for real: the doctor names it, and the status counts what it costs.
 
 In the emulator's cluster; tests/docker/test_doctor_server.py has what a genuine server says. What
+follows from a container's state alone is told in tests/unit/test_readiness.py too: long here. What
 would break this machine for everybody is made for the doctor alone, in a mount namespace: a
 sysctl's file that says what ours does not.
 """
@@ -148,6 +149,7 @@ def test_data_of_another_cluster(running: DockerSandbox) -> None:
     assert "expected no data file but 7_0.tigerbeetle, found 0_0.tigerbeetle" in text
 
 
+@pytest.mark.long
 def test_a_volume_of_another_owner(running: DockerSandbox) -> None:
     assert running.in_volume(0, "chown -R 0:0 /data").returncode == 0
     try:
@@ -215,6 +217,7 @@ def test_a_replica_cut_off_from_its_network(running: DockerSandbox) -> None:
         assert "not on the network" in findings(running)["wrong-ip"]
 
 
+@pytest.mark.long
 def test_an_ip_that_another_container_took(running: DockerSandbox, emulator_image: str) -> None:
     with mended(running, 0):
         assert docker("stop", running.names[0]).returncode == 0
@@ -250,6 +253,7 @@ def test_settings_that_are_not_in_force(running: DockerSandbox) -> None:
     assert "does not run as configured" in text
 
 
+@pytest.mark.long
 def test_a_replica_without_enough_memory(running: DockerSandbox) -> None:
     with mended(running, 0):
         assert docker("stop", running.names[0]).returncode == 0
@@ -259,6 +263,7 @@ def test_a_replica_without_enough_memory(running: DockerSandbox) -> None:
         assert f"{PREFIX}MEMORY_LIMIT" in until_found(running, "out-of-memory")
 
 
+@pytest.mark.long
 def test_an_image_without_netcat(running: DockerSandbox) -> None:
     release = config.load().release
     name = f"{running.project}-emulator"

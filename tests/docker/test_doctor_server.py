@@ -1,7 +1,8 @@
 """The doctor's troubles in the words of the server that is started: a genuine one, or a script.
 
 One replica at a time, and it fails before it takes the cluster's memory. The data files are one
-cluster's, formatted once: what a test damages of them, it puts back.
+cluster's, formatted once: what a test damages of them, it puts back. The words that they read are
+recorded in tests/unit/test_readiness.py; the long ones see that the server still says them.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ def test_a_data_file_that_is_gone(without_file: DockerSandbox) -> None:
     assert "replica 0: expected a data file" in findings(without_file)["data-files"]
 
 
+@pytest.mark.long
 def test_a_data_file_without_a_superblock(genuine: DockerSandbox) -> None:
     keep = f"dd if={FILE} of=/data/superblock bs=96k count=1"
     wipe = f"dd if=/dev/zero of={FILE} bs=96k count=1 conv=notrunc"
@@ -138,6 +140,7 @@ def test_a_data_file_without_a_superblock(genuine: DockerSandbox) -> None:
         assert genuine.in_volume(0, put_back).returncode == 0
 
 
+@pytest.mark.long
 def test_a_data_file_of_another_replica(without_file: DockerSandbox) -> None:
     other = f"--volume={without_file.project}_tigerbeetle-data-1:/other:ro"
     copy = f"cp -p --sparse=always /other/0_1.tigerbeetle {FILE}"
@@ -158,6 +161,7 @@ def test_a_data_file_of_another_replica(without_file: DockerSandbox) -> None:
     assert "expected the data file of cluster 0, replica 0 of 3, found that of" in found
 
 
+@pytest.mark.long
 def test_a_data_file_that_the_server_may_not_open(genuine: DockerSandbox) -> None:
     assert genuine.in_volume(0, "chown -R 0:0 /data").returncode == 0
     try:
@@ -166,6 +170,7 @@ def test_a_data_file_that_the_server_may_not_open(genuine: DockerSandbox) -> Non
         assert genuine.in_volume(0, "chown -R 10001:10001 /data").returncode == 0
 
 
+@pytest.mark.long
 def test_a_data_file_that_another_process_holds(genuine: DockerSandbox) -> None:
     holder = f"{genuine.project}-holder"
     image = f"tigerbeetle-custom:{config.load().release}"
@@ -188,6 +193,7 @@ def test_a_data_file_that_another_process_holds(genuine: DockerSandbox) -> None:
         docker("rm", "--force", holder)
 
 
+@pytest.mark.long
 def test_a_container_without_the_capability_to_lock(genuine: DockerSandbox) -> None:
     uncapable = "services: {tigerbeetle-0: {cap_add: !reset []}}"
     assert "cap_add: [IPC_LOCK]" in failing(genuine, "no-ipc-lock", uncapable)
@@ -202,6 +208,7 @@ def test_a_container_without_any_capability(genuine: DockerSandbox) -> None:
     assert known.key == "no-ipc-lock"
 
 
+@pytest.mark.long
 def test_memory_that_cannot_be_locked_and_a_second_server_on_one_file(
     genuine: DockerSandbox,
 ) -> None:
@@ -224,6 +231,7 @@ def test_memory_that_cannot_be_locked_and_a_second_server_on_one_file(
         docker("rmi", f"{name}:{release}")
 
 
+@pytest.mark.long
 def test_a_host_name_that_reached_the_server(genuine: DockerSandbox) -> None:
     command = f"[start, '--addresses=db:3000,db:3001,db:3002', {FILE}]"
     override = f"services: {{tigerbeetle-0: {{command: {command}}}}}"

@@ -89,8 +89,10 @@ SAID = [
     ("panic: data file inode size was truncated or corrupted", "superblock"),
     ("panic: Path does not exist.", "unformatted"),
     ("error: AddressNotAvailable", "exchanged-file"),
+    ("error: AccessDenied", "owner"),
     ("thread 7 panic: another process holds the data file lock", "locked-file"),
     ("error: --addresses: invalid IPv4 or IPv6 address: 'foo:3000'", "bad-address"),
+    ("error: --addresses: invalid IPv4 or IPv6 address: 'db:3000,db:3001,db:3002'", "bad-address"),
     ("listen tcp4 0.0.0.0:3000: bind: address already in use", "port-taken"),
     ("Error response from daemon: Address already in use", "ip-taken"),
     ("Pool overlaps with other one on this address space", "subnet-taken"),
@@ -129,8 +131,13 @@ def test_every_known_trouble_has_a_name_of_its_own() -> None:
     assert len(keys) == len(set(keys))
 
 
-def container(status: str = "running", health: str = "healthy", **state: object) -> object:
-    check = {"Output": "Connection to 172.20.0.10 3000 port [tcp/*] succeeded!"}
+def container(
+    status: str = "running",
+    health: str = "healthy",
+    at: str = str(REPLICA.ip),
+    check: str = "Connection to 172.20.0.10 3000 port [tcp/*] succeeded!",
+    **state: object,
+) -> object:
     return parse(
         {
             "Name": "/tigerbeetle-0",
@@ -138,12 +145,12 @@ def container(status: str = "running", health: str = "healthy", **state: object)
             "Image": "sha256:1",
             "RestartCount": 0,
             "Config": {"Image": "tigerbeetle-custom:0.17.9", "Labels": {}},
-            "NetworkSettings": {"Networks": {"net": {"IPAddress": str(REPLICA.ip)}}},
+            "NetworkSettings": {"Networks": {"net": {"IPAddress": at}}},
             "State": {
                 "Status": status,
                 "Pid": 7 if status == "running" else 0,
                 "ExitCode": 0,
-                "Health": {"Status": health, "Log": [check]},
+                "Health": {"Status": health, "Log": [{"Output": check}]},
                 "StartedAt": "now",
                 **state,
             },
@@ -163,6 +170,9 @@ STATES = [
     (container(status="restarting", ExitCode=137), BOOT, ["out-of-memory"]),  # the flag was missed
     (container(status="restarting"), "panic: Path does not exist.", ["unformatted"]),
     (container(status="created", Error="bind: address already in use"), "", ["port-taken"]),
+    (container(at="172.20.0.77"), BOOT, ["wrong-ip"]),
+    (container(check='exec: "nc": executable file not found in $PATH'), BOOT, ["no-netcat"]),
+    (container(), f"{BOOT}warning(mlock): Unable to lock pages in memory", ["mlock"]),
     (None, "", ["no-container"]),
 ]
 
