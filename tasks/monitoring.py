@@ -143,8 +143,11 @@ def _write(deployment: Deployment, wanted: Mapping[str, str], mode: str = "644")
 
 def _running(deployment: Deployment) -> Mapping[str, int] | None:
     """Program → its pid, or 0; None where their supervisor does not answer."""
-    info = asked(stack.directory(deployment) / "supervisor.sock", "getAllProcessInfo")
-    return None if info is None else {program["name"]: program["pid"] for program in info}
+    return asked(
+        stack.directory(deployment) / "supervisor.sock",
+        "getAllProcessInfo",
+        lambda info: {program["name"]: program["pid"] for program in info},
+    )
 
 
 def _tool(program: str, deployment: Deployment, *action: str) -> str:

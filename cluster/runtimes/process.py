@@ -17,10 +17,10 @@ import socket
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
 
 from supervisor.xmlrpc import SupervisorTransport
@@ -36,6 +36,7 @@ _TEMPLATE = REPOSITORY / "files" / "tigerbeetle" / "supervisord.conf.j2"
 #: sun_path holds 108 bytes, and supervisor binds <socket>.<pid> before it renames.
 SOCKET_PATH_MAX = 96
 _TAIL = shutil.which("tail") or "tail"
+Read = TypeVar("Read")
 _STOP_TRIES = 40
 _STOP_DELAY_S = 0.5
 
@@ -120,17 +121,16 @@ class Process(Runtime):
 
     def states(self) -> dict[int, ReplicaProcess] | None:
         """Asked of supervisor; None when none answers."""
-        info = asked(self.socket_path, "getAllProcessInfo")
-        if info is None:
-            return None
-        fix = f"stop what listens there, or set {self.DISK_SETTING} to another directory"
-        with understood(self.socket_path, expected="this deployment's supervisor", fix=fix):
-            return {
+        return asked(
+            self.socket_path,
+            "getAllProcessInfo",
+            lambda info: {
                 int(program["name"].removeprefix("replica-")): ReplicaProcess(
                     program["statename"], program["pid"]
                 )
                 for program in info
-            }
+            },
+        )
 
     def orphans(self) -> dict[int, int]:
         """Replica index → pid of replicas that outlived their supervisor. Empty while it lives."""
@@ -281,15 +281,21 @@ def _program(index: int) -> str:
     return f"replica-{index}"
 
 
-def asked(socket: Path, method: str) -> Any:
-    """What the supervisor behind ``socket`` answers; None when it does not, or there is none."""
+def asked(socket: Path, method: str, read: Callable[[Any], Read]) -> Read | None:
+    """What is read in a supervisor's answer; None when it gives none, or there is none.
+
+    Raises Refusal where another program answers.
+    """
     if not socket.exists():
         return None
     transport = SupervisorTransport(serverurl=f"unix://{socket}")
     try:
-        return getattr(xmlrpc.client.ServerProxy("http://x", transport).supervisor, method)()
+        said = getattr(xmlrpc.client.ServerProxy("http://x", transport).supervisor, method)()
     except (OSError, HTTPException, ExpatError, xmlrpc.client.Error):
         return None
+    fix = f"stop what listens there, or set {Process.DISK_SETTING} to another directory"
+    with understood(socket, expected="this deployment's supervisor", fix=fix):
+        return read(said)
 
 
 def differing(configuration: Path, socket: Path, wanted: str) -> set[str] | None:
@@ -299,8 +305,14 @@ def differing(configuration: Path, socket: Path, wanted: str) -> set[str] | None
     the file again, and compares: what runs goes on as it was started.
     """
     is_written = configuration.is_file() and configuration.read_text() == wanted
-    compared = asked(socket, "reloadConfig") if is_written else None
-    return None if compared is None else {name for names in compared[0] for name in names}
+    if not is_written:
+        return None
+    return asked(socket, "reloadConfig", _named)
+
+
+def _named(compared: Any) -> set[str]:
+    ((added, changed, removed),) = compared
+    return {*added, *changed, *removed}
 
 
 def lines_after(parts: Sequence[Path], mark: str) -> tuple[list[str], str]:

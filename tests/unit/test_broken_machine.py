@@ -9,19 +9,23 @@ import socket
 import subprocess
 import sys
 import threading
+import xmlrpc.client
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from cluster import REPOSITORY, cli
 from cluster.config import kept
+from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import container, docker_engine, process
 from cluster.runtimes.process import Process
 from loadtests.report import gate
 from loadtests.run import history
 from loadtests.run.result import read_audit, read_manifest, read_result
+from tasks import monitoring
 from tests.clusters import Sandbox
 
 OURS = [sys.executable, "-m", "cluster"]
@@ -87,16 +91,38 @@ def test_what_is_no_answer_of_an_engine_is_refused(
         docker_engine.info()
 
 
-@pytest.mark.parametrize("said", [7, [{}], [{"name": "x", "statename": "RUNNING", "pid": 1}]])
+def differing_of(deployment: Deployment, socket: Path) -> object:
+    configuration = socket.with_name("supervisord.conf")
+    configuration.write_text("as wanted")
+    return process.differing(configuration, socket, "as wanted")
+
+
+@pytest.mark.parametrize("said", [7, [{}], [{"name": 7, "statename": "RUNNING"}]])
+@pytest.mark.parametrize(
+    ("at", "look"),
+    [
+        ("supervisor.sock", lambda deployment, _: Process(deployment).states()),
+        ("supervisor.sock", differing_of),
+        ("monitoring/supervisor.sock", lambda deployment, _: monitoring._running(deployment)),
+    ],
+    ids=["replicas", "configuration", "monitoring"],
+)
 def test_another_supervisor_is_not_taken_for_ours(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: object
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    at: str,
+    look: Callable[[Deployment, Path], object],
+    said: object,
 ) -> None:
-    runtime = Process(Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3)).deployment)
-    runtime.socket_path.parent.mkdir()
-    runtime.socket_path.touch()
-    monkeypatch.setattr(process, "asked", lambda *_: said)
+    deployment = Sandbox("inventories/emulator.py", tmp_path, (1, 2, 3)).deployment
+    socket_path = deployment.state_dir / at
+    socket_path.parent.mkdir(parents=True)
+    socket_path.touch()
+    answers = mock.Mock(return_value=said)
+    proxy = mock.Mock(getAllProcessInfo=answers, reloadConfig=answers)
+    monkeypatch.setattr(xmlrpc.client, "ServerProxy", lambda *_: mock.Mock(supervisor=proxy))
     with pytest.raises(Refusal, match=r"supervisor\.sock: expected this deployment's supervisor"):
-        runtime.states()
+        look(deployment, socket_path)
 
 
 @pytest.mark.parametrize("said", [b"\0\1\xff\n", b"HTTP/1.1 200 OK\r\n\r\n<html>", b""])
