@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 import psutil
@@ -31,27 +31,6 @@ settings.load_profile("busy")
 WORKERS_PER_CORE, WORKERS_MAX = 3, 32
 
 NO_SERVER = "no genuine tigerbeetle in TIGERBEETLE_BIN or on PATH: make download"
-
-#: The longest where nothing is known yet.
-LONGEST = (
-    "tests/docker/test_seed_commands.py",
-    "tests/operate/test_backup.py",
-    "tests/docker/test_doctor.py",
-    "tests/deploy/test_deploy.py",
-    "tests/docker/test_doctor_server.py",
-    "tests/docker/test_deploy.py",
-    "tests/resilience/test_faults.py",
-    "tests/docker/test_interruptions.py",
-    "tests/remote/test_interruptions.py",
-    "tests/docker/test_install.py",
-    "tests/operate/test_recover.py",
-    "tests/load/test_disturbed.py",
-    "tests/operate/test_interruptions.py",
-    "tests/deploy/test_restart_under_load.py",
-    "tests/deploy/test_refusals.py",
-    "tests/deploy/test_quickstart.py",
-    "tests/operate/test_broken_machines.py",
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -124,14 +103,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     assert config.cache
     if config.getoption("random_order_enabled"):
         return
-    durations = config.cache.get(scheduling.DURATIONS, {})
-    items.sort(key=lambda item: _begins(scheduling.group_of(item), durations))
-
-
-def _begins(group: str, durations: dict[str, float]) -> tuple[float, int, str]:
-    file = group.partition(" ")[0]
-    place = LONGEST.index(file) if file in LONGEST else len(LONGEST)
-    return -durations.get(group, 0.0), place, group
+    groups = {item.nodeid: scheduling.group_of(item) for item in items}
+    took = scheduling.seconds(config, groups)
+    items.sort(key=lambda item: (-took[groups[item.nodeid]], groups[item.nodeid]))
 
 
 def pytest_report_header() -> str:
@@ -144,14 +118,12 @@ def pytest_terminal_summary(
 ) -> None:
     """How many ran of each suite, how to repeat what failed; and remember who took how long."""
     ran: Counter[str] = Counter()
-    took: defaultdict[str, float] = defaultdict(float)
-    groups = scheduling.known_groups(config)
-    for outcome in ("passed", "failed", "skipped", "error"):
+    took: Counter[str] = Counter()
+    for outcome in ("", "passed", "failed", "skipped", "error"):  # "": a fixture's part of a test
         for report in terminalreporter.stats.get(outcome, []):
             if not isinstance(report, pytest.TestReport) or "/" not in report.nodeid:
                 continue
-            if report.nodeid in groups:
-                took[groups[report.nodeid]] += report.duration
+            took[report.nodeid] += report.duration  # type: ignore[assignment]
             if report.when == "call" and outcome != "skipped":
                 ran[report.nodeid.split("/")[1].split("::")[0]] += 1
     for reports in (terminalreporter.stats.get(kind, []) for kind in ("failed", "error")):
@@ -162,4 +134,4 @@ def pytest_terminal_summary(
         counts = " · ".join(f"{suite} {count}" for suite, count in sorted(ran.items()))
         terminalreporter.write_line(f"ran: {counts}")
     if config.cache and not os.environ.get("PYTEST_XDIST_WORKER"):
-        config.cache.set(scheduling.DURATIONS, config.cache.get(scheduling.DURATIONS, {}) | took)
+        scheduling.remember_seconds(config, took)

@@ -8,7 +8,7 @@ a process has something else to do while the others hold all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psutil
@@ -19,12 +19,38 @@ from tests import leases
 
 #: Test → its group, in pytest's cache: the process that hands out tests knows only their names.
 _GROUPS = "wallet-service/groups"
-#: Group → seconds that it took the last time, there too: the longest are begun first.
-DURATIONS = "wallet-service/durations"
+#: Test → seconds that it took the last time, there too, unless it is quick.
+_DURATIONS = "wallet-service/seconds"
+_QUICK_S = 0.5
 
 MEMORY, BED = "memory", "bed"
 #: Replicas of a cluster, and servers of a bed, as most of the tests have them.
 _CLUSTER, _SERVERS = 3, 5
+
+#: Group → seconds on two cores, where its tests have not run yet: the longest are begun first.
+SEEN = {
+    "tests/docker/test_seed_commands.py memory": 330,
+    "tests/docker/test_doctor.py": 300,
+    "tests/deploy/test_deploy.py": 190,
+    "tests/operate/test_recover.py memory": 150,
+    "tests/operate/test_backup.py memory": 150,
+    "tests/load/test_disturbed.py": 140,
+    "tests/docker/test_interruptions.py": 130,
+    "tests/docker/test_doctor_server.py": 130,
+    "tests/remote/test_interruptions.py bed": 130,
+    "tests/docker/test_deploy.py": 120,
+    "tests/resilience/test_faults.py memory": 110,
+    "tests/operate/test_interruptions.py": 110,
+    "tests/operate/test_backup.py": 100,
+    "tests/monitoring/test_live.py": 100,
+    "tests/deploy/test_deploy.py memory": 90,
+    "tests/remote/test_refusals.py bed": 90,
+    "tests/deploy/test_restart_under_load.py memory": 90,
+    "tests/load/test_run.py": 80,
+    "tests/deploy/test_refusals.py": 60,
+    "tests/deploy/test_quickstart.py": 55,
+    "tests/operate/test_broken_machines.py": 55,
+}
 
 
 def group_of(item: pytest.Item) -> str:
@@ -57,10 +83,27 @@ def known_groups(config: pytest.Config) -> dict[str, str]:
     return found
 
 
-class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
-    """A group to one process; and of what is scarce as much at once as there is, no more.
+def remember_seconds(config: pytest.Config, took: Mapping[str, float]) -> None:
+    """Note how long each test took, for the next run."""
+    assert config.cache
+    known = config.cache.get(_DURATIONS, {})
+    config.cache.set(_DURATIONS, known | {t: round(s, 1) for t, s in took.items() if s > _QUICK_S})
 
-    Not by xdist's own groups: since pytest 9.2 a test's id no longer takes their names.
+
+def seconds(config: pytest.Config, groups: Mapping[str, str]) -> Mapping[str, float]:
+    """Group → seconds of its tests, of which ``groups`` tells the group."""
+    assert config.cache
+    took, known = config.cache.get(_DURATIONS, {}), Counter(dict.fromkeys(groups.values(), 0.0))
+    for test, group in groups.items():
+        known[group] += took.get(test, 0.0)
+    return {group: known[group] or SEEN.get(group, 0.0) for group in known}
+
+
+class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
+    """A group to one process; of what is scarce, all to as many processes as there is room for.
+
+    None waits then for what the others hold. Not by xdist's own groups: since pytest 9.2 a test's
+    id no longer takes their names.
     """
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
@@ -71,32 +114,25 @@ class ByNeed(LoadFileScheduling):  # type: ignore[misc] # untyped
             # Each is a cluster under test, and the tools that act on it: mostly it waits.
             BED: min(leases.servers_max() // _SERVERS, psutil.cpu_count() or 1),
         }
-        self._beds: dict[str, int] = {}
+        self._shares: dict[str, dict[str, int]] = {}
 
     def _split_scope(self, nodeid: str) -> str:
         self._groups = self._groups or known_groups(self.config)
         group = self._groups.get(nodeid, nodeid.partition("::")[0])
-        if _need(group) == BED and (rooms := self._rooms[BED]) < self.numnodes:
-            # No process waits for a bed: as many have tests of servers as there are beds.
-            self._beds = self._beds or shared_out(self._weights(BED), rooms)
-            return f"{self._beds[group]} {BED}"
-        return group
-
-    def _weights(self, need: str) -> Mapping[str, float]:
-        """Group → how long it takes; as long as that is not known of all, how many tests it has."""
-        tests = Counter(each for each in self._groups.values() if _need(each) == need)
-        took: dict[str, float] = self.config.cache.get(DURATIONS, {})
-        return {each: took[each] for each in tests} if took.keys() >= tests.keys() else tests
+        need = _need(group)
+        if not need or (rooms := self._rooms[need]) >= self.numnodes:
+            return group
+        if need not in self._shares:
+            chosen = {test: self._groups.get(test, "") for test in self.collection}
+            took = seconds(self.config, {t: g for t, g in chosen.items() if _need(g) == need})
+            self._shares[need] = shared_out(took, rooms)
+        return f"{self._shares[need][group]} {need}"
 
     def _assign_work_unit(self, node: Any) -> None:
-        pending = {
-            each: {_need(scope) for scope, tests in work.items() if not all(tests.values())}
-            for each, work in self.assigned_work.items()
-        }
-        own = pending.pop(node, set())
-        held = Counter(need for needs in pending.values() for need in needs)
-        chosen = first_of(self.workqueue, own, held, self._rooms)
-        self.workqueue.move_to_end(chosen, last=False)
+        left = [
+            scope for scope, tests in self.assigned_work[node].items() if not all(tests.values())
+        ]
+        self.workqueue.move_to_end(first_of(self.workqueue, left), last=False)
         super()._assign_work_unit(node)
 
 
@@ -109,25 +145,13 @@ def shared_out(weights: Mapping[str, float], rooms: int) -> dict[str, int]:
     return chosen
 
 
-def first_of(
-    groups: Iterable[str], own: Collection[str], held: Mapping[str, int], rooms: Mapping[str, int]
-) -> str:
-    """The first that a process is best given, which has tests of needs ``own`` still to do.
+def first_of(groups: Iterable[str], left: Iterable[str]) -> str:
+    """The first that a process is best given, which has groups ``left`` to do.
 
-    What is scarce and held by too few others goes to who has it already, or nothing else to do: it
-    would lie idle behind other tests. Then what needs nothing, and last what has to wait.
+    What is scarce comes first, since nobody else does it meanwhile; but not to who has some.
     """
-
-    def rank(group: str) -> int:
-        need = _need(group)
-        if not need:
-            return 1
-        if need in own:
-            return 0
-        is_there = held.get(need, 0) < rooms[need]
-        return (0 if not own else 2) if is_there else 3
-
-    return min(groups, key=rank)
+    has_some = any(map(_need, left))
+    return min(groups, key=lambda group: bool(_need(group)) == has_some)
 
 
 def _need(scope: str) -> str:

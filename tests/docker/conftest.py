@@ -1,4 +1,4 @@
-"""One cluster in Docker per engine, shared by the tests that leave it running."""
+"""Clusters in Docker: shared by the tests that leave them running, or a test's own."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import pytest
 
 from cluster import config
 from cluster.config import PREFIX
-from tests.docker.sandbox import DockerSandbox, best_engine, docker_sandbox, has_base
+from tests.docker.sandbox import DockerSandbox, docker_sandbox, needs_emulator
 
 
 @pytest.fixture(scope="module")
-def deployed(takes_memory: None) -> Iterator[DockerSandbox]:
-    """A cluster that is up, by the command a user types: a genuine one where it can be had.
+def deployed() -> Iterator[DockerSandbox]:
+    """The emulator in Docker, up by the command a user types.
 
     Its memlock limit is the configured one, whether or not this engine may raise limits.
     """
-    with docker_sandbox(best_engine()) as made:
+    needs_emulator()
+    with docker_sandbox() as made:
         made.overrides[f"{PREFIX}MEMLOCK"] = "-1"
         done = made.up()
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -27,8 +28,7 @@ def deployed(takes_memory: None) -> Iterator[DockerSandbox]:
 @pytest.fixture(scope="session")
 def emulator_image() -> str:
     """The emulator's own image, built."""
-    if not has_base("emulator"):
-        pytest.skip("no emulator base image: .ci/provision-docker base")
+    needs_emulator()
     with docker_sandbox() as made:
         return f"{made.environ[f'{PREFIX}CUSTOM_IMAGE']}:{config.load().release}"
 
@@ -36,8 +36,7 @@ def emulator_image() -> str:
 @pytest.fixture
 def sandbox() -> Iterator[DockerSandbox]:
     """The emulator in Docker, nothing deployed yet."""
-    if not has_base("emulator"):
-        pytest.skip("no emulator base image: .ci/provision-docker base")
+    needs_emulator()
     with docker_sandbox() as made:
         yield made
 
@@ -45,8 +44,7 @@ def sandbox() -> Iterator[DockerSandbox]:
 @pytest.fixture(scope="module")
 def running() -> Iterator[DockerSandbox]:
     """The emulator in Docker, up, for tests that leave it up."""
-    if not has_base("emulator"):
-        pytest.skip("no emulator base image: .ci/provision-docker base")
+    needs_emulator()
     with docker_sandbox() as made:
         done = made.call("compose-tb", "init")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

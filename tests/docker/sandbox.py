@@ -75,6 +75,12 @@ def has_base(engine: str) -> bool:
     return docker("image", "inspect", base_of(engine)).returncode == 0
 
 
+def needs_emulator() -> None:
+    """Skip where the emulator's base image is not here."""
+    if not has_base("emulator"):
+        pytest.skip("no emulator base image: .ci/provision-docker base")
+
+
 def base_of(engine: str) -> str:
     """The engine's base image."""
     cluster = config.load()

@@ -18,7 +18,7 @@ from cluster.refusal import Refusal
 from cluster.runtimes import image
 from cluster.tigerbeetle import binary
 from tests.docker.registry import Registry, digest_of, registry
-from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, has_base
+from tests.docker.sandbox import DockerSandbox, docker, docker_sandbox, needs_emulator
 
 pytestmark = [pytest.mark.docker]
 
@@ -29,8 +29,7 @@ RELEASE = config.load(environ={}).release
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[DockerSandbox]:
     """The emulator's sandbox, with a custom image of its own, built."""
-    if not has_base("emulator"):
-        pytest.skip("no emulator base image: .ci/provision-docker base")
+    needs_emulator()
     with docker_sandbox() as made:
         made.overrides[f"{PREFIX}CUSTOM_IMAGE"] = f"{made.project}-emulator"
         first = made.make("compose-tb-build")
@@ -207,8 +206,7 @@ def test_a_registry_that_gives_other_content_for_the_digest_is_refused(store: Re
 
 
 def test_a_base_that_was_built_here_has_no_digest_to_record(tmp_path: Path) -> None:
-    if not has_base("emulator"):
-        pytest.skip("no emulator base image: .ci/provision-docker base")
+    needs_emulator()
     cluster = config.load(
         environ={
             f"{PREFIX}IMAGE": "tigerbeetle-emulator",

@@ -11,7 +11,7 @@ import pytest
 
 from cluster import REPOSITORY, config
 from cluster.runtimes import docker_engine
-from tests.docker.sandbox import docker, has_base, memlock
+from tests.docker.sandbox import docker, has_base, memlock, needs_emulator
 
 pytestmark = pytest.mark.docker
 
@@ -127,7 +127,6 @@ def test_the_engine_s_own_profile_blocks_io_uring_from_25_on() -> None:
 def test_a_system_call_that_is_not_listed_is_refused_by_ours_alone(profile: str) -> None:
     """``setarch --addr-no-randomize`` calls personality(2)."""
     image = f"tigerbeetle-emulator:{config.load().release}"
-    if not has_base("emulator"):
-        pytest.skip("no emulator base image: .ci/provision-docker base")
+    needs_emulator()
     done = run_with(profile, image, "--entrypoint=setarch", "--addr-no-randomize true")
     assert (done.returncode == 0) == (profile == "unconfined"), done.stderr

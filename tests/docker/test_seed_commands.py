@@ -15,6 +15,7 @@ import pytest
 from cluster import REPOSITORY, config
 from cluster.config import PREFIX
 from cluster.tigerbeetle.waiting import wait_until
+from tests.docker.onlookers import assert_every_check_passes
 from tests.docker.prompt import repl
 from tests.docker.sandbox import DockerSandbox, best_engine, docker_sandbox
 
@@ -196,6 +197,12 @@ def test_the_health_check_is_the_documented_one(seed: DockerSandbox) -> None:
     shown = typed(seed, "docker inspect tigerbeetle-0 --format='{{.Config.Healthcheck.Test}}'")
     ip = seed.environ[f"{PREFIX}0_IP"]
     assert shown.strip() == f"[CMD nc -zv {ip} {seed.ports[0]}]"
+
+
+def test_every_infra_check_passes_for_whoever_sees_no_process_of_a_container(
+    seed: DockerSandbox,
+) -> None:
+    assert_every_check_passes(seed)
 
 
 # --- Logs ---------------------------------------------------------------------------------------

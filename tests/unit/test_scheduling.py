@@ -6,40 +6,21 @@ import pytest
 
 from tests.scheduling import first_of, shared_out
 
-ROOMS = {"memory": 2, "bed": 1}
-GROUPS = ["a.py", "b.py memory", "c.py", "d.py memory", "0 bed"]
+GROUPS = ["a.py", "0 memory", "c.py", "1 memory", "0 bed"]
 
 
 @pytest.mark.parametrize(
-    ("own", "held", "chosen"),
-    [
-        ([], {}, "b.py memory"),
-        ([], {"memory": 1}, "b.py memory"),
-        ([], {"memory": 2}, "0 bed"),
-        ([], {"memory": 2, "bed": 1}, "a.py"),
-        ([], {"memory": 3, "bed": 2}, "a.py"),
-        ([""], {}, "a.py"),
-        ([""], {"memory": 2, "bed": 1}, "a.py"),
-        (["memory"], {"memory": 1}, "b.py memory"),
-        (["memory"], {"memory": 2}, "b.py memory"),
-        (["bed"], {}, "0 bed"),
-    ],
+    ("left", "chosen"),
+    [([], "0 memory"), (["b.py"], "0 memory"), (["1 memory"], "a.py"), (["b.py", "1 bed"], "a.py")],
 )
-def test_what_is_scarce_goes_to_who_has_it_or_nothing_else_to_do(
-    own: list[str], held: dict[str, int], chosen: str
-) -> None:
-    assert first_of(GROUPS, own, held, ROOMS) == chosen
+def test_what_is_scarce_comes_first_but_not_to_who_has_some(left: list[str], chosen: str) -> None:
+    assert first_of(GROUPS, left) == chosen
 
 
-@pytest.mark.parametrize("own", [[], [""], ["bed"]])
-def test_where_all_must_wait_the_first_does(own: list[str]) -> None:
-    waiting = ["d.py memory", "b.py memory"]
-    assert first_of(waiting, own, {"memory": 2}, ROOMS) == "d.py memory"
-
-
-def test_where_nothing_else_is_left_what_is_scarce_waits_behind_other_tests() -> None:
-    waiting = ["d.py memory", "0 bed"]
-    assert first_of(waiting, [""], {"memory": 2}, ROOMS) == "0 bed"
+@pytest.mark.parametrize("left", [[], ["b.py"], ["1 memory"]])
+def test_whoever_comes_does_what_is_left(left: list[str]) -> None:
+    assert first_of(["1 bed"], left) == "1 bed"
+    assert first_of(["d.py"], left) == "d.py"
 
 
 def test_tests_of_servers_are_shared_out_evenly_among_the_beds() -> None:
