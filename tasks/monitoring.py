@@ -24,7 +24,7 @@ from cluster import REPOSITORY
 from cluster.config.deployment import Deployment
 from cluster.runtimes import docker_engine, of
 from cluster.runtimes.base import Where
-from cluster.runtimes.process import asked, differing
+from cluster.runtimes.process import asked, differing, serving
 from monitoring import stack
 from tasks import monitoring_host
 from tasks.support.act import shell
@@ -79,12 +79,13 @@ def _stop_containers() -> None:
 
 
 def _stop_programs() -> None:
-    deployment = deployment_here()
-    if _running(deployment) is None:
+    base = stack.directory(deployment_here())
+    pid_file = base / "supervisord.pid"
+    supervisor = serving(pid_file, str(base / "supervisord.conf"))
+    if not supervisor:
         host.noop("no monitoring runs")
         return
-    shell("Stop the monitoring", _tool("supervisorctl", deployment, "shutdown"))
-    pid_file = stack.directory(deployment) / "supervisord.pid"
+    shell("Stop the monitoring", f"kill {supervisor}")  # which ends its programs, socket or not
     gone = f"test ! -e {shlex.quote(str(pid_file))}"
     shell("Wait until it is gone", gone, _retries=_STOP_TRIES, _retry_delay=_STOP_DELAY_S)
 

@@ -221,20 +221,17 @@ class Process(Runtime):
 
     def stop_all(self, running: Collection[int]) -> list[str]:
         """Replicas, their supervisor, and replicas that a dead supervisor has left behind."""
-        orphans = [f"kill {pid}" for pid in self.orphans().values()]
-        if self.states() is None:
-            return orphans
-        pid_file = shlex.quote(str(self.deployment.state_dir / "supervisord.pid"))
+        pid_file = self.deployment.state_dir / "supervisord.pid"
         gone = (
-            f"for _ in $(seq {_STOP_TRIES}); do test -e {pid_file} || exit 0; "
+            f"for _ in $(seq {_STOP_TRIES}); do test -e {shlex.quote(str(pid_file))} || exit 0; "
             f"sleep {_STOP_DELAY_S}; done; exit 1"
         )
-        return [
-            *orphans,
-            self._supervisorctl("stop", "all"),
-            self._supervisorctl("shutdown"),
-            f"sh -c {shlex.quote(gone)}",
-        ]
+        wait = f"sh -c {shlex.quote(gone)}"
+        if self.states() is not None:
+            return [self._supervisorctl("stop", "all"), self._supervisorctl("shutdown"), wait]
+        # One that lives without its socket would start what is killed below it.
+        mute = serving(pid_file, str(self.config_path))
+        return [f"kill {mute}", wait] if mute else [f"kill {p}" for p in self.orphans().values()]
 
     def prepare(self, index: int) -> str:
         """The replica's own directory, private."""
@@ -266,14 +263,18 @@ class Process(Runtime):
         return shlex.join([str(path), "-c", str(self.config_path), *arguments])
 
     def _orphan(self, index: int) -> int:
-        """The pid in its pid file, where that serves its data file: pids are used again. Else 0."""
-        import psutil  # here: who only asks for states has no time for it
+        return serving(self.directory(index) / "replica.pid", self.data_file(index))
 
-        try:
-            pid = int((self.directory(index) / "replica.pid").read_text())
-            return pid if self.data_file(index) in psutil.Process(pid).cmdline() else 0
-        except (OSError, ValueError, psutil.Error):
-            return 0
+
+def serving(pid_file: Path, file: str) -> int:
+    """The pid in a pid file, where that was started with the file: pids are used again. Else 0."""
+    import psutil  # here: who only asks for states has no time for it
+
+    try:
+        pid = int(pid_file.read_text())
+        return pid if file in psutil.Process(pid).cmdline() else 0
+    except (OSError, ValueError, psutil.Error):
+        return 0
 
 
 def _program(index: int) -> str:

@@ -216,6 +216,20 @@ def test_a_stopped_cluster_is_down_and_starts_again_with_its_data(deployed: Sand
     assert [deployed.data_file(i).stat().st_ino for i in range(3)] == written
 
 
+@on_each_engine_in_the_long_tests
+def test_a_cluster_whose_supervisor_has_lost_its_socket_is_stopped_all_the_same(
+    deployed: Sandbox,
+) -> None:
+    """As by whatever tidies up temporary files: it still starts again what is killed below it."""
+    pids = [int((deployed.state_dir / "supervisord.pid").read_text()), *deployed.pids()]
+    (deployed.state_dir / "supervisor.sock").unlink()
+    assert "expected it under its supervisor, found it as pid" in refusal(deployed)
+    assert deployed.down().returncode == 0
+    wait_until(lambda: _ended(pids), what="everything to have ended", timeout_s=BACK_WITHIN_S)
+    assert deployed.call("status").returncode == 3
+    assert deployed.up().returncode == 0
+
+
 # --- `make restart`: every replica in turn, the primary last, and never one too many at once -----
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.config import PREFIX
@@ -153,6 +154,13 @@ def test_what_an_interrupted_start_has_written_is_applied_by_the_next(tmp_path: 
                 assert again.returncode == 0, again.stderr[-2000:]
                 until(lambda: _arrives(live), "the collector at its new address", BOUND_S)
             assert f"{7:032x}" in live.monitoring.loaded()
+
+            base = made.state_dir / "monitoring"
+            supervisor = psutil.Process(int((base / "supervisord.pid").read_text()))
+            everything = [supervisor, *supervisor.children(recursive=True)]
+            (base / "supervisor.sock").unlink()  # as by whatever tidies up temporary files
+            assert made.pyinfra("tasks.monitoring.stop").returncode == 0
+            assert psutil.wait_procs(everything, timeout=BOUND_S)[1] == []
         finally:
             live.monitoring.close()
 
