@@ -32,7 +32,12 @@ def repl(seed: DockerSandbox, *statements: str, until: str) -> str:
     ) as prompt:
         raw, pending = "", list(statements)
         deadline = time.monotonic() + REPL_WITHIN_S
-        while time.monotonic() < deadline and not re.search(until, _text(raw)):
+        # One that has ended says no more: what it has said tells why.
+        while (
+            time.monotonic() < deadline
+            and not re.search(until, _text(raw))
+            and (prompt.poll() is None or select.select([ours], [], [], 0)[0])
+        ):
             if not select.select([ours], [], [], 0.5)[0]:
                 # Silent: the prompt is there, and has had its answer about the cursor. The client's
                 # own log may have written behind it since.
