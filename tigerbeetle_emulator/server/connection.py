@@ -61,8 +61,7 @@ class Connection:
         """Close; a reason is logged."""
         if self._open:
             self._open = False
-            self._loop.forget(self._socket)
-            self._socket.close()
+            self._loop.drop(self._socket)
             self._on_close(self, reason)
 
     def _watch(self, events: int) -> None:

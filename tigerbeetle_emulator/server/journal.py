@@ -105,7 +105,9 @@ class FileJournal:
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
-        """Release the file and its lock."""
+        """Release the file and its lock, which a forked child would keep."""
+        if not self._file.closed:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
     def append(self, entry: Entry) -> None:

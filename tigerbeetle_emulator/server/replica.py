@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 SESSIONS_MAX = 64
 RELEASE_NUMBER = release_number(RELEASE)
 RELEASE_MIN_NUMBER = release_number(RELEASE_CLIENT_MIN)
+PULSE_INTERVAL = 100_000_000  # ns between looks for expired transfers while idle
 PULSE, REQUEST = 0, 1  # kinds of journal entries
 
 Message = tuple[Buffer, ...]  # the buffers to send, none for a request that is dropped
@@ -93,6 +94,11 @@ class Replica:
         self.commit = 0
         self.timestamp = 0
         self.journal = journal
+
+    def take_over(self, ledger: Ledger, timestamp: int) -> None:
+        """Go on with another ledger, whose newest timestamp this is; sessions stay as they are."""
+        self.ledger, self.timestamp = ledger, timestamp
+        self.execute = ledger.execute
 
     # -- messages ------------------------------------------------------------------------------
 
@@ -200,16 +206,17 @@ class Replica:
         session = self.sessions[request.client] = Session(self.commit, request.frame.release)
         return session
 
-    def pulse(self, now: int) -> bool:
-        """Expire what is due at `now`; returns whether there was anything."""
-        due = self.ledger.next_expiry()
-        if due is None or due > now:
-            return False
+    def catch_up(self, now: int) -> None:
+        """Expire what is due at `now`, as often as a server that was idle till then looked."""
+        while (due := self.ledger.next_expiry()) is not None and due <= now:
+            self._pulse(min(now, due + PULSE_INTERVAL))
+
+    def _pulse(self, now: int) -> None:
+        """Expire what is due at `now`, up to a batch."""
         timestamp = max(self.timestamp + 1, now) + EXPIRED_PER_PULSE
         if self.journal:
             self.journal.append(Entry(PULSE, timestamp, b"", b""))
         self._expire(timestamp)
-        return True
 
     def _expire(self, timestamp: int) -> None:
         self.commit += 1

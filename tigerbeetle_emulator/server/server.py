@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import socket
-import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from ..protocol.aegis import Buffer
 from ..protocol.wire import Command, DamagedError, EvictionReason, Frame
 from .addresses import Address, listen
+from .clock import Clock
 from .connection import Connection
 from .faults import Faults
 from .lies import Liar
 from .log import Log, silent
 from .loop import Loop
-from .replica import Message, Replica
+from .replica import PULSE_INTERVAL, Message, Replica
 
 CLIENTS_MAX = 32  # 8 in the pipeline and 24 queued, as a genuine server with default settings
 CLIENTS_MAX_DEVELOPMENT = 8
-PULSE_INTERVAL = 0.1  # seconds between looks for expired transfers while idle
+_DO_SECONDS = 60.0  # a snapshot of millions of transfers takes seconds
+_TICK = PULSE_INTERVAL / 1e9  # seconds
+
+T = TypeVar("T")
 
 
 class Server:
@@ -30,17 +36,23 @@ class Server:
         *,
         clients_max: int = CLIENTS_MAX,
         faults: Faults | None = None,
+        clock: Clock | None = None,
         log: Log = silent,
     ) -> None:
         """Bind all addresses. Raises OSError."""
         self.replica = replica
         self.faults = faults or Faults()
+        self._clock = clock or Clock()
         self._clients_max, self._log = clients_max, log
         self._loop = Loop()
         self._connections: set[Connection] = set()
         self._listeners: list[socket.socket] = []
         self.addresses = addresses
-        self.open()
+        try:
+            self.open()
+        except OSError:
+            self._loop.close()
+            raise
 
     # -- listening -----------------------------------------------------------------------------
 
@@ -59,16 +71,15 @@ class Server:
     def shut(self) -> None:
         """Stop listening and drop every connection; the replica keeps its state."""
         for listener in self._listeners:
-            self._loop.forget(listener)
-            listener.close()
+            self._loop.drop(listener)
         self._listeners = []
         for connection in list(self._connections):
             connection.close()
 
     def run(self) -> None:
         """Serve until `stop`. Raises DataFileError when the journal fails."""
-        self.replica.execute = Liar(self.replica.ledger, self.faults).execute
-        self._loop.after(PULSE_INTERVAL, self._tick)
+        self.lie()
+        self._loop.after(_TICK, self._tick)
         if self.faults.stop_every:
             self._loop.after(self.faults.stop_every, self._fault_stop)
         try:
@@ -81,6 +92,26 @@ class Server:
         """Let `run` return; safe from any thread."""
         self._loop.stop()
 
+    def lie(self) -> None:
+        """Answer from the replica's ledger as it is, but for the lies that are asked for."""
+        self.replica.execute = Liar(self.replica.ledger, self.faults).execute
+
+    def do(self, action: Callable[[], T]) -> T:
+        """Have the serving thread do something between two requests; for any other thread.
+
+        Returns and raises what the action does, and TimeoutError if it is not done in time.
+        """
+        done: Future[T] = Future()
+
+        def act() -> None:
+            try:
+                done.set_result(action())
+            except Exception as error:
+                done.set_exception(error)
+
+        self._loop.call(act)
+        return done.result(_DO_SECONDS)
+
     def _admit(self, sock: socket.socket, peer: str) -> None:
         """Serve a new connection, or close it at once where there are too many.
 
@@ -91,7 +122,7 @@ class Server:
         full = clients >= self._clients_max
         if self.faults.strikes(self.faults.refuse) or (full and self.replica.replica_count == 1):
             self._log("info", "message_bus", f"connection from {peer} closed: clients={clients}")
-            sock.close()
+            self._loop.drop(sock)
             return
         connection = Connection(
             self._loop, sock, peer, self.replica.cluster, self._on_message, self._on_close
@@ -114,7 +145,8 @@ class Server:
         elif connection.on_probation and not connection.is_relay:
             raise DamagedError("too many clients")
         connection.on_probation = False
-        now = time.time_ns()
+        now = self._clock.now()
+        self.replica.catch_up(now)
         if frame.command == Command.REQUEST and self.faults.strikes(self.faults.evict):
             client = bytes(header[160:176])
             self._send(connection, self.replica.evict(client, EvictionReason.NO_SESSION))
@@ -122,7 +154,6 @@ class Server:
         answer = self.replica.receive(frame, header, body, now)
         if answer and not self.faults.strikes(self.faults.drop_replies):
             self._send(connection, answer)
-        self.replica.pulse(now)
 
     def _send(self, connection: Connection, message: Message) -> None:
         delay = self.faults.delay()
@@ -135,9 +166,8 @@ class Server:
 
     def _tick(self) -> None:
         """Expire pending transfers while no request comes."""
-        while self.replica.pulse(time.time_ns()):
-            pass
-        self._loop.after(PULSE_INTERVAL, self._tick)
+        self.replica.catch_up(self._clock.now())
+        self._loop.after(_TICK, self._tick)
 
     def _fault_stop(self) -> None:
         self._log("warning", "faults", f"stopped for {self.faults.stop_for} s on request")
