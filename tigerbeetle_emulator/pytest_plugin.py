@@ -46,7 +46,13 @@ def tigerbeetle_emulator_session(request: pytest.FixtureRequest) -> Iterator[Emu
 
 @pytest.fixture
 def tigerbeetle_empty_ledger(tigerbeetle_emulator_session: Emulator) -> Emulator:
-    """The session's emulator with an empty ledger; clients that are connected stay so."""
-    tigerbeetle_emulator_session.start()  # if the test before has stopped it
-    tigerbeetle_emulator_session.reset()
-    return tigerbeetle_emulator_session
+    """The session's emulator as if new: empty, no faults. Clients that are connected stay so."""
+    from .server.faults import Faults
+
+    emulator = tigerbeetle_emulator_session
+    emulator.start()  # in case that the test before has stopped it
+    for name, value in vars(Faults()).items():
+        if not name.startswith("_"):
+            setattr(emulator.faults, name, value)
+    emulator.reset()
+    return emulator

@@ -117,9 +117,7 @@ def test_a_data_file_is_free_again_while_a_child_lives(
         assert len(book.accounts()) == 2
 
 
-def test_a_child_that_leaves_the_block_leaves_the_server_and_its_file_alone(
-    tmp_path: Path,
-) -> None:
+def test_a_child_that_leaves_the_block_leaves_the_server_and_its_file_alone(tmp_path: Path) -> None:
     class Left(Exception):  # noqa: N818 an outcome, no failure
         pass
 
