@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+QUIETLY = (sys.executable, "-m", "pytest", "-q", "-p", "no:locust", "-p", "no:cacheprovider")
 
 CONFTEST = """
 import pytest
@@ -92,8 +93,7 @@ def _run(directory: Path, files: dict[str, str], *options: str, ini: str = "") -
     unwanted = ("PYTEST_", "TB_ADDRESS", "COV_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:locust", "-p", "no:cacheprovider"]
-        + [*options, str(directory)],
+        [*QUIETLY, *options, str(directory)],
         cwd=directory,
         env=environment
         | {"PYTHONPATH": str(REPOSITORY), "ADDRESSES": str(directory / "addresses")},
