@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .embedded import Emulator, Snapshot, run
+    from .embedded import Emulator, Snapshot
+    from .launch import run
     from .server.faults import Faults
 
 __all__ = ["Emulator", "Faults", "Snapshot", "run"]
@@ -20,7 +21,7 @@ __all__ = ["Emulator", "Faults", "Snapshot", "run"]
 _HOMES = {
     "Emulator": ".embedded",
     "Snapshot": ".embedded",
-    "run": ".embedded",
+    "run": ".launch",
     "Faults": ".server.faults",
 }
 

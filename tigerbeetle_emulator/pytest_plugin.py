@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
     """On free ports: each process of pytest-xdist has its own."""
-    from .embedded import run
+    from .launch import run
 
     with run(export=bool(request.config.getini(EXPORT))) as emulator:
         yield emulator
