@@ -11,13 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .embedded import Emulator, run
+    from .embedded import Emulator, EmulatorDiedError, run
     from .server.faults import Faults
 
-__all__ = ["Emulator", "Faults", "run"]
+__all__ = ["Emulator", "EmulatorDiedError", "Faults", "run"]
 
 
-_HOMES = {"Emulator": ".embedded", "run": ".embedded", "Faults": ".server.faults"}
+_HOMES = {
+    "Emulator": ".embedded",
+    "EmulatorDiedError": ".embedded",
+    "run": ".embedded",
+    "Faults": ".server.faults",
+}
 
 
 def __getattr__(name: str) -> Any:
