@@ -11,15 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .embedded import Emulator, Snapshot
+    from .embedded import Emulator, EmulatorDiedError, Snapshot
     from .launch import run
     from .server.faults import Faults
 
-__all__ = ["Emulator", "Faults", "Snapshot", "run"]
+__all__ = ["Emulator", "EmulatorDiedError", "Faults", "Snapshot", "run"]
 
 
 _HOMES = {
     "Emulator": ".embedded",
+    "EmulatorDiedError": ".embedded",
     "Snapshot": ".embedded",
     "run": ".launch",
     "Faults": ".server.faults",

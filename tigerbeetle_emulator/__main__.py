@@ -18,7 +18,7 @@ from .protocol.wire import MESSAGE_SIZE_MAX, Author, release_text
 from .server.addresses import Address, AddressError, parse
 from .server.faults import DURATIONS, RATES, Faults
 from .server.journal import DataFileError, FileJournal, Identity, format_file
-from .server.log import to_stderr
+from .server.log import logger, to_stderr
 from .server.relay import Relay
 from .server.replica import RELEASE_MIN_NUMBER, RELEASE_NUMBER, Replica
 from .server.server import CLIENTS_MAX, CLIENTS_MAX_DEVELOPMENT, Server
@@ -156,15 +156,15 @@ def command_format(arguments: argparse.Namespace) -> None:
     if not 0 <= cluster < 1 << 128:
         fail(f"--cluster: expected an unsigned 128-bit integer, found {cluster}")
     if cluster == 0:
-        to_stderr("warning", "", "a cluster id of 0 is reserved for testing and benchmarking")
-    to_stderr("info", "io", f'creating "{arguments.path}"...')
+        logger().warning("a cluster id of 0 is reserved for testing and benchmarking")
+    logger("io").info(f'creating "{arguments.path}"...')
     try:
         format_file(arguments.path, Identity(cluster, index, count, RELEASE_NUMBER))
     except FileExistsError:
         fail("PathAlreadyExists")
     except OSError as error:
         fail(f"{arguments.path}: {error.strerror}")
-    to_stderr("info", "main", f"{index}: formatted: cluster={cluster} replica_count={count}")
+    logger("main").info(f"{index}: formatted: cluster={cluster} replica_count={count}")
 
 
 def command_start(arguments: argparse.Namespace) -> None:
@@ -174,23 +174,23 @@ def command_start(arguments: argparse.Namespace) -> None:
         faults = Faults(
             **{name[6:]: value for name, value in vars(arguments).items() if name[:6] == "fault_"}
         )
-        to_stderr("info", "io", f'opening "{arguments.path}"...')
+        logger("io").info(f'opening "{arguments.path}"...')
         journal = FileJournal(arguments.path, sync=arguments.sync == "every-request")
     except (AddressError, DataFileError, ValueError) as error:
         fail(str(error))
     identity = journal.identity
     if len(addresses) != identity.replica_count:
         fail(f"--addresses: expected {identity.replica_count} as formatted, found {len(addresses)}")
-    to_stderr("info", "main", f"release={RELEASE_TEXT}")
-    to_stderr("info", "main", BANNER)
-    to_stderr("info", "main", f"checksum={aegis.IMPLEMENTATION} sync={arguments.sync}")
+    logger("main").info(f"release={RELEASE_TEXT}")
+    logger("main").info(BANNER)
+    logger("main").info(f"checksum={aegis.IMPLEMENTATION} sync={arguments.sync}")
     given = vars(arguments)
     options = (*IGNORED_WITH_VALUE, *IGNORED_FLAGS)
     ignored = [option for option in options if given[option[2:].replace("-", "_")]]
     if ignored:
-        to_stderr("info", "main", f"without effect here: {' '.join(ignored)}")
+        logger("main").info(f"without effect here: {' '.join(ignored)}")
     if faults.describe():
-        to_stderr("warning", "faults", f"misbehaving on request: {faults.describe()}")
+        logger("faults").warning(f"misbehaving on request: {faults.describe()}")
     try:
         if identity.replica and not arguments.serve_all:
             serve_relay(arguments, identity, addresses)
@@ -211,7 +211,7 @@ def serve_ledger(
     clients, request_size = limits(arguments)
     replica = Replica(identity.cluster, identity.replica_count, journal, request_size)
     own = addresses if arguments.serve_all else [addresses[identity.replica]]
-    server = Server(replica, own, clients_max=clients, faults=faults, log=to_stderr)
+    server = Server(replica, own, clients_max=clients, faults=faults)
     replay(replica, journal)
     _serve(server, identity, arguments, "0N", "primary")
 
@@ -224,13 +224,13 @@ def replay(replica: Replica, journal: FileJournal) -> None:
         replica.replay(entry)
         if time.monotonic() - reported > REPLAY_PROGRESS:
             reported = time.monotonic()
-            to_stderr("info", "journal", f"0: replaying: {steps} steps so far")
+            logger("journal").info(f"0: replaying: {steps} steps so far")
     if journal.truncated:
         offset, size = journal.truncated
         torn = f"{size} bytes at {offset} truncated, of a request never acknowledged"
-        to_stderr("warning", "journal", f"0: torn tail: {torn}")
+        logger("journal").warning(f"0: torn tail: {torn}")
     rows, seconds = len(replica.ledger.timestamps), time.monotonic() - started
-    to_stderr("info", "journal", f"0: replayed {steps} steps, {rows} transfers in {seconds:.1f} s")
+    logger("journal").info(f"0: replayed {steps} steps, {rows} transfers in {seconds:.1f} s")
 
 
 def serve_relay(
@@ -240,7 +240,7 @@ def serve_relay(
     index, cluster = identity.replica, identity.cluster.to_bytes(16, "little")
     author = Author(cluster, identity.replica_count, index, RELEASE_NUMBER)
     clients, _ = limits(arguments)
-    relay = Relay(author, addresses[index], addresses[0], clients_max=clients, log=to_stderr)
+    relay = Relay(author, addresses[index], addresses[0], clients_max=clients)
     _serve(relay, identity, arguments, f"{index}n", "backup")
 
 
@@ -253,12 +253,12 @@ def _serve(
     """
     view = f"view={identity.replica_count}..{identity.replica_count}"
     change = f"transition_to_normal_from_view_change_status: {view} {role}"
-    to_stderr("info", "replica", f"{who}: {change}")
+    logger("replica").info(f"{who}: {change}")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     for address in server.addresses:
         place = f"cluster={identity.cluster}: listening on {address}"
-        to_stderr("info", "main", f"{identity.replica}: {place}")
+        logger("main").info(f"{identity.replica}: {place}")
     if any(address.port == 0 for address in parse(arguments.addresses)):
         print(*(address.port for address in server.addresses), sep=",", flush=True)
     server.run()
@@ -286,6 +286,7 @@ def command_inspect(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Entry point of `tigerbeetle-emulator` and `python -m tigerbeetle_emulator`."""
+    to_stderr()
     arguments = parser().parse_args()
     arguments.run(arguments)
 

@@ -13,7 +13,8 @@ from .ledger.ledger import Ledger
 from .protocol.records import NANOSECONDS, TIMESTAMP_MAX
 from .server.addresses import Address
 from .server.clock import Clock
-from .server.faults import Faults
+from .server.faults import Faults, checked
+from .server.log import logger
 from .server.replica import Replica
 from .server.server import CLIENTS_MAX, Server
 
@@ -30,12 +31,17 @@ class Snapshot(NamedTuple):
     ahead: int
 
 
+class EmulatorDiedError(RuntimeError):
+    """The emulator's thread has ended by an error, which is the cause of this one."""
+
+
 class Emulator:
     """A running emulator. `address` is what a client's constructor takes.
 
     Every method may be called while clients are at work: it happens between two of their requests.
     In a process forked from the one that made it, only `address` and `cluster_id` serve; the
-    methods raise RuntimeError.
+    methods raise RuntimeError. If its thread ends by an error, every use raises EmulatorDiedError,
+    until `start`.
     """
 
     def __init__(
@@ -46,7 +52,8 @@ class Emulator:
         clock: Clock,
         clients_max: int = CLIENTS_MAX,
     ) -> None:
-        self.replica, self.faults = replica, faults
+        self.replica, self._faults = replica, checked(faults)
+        self._is_death_known = False
         self._addresses, self._clock, self._clients_max = addresses, clock, clients_max
         self._process = os.getpid()
         self._server: Server | None = None
@@ -56,36 +63,69 @@ class Emulator:
     @property
     def cluster_id(self) -> int:
         """The cluster id clients must give."""
+        self._raise_death()
         return int.from_bytes(self.replica.cluster, "little")
 
     @property
     def address(self) -> str:
         """All addresses, comma-separated."""
+        self._raise_death()
         return ",".join(map(str, self._addresses))
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong on request; fields and all may be assigned while it runs."""
+        self._raise_death()
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._raise_death()
+        self._faults = checked(faults)
+        if self._server:
+            self._server.faults = faults
+
+    def _raise_death(self) -> None:
+        error = self._server and self._server.error
+        if error:
+            self._is_death_known = True
+            raise EmulatorDiedError(
+                f"the emulator has stopped serving: {error!r}; start() brings it back"
+            ) from error
 
     # -- there or not ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen again after `stop`, on the same ports, with the same ledger."""
+        """Listen again after `stop` or an error, on the same ports, with the same ledger."""
         self._refuse_in_a_child()
-        if self._server:
+        if self._server and not self._server.error:
             return
+        if self._thread:
+            self._thread.join(_JOIN_SECONDS)
         self._server = Server(
             self.replica,
             self._addresses,
             clients_max=self._clients_max,
-            faults=self.faults,
+            faults=self._faults,
             clock=self._clock,
         )
+        self._is_death_known = False
         self._addresses = self._server.addresses
         self._thread = threading.Thread(
-            target=self._server.run, name="tigerbeetle-emulator", daemon=True
+            target=_serve, args=[self._server], name="tigerbeetle-emulator", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
         """Drop all connections and stop listening, as a crash would; the ledger is kept."""
         self._refuse_in_a_child()
+        self._raise_death()
+        self.close()
+
+    def close(self) -> None:
+        """Stop for good. Raises EmulatorDiedError unless the caller knows that it had ended."""
+        if not self._is_death_known:
+            self._raise_death()
         server, self._server = self._server, None
         if server and self._thread:
             server.stop()
@@ -158,6 +198,7 @@ class Emulator:
     def _do(self, action: Callable[[], _T]) -> _T:
         """Take an action between two requests; returns and raises what it does."""
         self._refuse_in_a_child()
+        self._raise_death()
         return self._server.do(action) if self._server else action()
 
     def _refuse_in_a_child(self) -> None:
@@ -166,6 +207,14 @@ class Emulator:
                 f"this emulator serves in process {self._process}, which forked this one: "
                 "a child can be its client, but not steer it"
             )
+
+
+def _serve(server: Server) -> None:
+    """What the thread does: a client cannot tell an error here from a server that is slow."""
+    try:
+        server.run()
+    except BaseException:
+        logger("main").exception("the emulator has stopped serving, its clients wait for ever")
 
 
 def _nanoseconds(by: float | timedelta) -> int:

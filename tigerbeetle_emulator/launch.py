@@ -11,7 +11,7 @@ from typing import Literal
 from .embedded import Emulator
 from .server.addresses import HOST_DEFAULT, REPLICAS_MAX, Address, parse
 from .server.clock import Clock
-from .server.faults import Faults
+from .server.faults import Faults, checked
 from .server.journal import DataFileError, FileJournal, Identity, format_file
 from .server.limits import limits
 from .server.replica import RELEASE_NUMBER, Replica
@@ -54,6 +54,7 @@ def run(
     bounds = limits(
         development=development, pipeline_requests=limit_pipeline_requests, request=limit_request
     )
+    given = Faults() if faults is None else checked(faults)
     owner = os.getpid()
     with contextlib.ExitStack() as held:
         journal = _journal(Path(path), cluster, len(places)) if path else None
@@ -64,8 +65,8 @@ def run(
             for entry in journal.replay():
                 replica.replay(entry)
             time.not_before(replica.timestamp)
-        emulator = _listening(replica, places, faults or Faults(), time, bounds.clients)
-        held.callback(emulator.stop)
+        emulator = _listening(replica, places, given, time, bounds.clients)
+        held.callback(emulator.close)
         if export:
             held.enter_context(_exported(emulator.address))
         try:
