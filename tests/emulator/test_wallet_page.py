@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 import tigerbeetle_emulator
 from tests.emulator.test_pytest_plugin import QUIETLY
