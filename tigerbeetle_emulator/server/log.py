@@ -31,10 +31,10 @@ class GenuineStyle(logging.Formatter):
         return f"{stamp} {where}: {record.getMessage()}{trace}"
 
 
-def to_stderr() -> None:
-    """Write all lines, down to info, to stderr: what the command line does."""
+def to_stderr(level: int) -> None:
+    """Write all lines from a level up to stderr: what the command line does."""
     handler = logging.StreamHandler()
     handler.setFormatter(GenuineStyle())
     top = logger()
     top.handlers, top.propagate = [handler], False
-    top.setLevel(logging.INFO)
+    top.setLevel(level)
