@@ -76,7 +76,7 @@ class Loop:
     def _on_woken(self, events: int) -> None:
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
-        while self._calls:
+        for _ in range(len(self._calls)):  # those that they add come after the sockets' next turn
             self._calls.popleft()()
 
     def run(self) -> None:

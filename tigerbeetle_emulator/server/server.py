@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 
 from ..protocol.aegis import Buffer
 from ..protocol.wire import Command, DamagedError, EvictionReason, Frame
@@ -13,7 +14,7 @@ from .faults import Faults
 from .lies import Liar
 from .log import Log, silent
 from .loop import Loop
-from .replica import Message, Replica
+from .replica import Message, Query, Replica
 
 CLIENTS_MAX = 32  # 8 in the pipeline and 24 queued, as a genuine server with default settings
 CLIENTS_MAX_DEVELOPMENT = 8
@@ -39,6 +40,7 @@ class Server:
         self._loop = Loop()
         self._connections: set[Connection] = set()
         self._listeners: list[socket.socket] = []
+        self._queries: deque[tuple[Connection, Query]] = deque()  # their steps are to come
         self.addresses = addresses
         self.open()
 
@@ -120,9 +122,28 @@ class Server:
             self._send(connection, self.replica.evict(client, EvictionReason.NO_SESSION))
             return
         answer = self.replica.receive(frame, header, body, now)
-        if answer and not self.faults.strikes(self.faults.drop_replies):
-            self._send(connection, answer)
+        if isinstance(answer, Query):
+            if not self._queries:
+                self._loop.call(self._step)
+            self._queries.append((connection, answer))
+        else:
+            self._answer(connection, answer)
         self.replica.pulse(now)
+
+    def _step(self) -> None:
+        """Take one step of one query, however many there are; the other clients come next."""
+        connection, query = self._queries.popleft()
+        answer = query.step()
+        if answer:
+            self._answer(connection, answer)
+        else:
+            self._queries.append((connection, query))
+        if self._queries:
+            self._loop.call(self._step)
+
+    def _answer(self, connection: Connection, message: Message) -> None:
+        if message and not self.faults.strikes(self.faults.drop_replies):
+            self._send(connection, message)
 
     def _send(self, connection: Connection, message: Message) -> None:
         delay = self.faults.delay()
