@@ -7,6 +7,7 @@ import heapq
 import itertools
 import selectors
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -111,7 +112,10 @@ class Outgoing:
         if not self._waiting:
             total = sum(map(len, buffers))
             try:
-                sent = self._socket.sendmsg(buffers)
+                if sys.platform == "win32":  # which cannot gather
+                    sent = self._socket.send(b"".join(buffers))
+                else:
+                    sent = self._socket.sendmsg(buffers)
             except BlockingIOError:
                 sent = 0
             if sent == total:
