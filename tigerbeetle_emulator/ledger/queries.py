@@ -190,8 +190,9 @@ def _get_account_balances(
         return BALANCE.pack(*balances, ledger.timestamps[row], bytes(56))
 
     # A cursor goes forward, whichever way the answer is to run.
-    results = yield from _packed(sorted(rows), balance)
-    return b"".join(results if rows == sorted(rows) else reversed(results))
+    ascending = sorted(rows)
+    results = yield from _packed(ascending, balance)
+    return b"".join(results if rows == ascending else reversed(results))
 
 
 def _query_transfers(
