@@ -291,6 +291,7 @@ bench: $(INSTALLED) ## Measure the emulator and the load generator as ratios to 
 	@mkdir -p runs
 	@$(PYTHON) -m benchmarks.emulator --json runs/bench-emulator.json
 	@$(PYTHON) -m benchmarks.life --json runs/bench-life.json
+	@$(PYTHON) -m benchmarks.queries --json runs/bench-queries.json
 	@$(PYTHON) -m benchmarks.load
 
 .PHONY: lint

@@ -8,7 +8,7 @@ style, so that one parser reads both.
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 NAME = "tigerbeetle_emulator"
 
@@ -23,7 +23,7 @@ class GenuineStyle(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, and the traceback behind it where there is one."""
-        moment = datetime.fromtimestamp(record.created, UTC)
+        moment = datetime.fromtimestamp(record.created, timezone.utc)
         stamp = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}Z"
         level, scope = record.levelname.lower(), record.name[len(NAME) + 1 :]
         where = f"{level}({scope})" if scope else level

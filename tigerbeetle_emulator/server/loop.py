@@ -8,6 +8,7 @@ import itertools
 import os
 import selectors
 import socket
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -87,7 +88,7 @@ class Loop:
     def _on_woken(self, events: int) -> None:
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
-        while self._calls:
+        for _ in range(len(self._calls)):  # those that they add come after the sockets' next turn
             self._calls.popleft()()
 
     def run(self) -> None:
@@ -142,7 +143,10 @@ class Outgoing:
         if not self._waiting:
             total = sum(map(len, buffers))
             try:
-                sent = self._socket.sendmsg(buffers)
+                if sys.platform == "win32":  # which cannot gather
+                    sent = self._socket.send(b"".join(buffers))
+                else:
+                    sent = self._socket.sendmsg(buffers)
             except BlockingIOError:
                 sent = 0
             if sent == total:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -18,7 +19,7 @@ from .log import logger
 from .loop import Loop
 from .notices import Notices, crowded
 from .outages import Outages
-from .replica import PULSE_INTERVAL, Message, Replica
+from .replica import PULSE_INTERVAL, Message, Query, Replica
 
 CLIENTS_MAX = 32  # 8 in the pipeline and 24 queued, as a genuine server with default settings
 CLIENTS_MAX_DEVELOPMENT = 8
@@ -52,6 +53,7 @@ class Server:
         self._outages = Outages(lambda: self.faults, self._loop.after, self.shut, self.open)
         self._connections: set[Connection] = set()
         self._listeners: list[socket.socket] = []
+        self._queries: deque[tuple[Connection, Query]] = deque()  # their steps are to come
         self.addresses = addresses
         try:
             self.open()
@@ -166,14 +168,33 @@ class Server:
             self._send(connection, self.replica.evict(client, EvictionReason.NO_SESSION))
             return
         answer = self.replica.receive(frame, header, body, now)
-        if not answer:
-            _LOG.debug("%s: message dropped, command %d", connection.peer, frame.command)
-        elif self.faults.strikes(self.faults.drop_replies):
-            _LOG.info("%s: reply dropped on request", connection.peer)
-        else:
+        if isinstance(answer, Query):
+            if not self._queries:
+                self._loop.call(self._step)
+            self._queries.append((connection, answer))
+        elif answer:
             if answer[0][COMMAND_AT] == Command.EVICTION:
                 self._notices.evicted(frame, bytes(answer[0]))
-            self._send(connection, answer)
+            self._answer(connection, answer)
+        else:
+            _LOG.debug("%s: message dropped, command %d", connection.peer, frame.command)
+
+    def _step(self) -> None:
+        """Take one step of one query, however many there are; the other clients come next."""
+        connection, query = self._queries.popleft()
+        answer = query.step()
+        if answer:
+            self._answer(connection, answer)
+        else:
+            self._queries.append((connection, query))
+        if self._queries:
+            self._loop.call(self._step)
+
+    def _answer(self, connection: Connection, message: Message) -> None:
+        if self.faults.strikes(self.faults.drop_replies):
+            _LOG.info("%s: reply dropped on request", connection.peer)
+        else:
+            self._send(connection, message)
 
     def _send(self, connection: Connection, message: Message) -> None:
         delay = self.faults.delay()
