@@ -189,8 +189,8 @@ def test_a_port_that_is_taken_is_named() -> None:
         ({"addresses": ""}, "expected an IP address"),
         ({"cluster": -1}, "cluster: expected an unsigned 128-bit integer, found -1"),
         ({"cluster": 1 << 128}, "cluster: expected an unsigned 128-bit integer"),
-        ({"limit_pipeline_requests": 57}, "limit_pipeline_requests: expected 0..56, found 57"),
-        ({"limit_pipeline_requests": -1}, "limit_pipeline_requests: expected 0..56, found -1"),
+        ({"limit_pipeline_requests": 58}, "limit_pipeline_requests: expected 0..57, found 58"),
+        ({"limit_pipeline_requests": -1}, "limit_pipeline_requests: expected 0..57, found -1"),
         ({"limit_request": 4095}, "limit_request: expected 4096..1048576 bytes, found 4095"),
         ({"limit_request": 1048577}, "limit_request: expected 4096..1048576 bytes"),
         ({"limit_request": "32KiB"}, "limit_request: expected 4096..1048576 bytes, found 32KiB"),
@@ -217,6 +217,7 @@ def test_an_impossible_argument_is_refused_before_anything_is_made(
         ({"development": True}, 8),
         ({"limit_pipeline_requests": 0}, 8),
         ({"limit_pipeline_requests": 3, "development": True}, 11),
+        ({"limit_pipeline_requests": 57}, 65),
     ],
 )
 def test_as_many_clients_are_served_as_the_genuine_server_serves(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ..protocol.wire import MESSAGE_SIZE_MAX
 from .server import CLIENTS_MAX, CLIENTS_MAX_DEVELOPMENT
 
-PIPELINE_REQUESTS = range(57)  # of clients beyond those that a development server has
+PIPELINE_REQUESTS = range(58)  # clients beyond those that a development server has
 REQUEST_SIZES = range(4096, MESSAGE_SIZE_MAX + 1)  # bytes, header included
 REQUEST_SIZE_DEVELOPMENT = 32 * 1024
 
@@ -30,7 +30,7 @@ def limits(
     if queued is None:
         queued = 0 if development else CLIENTS_MAX - CLIENTS_MAX_DEVELOPMENT
     if queued not in PIPELINE_REQUESTS:
-        raise ValueError(f"limit_pipeline_requests: expected 0..56, found {queued}")
+        raise ValueError(f"limit_pipeline_requests: expected 0..57, found {queued}")
     size = request
     if size is None:
         size = REQUEST_SIZE_DEVELOPMENT if development else MESSAGE_SIZE_MAX
