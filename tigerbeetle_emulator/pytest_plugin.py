@@ -51,8 +51,6 @@ def tigerbeetle_empty_ledger(tigerbeetle_emulator_session: Emulator) -> Emulator
 
     emulator = tigerbeetle_emulator_session
     emulator.start()  # in case that the test before has stopped it
-    for name, value in vars(Faults()).items():
-        if not name.startswith("_"):
-            setattr(emulator.faults, name, value)
+    emulator.faults = Faults()
     emulator.reset()
     return emulator

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from ..server.addresses import Address, AddressError, parse, parse_one
 from ..server.faults import FIELDS, Faults, check
-from ..server.server import CLIENTS_MAX, CLIENTS_MAX_DEVELOPMENT
+from ..server.limits import PIPELINE_REQUESTS, limits
 from .flags import PATH, Flag, UsageError, Values
 from .values import Size, choice, integer, ratio, size, text
 
-_PIPELINE_REQUESTS_MAX = 57
-_REQUEST_SIZE, _REQUEST_SIZE_DEVELOPMENT = Size(1, "MiB"), Size(32, "KiB")
+_PIPELINE_REQUESTS_MAX = PIPELINE_REQUESTS[-1]
+_REQUEST_SIZE = Size(1, "MiB")
 _STATSD_PORT = 8125
 _TICK_MS = 10
 
@@ -122,7 +122,6 @@ _CACHED = {
 def start(given: Values) -> Start:
     """What these values ask for. Raises UsageError."""
     _refuse_experimental(given)
-    development = given.get("--development", False)
     queued = given.get("--limit-pipeline-requests")
     _within(given, _STORAGE)
     if queued is not None and queued > _PIPELINE_REQUESTS_MAX:
@@ -139,17 +138,20 @@ def start(given: Values) -> Start:
         _refuse_part_of_a_tick(name, given.get(name))
     if "--statsd" in given:
         _refuse_no_address("--statsd", given["--statsd"])
-    if queued is None:
-        queued = 0 if development else CLIENTS_MAX - CLIENTS_MAX_DEVELOPMENT
-    default = _REQUEST_SIZE_DEVELOPMENT if development else _REQUEST_SIZE
+    largest = given.get("--limit-request")
+    allowed = limits(
+        development=given.get("--development", False),
+        pipeline_requests=queued,
+        request=largest.bytes if largest else None,
+    )
     is_zero, addresses = given["--addresses"]
     faults = {name: given[f] for name in FIELDS if (f := _fault(name).name) in given}
     return Start(
         path=Path(given[PATH]),
         addresses=addresses,
         is_zero=is_zero,
-        clients=CLIENTS_MAX_DEVELOPMENT + queued,
-        request_size=given.get("--limit-request", default).bytes,
+        clients=allowed.clients,
+        request_size=allowed.request_size,
         cache_grid=given.get("--cache-grid"),
         is_synced=given.get("--sync") == "every-request",
         serve_all=given.get("--serve-all", False),
