@@ -8,7 +8,7 @@ style, so that one parser reads both.
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+import time
 
 NAME = "tigerbeetle_emulator"
 
@@ -23,8 +23,8 @@ class GenuineStyle(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, and the traceback behind it where there is one."""
-        moment = datetime.fromtimestamp(record.created, timezone.utc)
-        stamp = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}Z"
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.created))
+        stamp = f"{moment}.{int(record.msecs):03}Z"
         level, scope = record.levelname.lower(), record.name[len(NAME) + 1 :]
         where = f"{level}({scope})" if scope else level
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
