@@ -15,11 +15,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import gevent
 import numpy as np
 import psutil
 import tigerbeetle as tb
@@ -77,7 +77,7 @@ def program(source: Path, directory: Path) -> Path:
     """An executable that runs the emulator of a source tree."""
     made = directory / f"emulator-of-{source.name}"
     made.write_text(
-        f'#!/bin/sh\nPYTHONPATH="{source}" exec "{sys.executable}" -m tigerbeetle_emulator "$@"\n'
+        f'#!/bin/sh\ncd "{source}" && exec "{sys.executable}" -m tigerbeetle_emulator "$@"\n'
     )
     made.chmod(0o755)
     return made
@@ -119,20 +119,11 @@ class Loaded(Subject):
 
     def ask(self, operation: int, body: bytes) -> tuple[float, float]:
         """Ask something large; (longest wait of the other client meanwhile, its own), in ms."""
-        waits, done = [self._look()], threading.Event()
-
-        def look() -> None:
-            while not done.is_set():
-                waits.append(self._look())
-
-        looking = threading.Thread(target=look)
-        looking.start()
-        try:
-            own = _milliseconds(lambda: self.client.call(operation, body, _DEADLINE_S))
-        finally:
-            done.set()
-            looking.join()
-        return max(waits), own
+        asking = gevent.spawn(_milliseconds, lambda: self.client.call(operation, body, _DEADLINE_S))
+        waits = [self._look()]
+        while not asking.ready():
+            waits.append(self._look())
+        return max(waits), asking.get()
 
     def _look(self) -> float:
         body = (1).to_bytes(16, "little")
@@ -178,7 +169,9 @@ def measure(subjects: list[Loaded], batches: int, rounds: int) -> dict[str, obje
             query: {name: round(max(found), 1) for name, found in each.items()}
             for query, each in waits.items()
         },
-        "longest_wait_ratio": {query: ratio(each) for query, each in waits.items()},
+        "longest_wait_ratio": {
+            query: round(max(each[ours]) / max(each[theirs]), 3) for query, each in waits.items()
+        },
         "own_time_ratio": {query: ratio(each) for query, each in owns.items()},
         "bytes_each": sizes,
         "bytes_ratio": round(sizes[ours] / sizes[theirs], 2),
