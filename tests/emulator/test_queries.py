@@ -162,7 +162,7 @@ def test_every_query_gives_way_at_least_every_so_many_transfers(name: str) -> No
 
 @pytest.mark.parametrize("name", _QUERIES)
 def test_a_query_of_a_small_ledger_is_answered_at_once(name: str) -> None:
-    _, backend = _world(100)
+    _, backend = _world(50)
     assert list(_begin(backend, *_QUERIES[name])) == []
 
 

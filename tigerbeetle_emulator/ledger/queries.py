@@ -50,7 +50,7 @@ _ACCOUNT_FILTER_FIELDS = ("user_data_128", "user_data_64", "user_data_32", "code
 _QUERY_FILTER_FIELDS = ("user_data_128", "user_data_64", "user_data_32", "ledger", "code")
 _FILTER_DEBITS, _FILTER_CREDITS, _FILTER_REVERSED = 1, 2, 4
 _QUERY_REVERSED = 1
-_CHANGE_EVENT_WORK = 8  # as that of so many transfers: two accounts' balances, and a large record
+_CHANGE_EVENT_WORK = 4  # as that of so many transfers: two accounts' balances, and a large record
 SINGLE_PHASE, TWO_PHASE_PENDING, TWO_PHASE_POSTED, TWO_PHASE_VOIDED, TWO_PHASE_EXPIRED = range(5)
 _KINDS = {
     transfer_flags.PENDING: TWO_PHASE_PENDING,

@@ -13,7 +13,7 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 
 SCANNED = 8192  # transfers that a step looks at
-WALKED = 1024  # transfers that a step indexes, computes balances of, or packs
+WALKED = 512  # transfers that a step indexes, computes balances of, or packs
 
 
 def finish(steps: Steps[T]) -> T:
