@@ -290,6 +290,8 @@ differential: $(INSTALLED) ## Compare the emulator with a genuine server at rand
 bench: $(INSTALLED) ## Measure the emulator and the load generator as ratios to genuine references (20 minutes)
 	@mkdir -p runs
 	@$(PYTHON) -m benchmarks.emulator --json runs/bench-emulator.json
+	@$(PYTHON) -m benchmarks.life --json runs/bench-life.json
+	@$(PYTHON) -m benchmarks.queries --json runs/bench-queries.json
 	@$(PYTHON) -m benchmarks.load
 
 .PHONY: lint

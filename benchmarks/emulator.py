@@ -46,6 +46,8 @@ def batch(generator: np.random.Generator, first_id: int, count: int) -> bytes:
 class Subject:
     """One server under measurement."""
 
+    account_flags = 0
+
     def __init__(self, name: str, server: Replicas) -> None:
         self.name = name
         self.client = NativeClient(CLUSTER_ID, server.addresses)
@@ -54,6 +56,7 @@ class Subject:
         accounts = np.zeros(ACCOUNTS, ACCOUNT)
         accounts["id"][:, 0] = np.arange(1, ACCOUNTS + 1)
         accounts["ledger"] = accounts["code"] = 1
+        accounts["flags"] = self.account_flags
         self._ask(tb.Operation.CREATE_ACCOUNTS, accounts.tobytes())
 
     def _ask(self, operation: int, body: bytes) -> Reply:

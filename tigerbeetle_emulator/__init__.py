@@ -11,13 +11,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .embedded import Emulator, run
+    from .embedded import Emulator, EmulatorDiedError, Snapshot
+    from .launch import run
     from .server.faults import Faults
 
-__all__ = ["Emulator", "Faults", "run"]
+__all__ = ["Emulator", "EmulatorDiedError", "Faults", "Snapshot", "run"]
 
 
-_HOMES = {"Emulator": ".embedded", "run": ".embedded", "Faults": ".server.faults"}
+_HOMES = {
+    "Emulator": ".embedded",
+    "EmulatorDiedError": ".embedded",
+    "Snapshot": ".embedded",
+    "run": ".launch",
+    "Faults": ".server.faults",
+}
 
 
 def __getattr__(name: str) -> Any:

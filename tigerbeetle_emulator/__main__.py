@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import errno
-import re
+import logging
+import os
 import secrets
 import signal
 import sys
+import threading
 import time
-from pathlib import Path
 from typing import NoReturn
 
+from .command_line.flags import UsageError
+from .command_line.help import BANNER, help_text
+from .command_line.start import Start
+from .command_line.values import Size
+from .command_line.verbs import Format, Inspect, Version, read_command
 from .inspect_file import superblock_lines
 from .protocol import aegis
 from .protocol.wire import MESSAGE_SIZE_MAX, Author, release_text
-from .server.addresses import Address, AddressError, parse
-from .server.faults import DURATIONS, RATES, Faults
 from .server.journal import DataFileError, FileJournal, Identity, format_file
-from .server.log import to_stderr
+from .server.log import logger, to_stderr
 from .server.relay import Relay
 from .server.replica import RELEASE_MIN_NUMBER, RELEASE_NUMBER, Replica
-from .server.server import CLIENTS_MAX, CLIENTS_MAX_DEVELOPMENT, Server
+from .server.server import Server
 
-BANNER = "EMULATOR: one node, no replication, not TigerBeetle; for tests and rehearsals only"
 RELEASE_TEXT = release_text(RELEASE_NUMBER)
-REQUEST_SIZE_DEVELOPMENT = 32 * 1024
-PIPELINE_REQUESTS_MAX = 56
+CACHE_GRID_MIN = Size(32, "MiB")
+_MAIN = logger("main")
 REPLAY_PROGRESS = 2.0  # seconds between lines while replaying
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors as the genuine command line prints them: one line, exit code 1."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print and leave."""
-        fail(message)
 
 
 def fail(message: str) -> NoReturn:
@@ -44,176 +39,73 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def parser() -> argparse.ArgumentParser:
-    """All verbs and options."""
-    top = _Parser(prog="tigerbeetle-emulator", description=BANNER, allow_abbrev=False)
-    verbs = top.add_subparsers(dest="verb", required=True, parser_class=_Parser)
-    verb = verbs.add_parser("format", help="create a data file", allow_abbrev=False)
-    verb.set_defaults(run=command_format)
-    verb.add_argument("--cluster", type=int, help="cluster id; random when left out")
-    verb.add_argument("--replica", type=int, required=True, help="index of this replica, from 0")
-    verb.add_argument("--replica-count", type=int, required=True)
-    verb.add_argument("--development", action="store_true", help="accepted, ignored")
-    verb.add_argument("path", type=Path)
-    verb = verbs.add_parser("start", help="serve a data file", allow_abbrev=False)
-    verb.set_defaults(run=command_start)
-    verb.add_argument("--addresses", required=True, help="of all replicas, in order")
-    verb.add_argument("--development", action="store_true", help="8 clients, requests of 32 KiB")
-    verb.add_argument(
-        "--sync",
-        choices=("never", "every-request"),
-        default="never",
-        help="when the journal reaches the disk: left to the system (a killed process loses "
-        "nothing, a power failure may), or before every reply",
-    )
-    verb.add_argument(
-        "--limit-pipeline-requests",
-        type=int,
-        metavar="N",
-        help="queued requests, 0..56: 8 more clients than this can be connected (24)",
-    )
-    verb.add_argument(
-        "--limit-request", type=_size, metavar="SIZE", help="largest message, 4KiB..1MiB"
-    )
-    verb.add_argument(
-        "--serve-all", action="store_true", help="listen on all addresses, not only on its own"
-    )
-    add_fault_options(verb)
-    for option in IGNORED_WITH_VALUE:
-        verb.add_argument(option, help=argparse.SUPPRESS)
-    for option in IGNORED_FLAGS:
-        verb.add_argument(option, action="store_true", help=argparse.SUPPRESS)
-    verb.add_argument("path", type=Path)
-    verb = verbs.add_parser("version", help="print the release", allow_abbrev=False)
-    verb.set_defaults(run=command_version)
-    verb.add_argument("--verbose", action="store_true")
-    verb = verbs.add_parser("inspect", help="what a data file belongs to", allow_abbrev=False)
-    verb.set_defaults(run=command_inspect)
-    verb.add_argument("what", choices=("superblock",))
-    verb.add_argument("path", type=Path)
-    return top
-
-
-def _size(text: str) -> int:
-    """A size such as 32KiB, as the genuine command line writes it."""
-    match = re.fullmatch(r"(\d+)(KiB|MiB|)", text)
-    size = int(match[1]) * {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}[match[2]] if match else 0
-    if not 4096 <= size <= MESSAGE_SIZE_MAX:
-        raise argparse.ArgumentTypeError(f"expected 4KiB..1MiB, found {text}")
-    return size
-
-
-def limits(arguments: argparse.Namespace) -> tuple[int, int]:
-    """Clients connected at once, and the size of the largest message."""
-    clients = CLIENTS_MAX_DEVELOPMENT if arguments.development else CLIENTS_MAX
-    queued = arguments.limit_pipeline_requests
-    if queued is not None:
-        if not 0 <= queued <= PIPELINE_REQUESTS_MAX:
-            fail(f"--limit-pipeline-requests: expected 0..{PIPELINE_REQUESTS_MAX}, found {queued}")
-        clients = CLIENTS_MAX_DEVELOPMENT + queued
-    size = REQUEST_SIZE_DEVELOPMENT if arguments.development else MESSAGE_SIZE_MAX
-    return clients, arguments.limit_request or size
-
-
-# Options of the genuine server that change nothing here.
-IGNORED_WITH_VALUE = (
-    "--cache-grid",
-    "--cache-accounts",
-    "--cache-transfers",
-    "--cache-transfers-pending",
-    "--memory-lsm-manifest",
-    "--memory-lsm-compaction",
-    "--limit-storage",
-    "--statsd",
-    "--trace",
-)
-IGNORED_FLAGS = ("--experimental", "--log-debug", "--log-trace")
-
-
-def add_fault_options(verb: argparse.ArgumentParser) -> None:
-    """The options of `start` that make it misbehave: --fault-<field of Faults>."""
-    group = verb.add_argument_group("faults, for testing clients (durations in seconds)")
-    group.add_argument("--fault-seed", type=int, default=0, help="repeat the same choices")
-    described = {"latency": "delay every reply", "latency_jitter": "and up to this"}
-    for name in (*DURATIONS, *RATES):
-        group.add_argument(
-            f"--fault-{name.replace('_', '-')}",
-            type=float,
-            default=getattr(Faults, name),
-            metavar="SECONDS" if name in DURATIONS else "RATE",
-            help=described.get(name),
-        )
-
-
-def command_format(arguments: argparse.Namespace) -> None:
+def command_format(asked: Format) -> None:
     """Create a data file; never over an existing one."""
-    count, index = arguments.replica_count, arguments.replica
-    if not 1 <= count <= 6:
-        fail(f"--replica-count: expected 1..6, found {count}")
-    if not 0 <= index < count:
-        fail(f"--replica: expected 0..{count - 1}, found {index}")
-    cluster = secrets.randbits(128) if arguments.cluster is None else arguments.cluster
-    if not 0 <= cluster < 1 << 128:
-        fail(f"--cluster: expected an unsigned 128-bit integer, found {cluster}")
-    if cluster == 0:
-        to_stderr("warning", "", "a cluster id of 0 is reserved for testing and benchmarking")
-    to_stderr("info", "io", f'creating "{arguments.path}"...')
+    cluster = asked.cluster
+    if cluster is None:
+        cluster = secrets.randbits(128)
+        _MAIN.info("generated random cluster id: %d", cluster)
+    elif cluster == 0:
+        logger().warning("a cluster id of 0 is reserved for testing and benchmarking")
+    say_ignored(asked.ignored)
+    logger("io").info('creating "%s"...', asked.path)
+    index, count = asked.replica, asked.replica_count
     try:
-        format_file(arguments.path, Identity(cluster, index, count, RELEASE_NUMBER))
+        format_file(asked.path, Identity(cluster, index, count, RELEASE_NUMBER))
     except FileExistsError:
         fail("PathAlreadyExists")
     except OSError as error:
-        fail(f"{arguments.path}: {error.strerror}")
-    to_stderr("info", "main", f"{index}: formatted: cluster={cluster} replica_count={count}")
+        fail(f"{asked.path}: {error.strerror}")
+    _MAIN.info("%d: formatted: cluster=%d replica_count=%d", index, cluster, count)
 
 
-def command_start(arguments: argparse.Namespace) -> None:
+def say_ignored(flags: list[str]) -> None:
+    """Name the genuine server's flags that change nothing here."""
+    if flags:
+        _MAIN.info("without effect here: %s", " ".join(flags))
+
+
+def command_start(asked: Start) -> None:
     """Serve a data file until SIGTERM or SIGINT."""
     try:
-        addresses = parse(arguments.addresses)
-        faults = Faults(
-            **{name[6:]: value for name, value in vars(arguments).items() if name[:6] == "fault_"}
-        )
-        to_stderr("info", "io", f'opening "{arguments.path}"...')
-        journal = FileJournal(arguments.path, sync=arguments.sync == "every-request")
-    except (AddressError, DataFileError, ValueError) as error:
+        logger("io").info('opening "%s"...', asked.path)
+        journal = FileJournal(asked.path, sync=asked.is_synced)
+    except DataFileError as error:
         fail(str(error))
-    identity = journal.identity
-    if len(addresses) != identity.replica_count:
-        fail(f"--addresses: expected {identity.replica_count} as formatted, found {len(addresses)}")
-    to_stderr("info", "main", f"release={RELEASE_TEXT}")
-    to_stderr("info", "main", BANNER)
-    to_stderr("info", "main", f"checksum={aegis.IMPLEMENTATION} sync={arguments.sync}")
-    given = vars(arguments)
-    options = (*IGNORED_WITH_VALUE, *IGNORED_FLAGS)
-    ignored = [option for option in options if given[option[2:].replace("-", "_")]]
-    if ignored:
-        to_stderr("info", "main", f"without effect here: {' '.join(ignored)}")
-    if faults.describe():
-        to_stderr("warning", "faults", f"misbehaving on request: {faults.describe()}")
+    identity, found = journal.identity, len(asked.addresses)
+    needed = max(identity.replica_count, identity.replica + 1)
+    if found < needed:
+        fail(f"--addresses: expected {needed}, as formatted, found {found}: all must be provided")
+    if asked.cache_grid and asked.cache_grid.bytes < CACHE_GRID_MIN.bytes:
+        fail(f"Grid cache must be greater than {CACHE_GRID_MIN}. See --cache-grid")
+    _MAIN.info("release=%s", RELEASE_TEXT)
+    _MAIN.info(BANNER)
+    sync = "every-request" if asked.is_synced else "never"
+    _MAIN.info("checksum=%s sync=%s", aegis.IMPLEMENTATION, sync)
+    say_ignored(asked.ignored)
+    if asked.faults.describe():
+        logger("faults").warning("misbehaving on request: %s", asked.faults.describe())
     try:
-        if identity.replica and not arguments.serve_all:
-            serve_relay(arguments, identity, addresses)
+        if identity.replica and not asked.serve_all:
+            serve_relay(asked, identity)
         else:
-            serve_ledger(arguments, journal, addresses, faults)
+            serve_ledger(asked, journal)
     except DataFileError as error:
         fail(str(error))
     except OSError as error:
         name = "AddressInUse" if error.errno == errno.EADDRINUSE else str(error.strerror)
-        fail(f"{name}: cannot listen on {arguments.addresses}; is another server running there?")
+        listed = ",".join(map(str, asked.addresses))
+        fail(f"{name}: cannot listen on {listed}; is another server running there?")
 
 
-def serve_ledger(
-    arguments: argparse.Namespace, journal: FileJournal, addresses: list[Address], faults: Faults
-) -> None:
+def serve_ledger(asked: Start, journal: FileJournal) -> None:
     """Replay the journal, then serve: the replica with index 0, or all of them."""
     identity = journal.identity
-    clients, request_size = limits(arguments)
-    replica = Replica(identity.cluster, identity.replica_count, journal, request_size)
-    own = addresses if arguments.serve_all else [addresses[identity.replica]]
-    server = Server(replica, own, clients_max=clients, faults=faults, log=to_stderr)
+    replica = Replica(identity.cluster, identity.replica_count, journal, asked.request_size)
+    own = asked.addresses if asked.serve_all else [asked.addresses[identity.replica]]
+    server = Server(replica, own, clients_max=asked.clients, faults=asked.faults)
     replay(replica, journal)
-    _serve(server, identity, arguments, "0N", "primary")
+    _serve(server, identity, asked, "0N", "primary")
 
 
 def replay(replica: Replica, journal: FileJournal) -> None:
@@ -224,50 +116,67 @@ def replay(replica: Replica, journal: FileJournal) -> None:
         replica.replay(entry)
         if time.monotonic() - reported > REPLAY_PROGRESS:
             reported = time.monotonic()
-            to_stderr("info", "journal", f"0: replaying: {steps} steps so far")
+            logger("journal").info(f"0: replaying: {steps} steps so far")
     if journal.truncated:
         offset, size = journal.truncated
         torn = f"{size} bytes at {offset} truncated, of a request never acknowledged"
-        to_stderr("warning", "journal", f"0: torn tail: {torn}")
+        logger("journal").warning(f"0: torn tail: {torn}")
     rows, seconds = len(replica.ledger.timestamps), time.monotonic() - started
-    to_stderr("info", "journal", f"0: replayed {steps} steps, {rows} transfers in {seconds:.1f} s")
+    logger("journal").info(f"0: replayed {steps} steps, {rows} transfers in {seconds:.1f} s")
 
 
-def serve_relay(
-    arguments: argparse.Namespace, identity: Identity, addresses: list[Address]
-) -> None:
+def serve_relay(asked: Start, identity: Identity) -> None:
     """Pass connections on to replica 0: what the replicas after the first do."""
     index, cluster = identity.replica, identity.cluster.to_bytes(16, "little")
+    own, first = asked.addresses[index], asked.addresses[0]
+    if own == first and own.port:
+        fail(f"--addresses: expected another address for replica {index} than replica 0's, {own}")
     author = Author(cluster, identity.replica_count, index, RELEASE_NUMBER)
-    clients, _ = limits(arguments)
-    relay = Relay(author, addresses[index], addresses[0], clients_max=clients, log=to_stderr)
-    _serve(relay, identity, arguments, f"{index}n", "backup")
+    relay = Relay(author, own, first, clients_max=asked.clients)
+    _serve(relay, identity, asked, f"{index}n", "backup")
 
 
-def _serve(
-    server: Server | Relay, identity: Identity, arguments: argparse.Namespace, who: str, role: str
-) -> None:
-    """Say what it is and where it listens, then serve until a signal.
-
-    Ports that the system chose are printed on stdout too, as the genuine server does.
-    """
+def _serve(server: Server | Relay, identity: Identity, asked: Start, who: str, role: str) -> None:
+    """Say what it is and where it listens, then serve until a signal."""
     view = f"view={identity.replica_count}..{identity.replica_count}"
     change = f"transition_to_normal_from_view_change_status: {view} {role}"
-    to_stderr("info", "replica", f"{who}: {change}")
+    logger("replica").info(f"{who}: {change}")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     for address in server.addresses:
         place = f"cluster={identity.cluster}: listening on {address}"
-        to_stderr("info", "main", f"{identity.replica}: {place}")
-    if any(address.port == 0 for address in parse(arguments.addresses)):
+        logger("main").info(f"{identity.replica}: {place}")
+    if asked.is_zero:
+        obey_parent(server)
+    elif asked.serve_all and any(address.port == 0 for address in asked.addresses):
         print(*(address.port for address in server.addresses), sep=",", flush=True)
     server.run()
 
 
-def command_version(arguments: argparse.Namespace) -> None:
+def obey_parent(server: Server | Relay) -> None:
+    """The genuine server's contract of `--addresses=0` with the program that started it.
+
+    Prints the port and nothing else on stdout, closes it, and ends when stdin is closed.
+    """
+    print(server.addresses[0].port, flush=True)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # closed for the reader, and no socket can come to be called stdout
+    os.close(nowhere)
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            if sys.stdin:
+                os.read(sys.stdin.fileno(), 1)
+        _MAIN.info("stdin closed, exiting")
+        server.stop()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def command_version(asked: Version) -> None:
     """Print the release that is emulated."""
     print(f"TigerBeetle EMULATOR version {RELEASE_TEXT}")
-    if arguments.verbose:
+    if asked.verbose:
         print(
             f"\n{BANNER}\n\nprocess.release={RELEASE_TEXT}"
             f"\nprocess.release_client_min={release_text(RELEASE_MIN_NUMBER)}"
@@ -276,18 +185,31 @@ def command_version(arguments: argparse.Namespace) -> None:
         )
 
 
-def command_inspect(arguments: argparse.Namespace) -> None:
+def command_inspect(asked: Inspect) -> None:
     """Print what a data file belongs to."""
     try:
-        print("\n".join(superblock_lines(arguments.path)))
+        print("\n".join(superblock_lines(asked.path)))
     except DataFileError as error:
         fail(str(error))
 
 
 def main() -> None:
     """Entry point of `tigerbeetle-emulator` and `python -m tigerbeetle_emulator`."""
-    arguments = parser().parse_args()
-    arguments.run(arguments)
+    try:
+        asked = read_command(sys.argv[1:])
+    except UsageError as error:
+        fail(str(error))
+    to_stderr(logging.DEBUG if isinstance(asked, Start) and asked.log_debug else logging.INFO)
+    if isinstance(asked, Format):
+        command_format(asked)
+    elif isinstance(asked, Start):
+        command_start(asked)
+    elif isinstance(asked, Version):
+        command_version(asked)
+    elif isinstance(asked, Inspect):
+        command_inspect(asked)
+    else:
+        print(help_text(), end="")
 
 
 if __name__ == "__main__":

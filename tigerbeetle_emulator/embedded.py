@@ -1,27 +1,61 @@
-"""The emulator inside another program's process: `tigerbeetle_emulator.run()`."""
+"""The emulator inside another program's process, as an object to steer."""
 
 from __future__ import annotations
 
-import contextlib
+import os
+import pickle
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple, TypeVar
 
+from .ledger.ledger import Ledger
+from .protocol.records import NANOSECONDS, TIMESTAMP_MAX
 from .server.addresses import Address
-from .server.faults import Faults
-from .server.journal import DataFileError, FileJournal, Identity, format_file
-from .server.replica import RELEASE_NUMBER, Replica
+from .server.clock import Clock
+from .server.faults import Faults, checked
+from .server.log import logger
+from .server.replica import Replica
 from .server.server import CLIENTS_MAX, Server
 
 _JOIN_SECONDS = 10.0
+_STEP_MAX = 1e10  # seconds: beyond the last timestamp, and still a number of ns
+_T = TypeVar("_T")
+
+
+class Snapshot(NamedTuple):
+    """A ledger as it was, and its clock. Opaque: only `Emulator.restore` reads it."""
+
+    ledger: bytes
+    timestamp: int
+    ahead: int
+
+
+class EmulatorDiedError(RuntimeError):
+    """The emulator's thread has ended by an error, which is the cause of this one."""
 
 
 class Emulator:
-    """A running emulator. `address` is what a client's constructor takes."""
+    """A running emulator. `address` is what a client's constructor takes.
 
-    def __init__(self, replica: Replica, addresses: list[Address], faults: Faults) -> None:
-        self.replica, self.faults = replica, faults
-        self._addresses = addresses
+    Every method may be called while clients are at work: it happens between two of their requests.
+    In a process forked from the one that made it, only `address` and `cluster_id` serve; the
+    methods raise RuntimeError. If its thread ends by an error, every use raises EmulatorDiedError,
+    until `start`.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        addresses: list[Address],
+        faults: Faults,
+        clock: Clock,
+        clients_max: int = CLIENTS_MAX,
+    ) -> None:
+        self.replica, self._faults = replica, checked(faults)
+        self._is_death_known = False
+        self._addresses, self._clock, self._clients_max = addresses, clock, clients_max
+        self._process = os.getpid()
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
         self.start()
@@ -29,28 +63,69 @@ class Emulator:
     @property
     def cluster_id(self) -> int:
         """The cluster id clients must give."""
+        self._raise_death()
         return int.from_bytes(self.replica.cluster, "little")
 
     @property
     def address(self) -> str:
         """All addresses, comma-separated."""
+        self._raise_death()
         return ",".join(map(str, self._addresses))
 
-    def start(self) -> None:
-        """Listen again after `stop`, on the same ports, with the same ledger."""
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong on request; fields and all may be assigned while it runs."""
+        self._raise_death()
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._raise_death()
+        self._faults = checked(faults)
         if self._server:
+            self._server.faults = faults
+
+    def _raise_death(self) -> None:
+        error = self._server and self._server.error
+        if error:
+            self._is_death_known = True
+            raise EmulatorDiedError(
+                f"the emulator has stopped serving: {error!r}; start() brings it back"
+            ) from error
+
+    # -- there or not ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen again after `stop` or an error, on the same ports, with the same ledger."""
+        self._refuse_in_a_child()
+        if self._server and not self._server.error:
             return
+        if self._thread:
+            self._thread.join(_JOIN_SECONDS)
         self._server = Server(
-            self.replica, self._addresses, clients_max=CLIENTS_MAX, faults=self.faults
+            self.replica,
+            self._addresses,
+            clients_max=self._clients_max,
+            faults=self._faults,
+            clock=self._clock,
         )
+        self._is_death_known = False
         self._addresses = self._server.addresses
         self._thread = threading.Thread(
-            target=self._server.run, name="tigerbeetle-emulator", daemon=True
+            target=_serve, args=[self._server], name="tigerbeetle-emulator", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
         """Drop all connections and stop listening, as a crash would; the ledger is kept."""
+        self._refuse_in_a_child()
+        self._raise_death()
+        self.close()
+
+    def close(self) -> None:
+        """Stop for good. Raises EmulatorDiedError unless the caller knows that it had ended."""
+        if not self._is_death_known:
+            self._raise_death()
         server, self._server = self._server, None
         if server and self._thread:
             server.stop()
@@ -58,41 +133,95 @@ class Emulator:
             if self._thread.is_alive():
                 raise TimeoutError(f"the emulator still serves after {_JOIN_SECONDS} s")
 
+    # -- time ------------------------------------------------------------------------------------
 
-@contextlib.contextmanager
-def run(
-    *,
-    cluster: int = 0,
-    replicas: int = 1,
-    path: str | Path | None = None,
-    faults: Faults | None = None,
-) -> Iterator[Emulator]:
-    """Serve an emulator from a thread of this process while the `with` block lasts.
+    def advance(self, by: float | timedelta) -> None:
+        """Let so much time (seconds) pass at once: what expires meanwhile does so now, in order.
 
-    `replicas` is how many addresses it listens on, all on free ports of 127.0.0.1. Without `path`
-    the ledger lives in memory; with it, in that data file, which is created if need be and holds
-    the ledger of the previous run otherwise. Raises DataFileError for a file of another cluster.
-    """
-    journal = _journal(Path(path), cluster, replicas) if path else None
-    replica = Replica(cluster, replicas, journal)
-    if journal:
-        for entry in journal.replay():
-            replica.replay(entry)
-    emulator = Emulator(replica, [Address("127.0.0.1", 0)] * replicas, faults or Faults())
+        Raises ValueError or TypeError for what is no time to come, and RuntimeError if the clock
+        follows the test's.
+        """
+        step = _nanoseconds(by)
+        if self._clock.follows:
+            raise RuntimeError(
+                "advance: expected a clock of the server's own, found one that follows the "
+                "test's (clock='test'): move that, with freezegun or time-machine"
+            )
+        self._do(lambda: self._advance(by, step))
+
+    def _advance(self, by: float | timedelta, step: int) -> None:
+        if self._clock.now() + step > TIMESTAMP_MAX:
+            raise ValueError(f"advance: expected a time before 2262-04-11, found {by} from now")
+        self._clock.ahead += step
+        self.replica.catch_up(self._clock.now())
+
+    # -- the ledger ------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Empty the ledger, and put a clock that was advanced back.
+
+        Clients stay connected and keep their sessions. Raises RuntimeError if the ledger has a
+        data file.
+        """
+        self.restore(Snapshot(pickle.dumps(Ledger()), timestamp=0, ahead=0))
+
+    def snapshot(self) -> Snapshot:
+        """The ledger and its clock as they are now, for `restore`: as often as you like."""
+        return self._do(self._snapshot)
+
+    def _snapshot(self) -> Snapshot:
+        ledger = pickle.dumps(self.replica.ledger, pickle.HIGHEST_PROTOCOL)
+        return Snapshot(ledger, self.replica.timestamp, self._clock.ahead)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put ledger and clock back to what `snapshot` returned, of this emulator or another.
+
+        Clients stay connected and keep their sessions. Raises RuntimeError if the ledger has a
+        data file.
+        """
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"restore: expected what snapshot() returned, found {snapshot!r}")
+        if self.replica.journal:
+            raise RuntimeError(
+                "reset and restore: expected a ledger in memory, found one with a data file "
+                f"({self.replica.journal.path}): leave `path` out, or make a new file"
+            )
+        ledger = pickle.loads(snapshot.ledger)  # noqa: S301 this class has dumped it
+        self._do(lambda: self._take_over(ledger, snapshot))
+
+    def _take_over(self, ledger: Ledger, snapshot: Snapshot) -> None:
+        self.replica.take_over(ledger, snapshot.timestamp)
+        self._clock.ahead = snapshot.ahead
+        if self._server:
+            self._server.lie()
+
+    def _do(self, action: Callable[[], _T]) -> _T:
+        """Take an action between two requests; returns and raises what it does."""
+        self._refuse_in_a_child()
+        self._raise_death()
+        return self._server.do(action) if self._server else action()
+
+    def _refuse_in_a_child(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"this emulator serves in process {self._process}, which forked this one: "
+                "a child can be its client, but not steer it"
+            )
+
+
+def _serve(server: Server) -> None:
+    """What the thread does: a client cannot tell an error here from a server that is slow."""
     try:
-        yield emulator
-    finally:
-        emulator.stop()
-        if journal:
-            journal.close()
+        server.run()
+    except BaseException:
+        logger("main").exception("the emulator has stopped serving, its clients wait for ever")
 
 
-def _journal(path: Path, cluster: int, replicas: int) -> FileJournal:
-    expected = Identity(cluster, 0, replicas, RELEASE_NUMBER)
-    if not path.exists():
-        format_file(path, expected)
-    journal = FileJournal(path)
-    if journal.identity[:3] != expected[:3]:
-        journal.close()
-        raise DataFileError(f"{path}: expected {expected}; this file is of {journal.identity}")
-    return journal
+def _nanoseconds(by: float | timedelta) -> int:
+    """A step of time that is not negative. Raises ValueError, TypeError."""
+    seconds = by.total_seconds() if isinstance(by, timedelta) else by
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"advance: expected seconds or a timedelta, found {by!r}")
+    if not seconds >= 0:  # which no comparison with nan is
+        raise ValueError(f"advance: expected 0 seconds or more, found {by}")
+    return round(min(seconds, _STEP_MAX) * NANOSECONDS)

@@ -96,6 +96,10 @@ class Answer(NamedTuple):
     def timestamp(self) -> int:
         return self.number(224, 8)
 
+    @property
+    def operation(self) -> int:
+        return self.number(236, 1)
+
 
 class Closed(Exception):  # noqa: N818 an outcome, no failure
     """The server closed the connection."""
@@ -209,8 +213,13 @@ class RawClient:
 
     def request(self, operation: int, body: bytes = b"") -> Answer:
         """A request that must be answered by a reply."""
-        answer = self.ask(operation, body, WAIT_SECONDS)
-        assert answer is not None, "no answer"
+        self.send(self.request_bytes(operation, body))
+        while True:
+            answer = self.receive()
+            assert answer is not None, "no answer"
+            # A registration that was sent twice, to a server that was busy, is answered twice.
+            if answer.command != REPLY or answer.operation == operation:
+                break
         assert answer.command == REPLY, f"command {answer.command}, {answer.header[255]}"
         return self._accept(answer)
 

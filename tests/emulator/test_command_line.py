@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -45,11 +44,11 @@ def test_format_creates_a_private_file_once(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--replica=0"], "--replica-count"),
-        (["--replica=3", "--replica-count=3"], "--replica: expected 0..2, found 3"),
-        (["--replica=0", "--replica-count=7"], "--replica-count: expected 1..6, found 7"),
-        (["--replica=0", "--replica-count=0"], "--replica-count: expected 1..6, found 0"),
-        (["--cluster=-1", "--replica=0", "--replica-count=1"], "--cluster: expected an unsigned"),
-        (["--replica=x", "--replica-count=1"], "invalid int value"),
+        (["--replica=3", "--replica-count=3"], "--replica: value is too large (3), at most 2"),
+        (["--replica=0", "--replica-count=7"], "--replica-count: value is too large (7), at most"),
+        (["--replica=0", "--replica-count=0"], "--replica-count: value needs to be greater than"),
+        (["--cluster=-1", "--replica=0", "--replica-count=1"], "--cluster: expected an integer"),
+        (["--replica=x", "--replica-count=1"], "--replica: expected an integer value"),
     ],
 )
 def test_a_wrong_format_changes_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -93,11 +92,10 @@ def test_a_start_says_that_it_is_an_emulator(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--addresses=localhost:3000"], "names are not resolved"),
-        (["--addresses=3000,3001"], "--addresses: expected 1 as formatted, found 2"),
-        (["--addresses=1", "--fault-drop-replies=2"], "drop_replies: expected a rate"),
-        (["--addresses=1", "--limit-request=1KiB"], "expected 4KiB..1MiB"),
-        (["--addresses=1", "--limit-pipeline-requests=57"], "expected 0..56, found 57"),
-        (["--addresses=1", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--addresses=1", "--fault-drop-replies=2"], "--fault-drop-replies: expected a rate"),
+        (["--addresses=1", "--limit-request=8KiB"], "marked experimental, add `--experimental`"),
+        (["--addresses=1", "--cache-grid=31MiB"], "Grid cache must be greater than 32MiB"),
+        (["--addresses=1", "--nonsense"], "unexpected argument: '--nonsense'"),
         ([], "--addresses"),
     ],
 )
@@ -118,22 +116,6 @@ def test_a_taken_port_is_named(emulator_process: ServerProcess, tmp_path: Path) 
     done = _emulator("start", f"--addresses={address}", str(tmp_path / "data"))
     assert done.returncode == 1
     assert f"error: AddressInUse: cannot listen on {address}" in done.stderr
-
-
-def test_port_zero_lets_the_system_choose_and_says_so(tmp_path: Path) -> None:
-    server = ServerProcess(servers.EMULATOR, tmp_path, ports=(0,))
-    try:
-        server.start()
-        chosen = re.search(r"listening on 127\.0\.0\.1:(\d+)", server.log)
-        assert chosen
-        deadline = time.monotonic() + 60
-        while f"\n{chosen[1]}\n" not in server.log:  # stdout, where a script reads it
-            assert time.monotonic() < deadline, server.log
-            time.sleep(0.01)
-        with RawClient(int(chosen[1])) as client:
-            client.register()
-    finally:
-        server.stop()
 
 
 def _cluster(directory: Path, *options: str) -> list[ServerProcess]:
@@ -253,7 +235,8 @@ def test_addresses_are_read_like_the_genuine_ones(text: str, expected: list[Addr
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host:3000", "1.2.3.4:99999", "1.2.3.4:x", "3000,3000", "1,2,3,4,5,6,7", "[::1"]
+    "text",
+    ["", "host:3000", "1.2.3.4:99999", "1.2.3.4:x", "3000,", "1,2,3,4,5,6,7,8,9,10,11,12,13"],
 )
 def test_other_addresses_are_refused(text: str) -> None:
     with pytest.raises(AddressError):

@@ -234,17 +234,19 @@ def test_every_choice_of_sync_survives_a_kill(tmp_path: Path, sync: str) -> None
         assert len(raw.split_batches(answer.body, 128)[0]) == 100 * 128
 
 
-def test_a_long_replay_shows_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_replay_shows_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from tigerbeetle_emulator import __main__ as main
     from tigerbeetle_emulator.server.replica import Replica
 
-    lines: list[str] = []
-    monkeypatch.setattr(main, "to_stderr", lambda level, scope, message: lines.append(message))
+    caplog.set_level("INFO", "tigerbeetle_emulator")
     monkeypatch.setattr(main, "REPLAY_PROGRESS", 0.0)
     path = tmp_path / "data"
     _journal(path, [Entry(PULSE, time.time_ns() + n, b"", b"") for n in range(5)])
     journal = FileJournal(path)
     main.replay(Replica(7), journal)
     journal.close()
+    lines = [record.getMessage() for record in caplog.records]
     assert "0: replaying: 3 steps so far" in lines
     assert lines[-1].startswith("0: replayed 5 steps")

@@ -107,7 +107,7 @@ def _served_at_last(port: int) -> bool:
 
 @pytest.mark.parametrize(
     ("options", "served"),
-    [((), 32), (("--development",), 8), (("--limit-pipeline-requests=2",), 10)],
+    [((), 32), (("--development",), 8), (("--experimental", "--limit-pipeline-requests=2"), 10)],
 )
 def test_clients_above_the_limit_are_closed_at_once(
     tmp_path_factory: pytest.TempPathFactory, options: tuple[str, ...], served: int

@@ -10,7 +10,7 @@ import pytest
 
 from tests.emulator import raw, records
 from tigerbeetle_emulator.protocol import aegis, multibatch, wire
-from tigerbeetle_emulator.server.replica import Replica
+from tigerbeetle_emulator.server.replica import Query, Replica
 
 _VECTORS = [
     bytes.fromhex(line.partition(": ")[2])
@@ -65,7 +65,9 @@ def test_a_reply_carries_the_release_of_its_request() -> None:
     header = raw.message(bytes(256), command=5, operation=2, client=7, release=0x1046, cluster=0)
     replica = Replica(0)
     frame = wire.read_frame(header[:256], _CLUSTER)
-    reply, _ = replica.receive(frame, header[:256], header[256:], 10**18)
+    answer = replica.receive(frame, header[:256], header[256:], 10**18)
+    assert not isinstance(answer, Query)
+    reply, _ = answer
     assert int.from_bytes(bytes(reply[108:112]), "little") == 0x1046
 
 

@@ -31,7 +31,8 @@ from ..protocol.records import (
     balances_of,
 )
 from . import creates, queries
-from .history import History
+from .history import History, Moment
+from .steps import Steps, finish
 
 EXPIRED_PER_PULSE = 8190
 _timestamp_of = attrgetter("timestamp")
@@ -70,15 +71,27 @@ class Ledger:
 
     def execute(self, operation: Operation, body: Buffer, timestamp: int) -> bytes:
         """Run one operation. `body` must be valid for it; `timestamp` is its highest one."""
+        return finish(self.begin(operation, body, timestamp))
+
+    def begin(self, operation: Operation, body: Buffer, timestamp: int) -> Steps[bytes]:
+        """Run one operation in steps, between which others may run whole; a query may need many.
+
+        Whatever changes or depends on what the next one may change is done in the first step.
+        """
         batches = batches_of(operation, body)
         last = timestamp - timestamps_needed(operation, body)
+        now = Moment(len(self.timestamps), len(self.expired))
         results = []
         for batch in batches:
             if operation.kind in creates.RULES:
                 last += len(batch) // operation.event_size
                 results.append(creates.create(self, operation, batch, last))
+            elif operation.kind in queries.AT_ONCE:
+                answer = queries.AT_ONCE[operation.kind]
+                results.append(answer(self, batch, operation.result_max))
             else:
-                results.append(queries.ANSWERS[operation.kind](self, batch, operation.result_max))
+                query = queries.IN_STEPS[operation.kind]
+                results.append((yield from query(self, batch, operation.result_max, now)))
         if operation.multi_batch:
             return multibatch.encode(results, operation.result_size)
         return results[0]

@@ -1,4 +1,8 @@
-"""Lookups and queries: reading the ledger. An invalid filter finds nothing; that is no error."""
+"""Lookups and queries: reading the ledger. An invalid filter finds nothing; that is no error.
+
+A query of transfers may take many steps. It answers as of the moment when it was asked: what comes
+between its steps lies behind that moment, and transfers never change.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
-from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..protocol import account_flags, transfer_flags
 from ..protocol.records import (
@@ -24,9 +28,13 @@ from ..protocol.records import (
     Balances,
     split_balances,
 )
+from .history import Cursor, Moment, after_expiry, after_transfer
+from .steps import SCANNED, WALKED, Steps, parts
 
 if TYPE_CHECKING:
     from .ledger import Ledger
+
+T = TypeVar("T")
 
 # Where the fields that filters name are in a stored transfer.
 _PARTS = {
@@ -42,6 +50,7 @@ _ACCOUNT_FILTER_FIELDS = ("user_data_128", "user_data_64", "user_data_32", "code
 _QUERY_FILTER_FIELDS = ("user_data_128", "user_data_64", "user_data_32", "ledger", "code")
 _FILTER_DEBITS, _FILTER_CREDITS, _FILTER_REVERSED = 1, 2, 4
 _QUERY_REVERSED = 1
+_CHANGE_EVENT_WORK = 4  # as that of so many transfers: two accounts' balances, and a large record
 SINGLE_PHASE, TWO_PHASE_PENDING, TWO_PHASE_POSTED, TWO_PHASE_VOIDED, TWO_PHASE_EXPIRED = range(5)
 _KINDS = {
     transfer_flags.PENDING: TWO_PHASE_PENDING,
@@ -58,11 +67,11 @@ class Filter(NamedTuple):
     limit: int
     descending: bool
 
-    def within(self, ordered: Sequence[Any], time_of: Callable[[Any], int] | None = None) -> range:
-        """The positions in `ordered`, which is by time, of what lies within the bounds."""
+    def within(self, ordered: Sequence[T], time_of: Callable[[T], int]) -> Sequence[T]:
+        """What lies within the bounds, of things that are ordered by time."""
         first = bisect_left(ordered, self.bounds[0], key=time_of)
         end = bisect_right(ordered, self.bounds[1], key=time_of)
-        return range(first, end)[:: -1 if self.descending else 1]
+        return ordered[first:end][:: -1 if self.descending else 1]
 
 
 _NOTHING = Filter({}, (1, 0), 0, False)
@@ -101,35 +110,47 @@ def _ids(batch: memoryview) -> Iterator[bytes]:
     return (data[start : start + 16] for start in range(0, len(data), 16))
 
 
-def _account_rows(ledger: Ledger, batch: memoryview, limit_max: int) -> Iterator[int]:
+def _account_rows(
+    ledger: Ledger, batch: memoryview, limit_max: int, now: Moment
+) -> Steps[list[int]]:
     """Rows of the transfers an AccountFilter selects."""
     account_id, *fields = ACCOUNT_FILTER.unpack(batch)
     query = _filter(_ACCOUNT_FILTER_FIELDS, fields, limit_max, _FILTER_REVERSED)
     sides = fields[-1] & (_FILTER_DEBITS | _FILTER_CREDITS)
     if account_id in (ID_ZERO, ID_MAX) or not sides:
-        return iter(())
+        return []
     if sides == _FILTER_DEBITS:
         query.wanted["debit_account_id"] = account_id
     elif sides == _FILTER_CREDITS:
         query.wanted["credit_account_id"] = account_id
+    yield from ledger.history.catch_up()
     rows = ledger.history.rows_of(account_id)
-    positions = query.within(rows, ledger.timestamps.__getitem__)
-    return _matching(ledger, (rows[position] for position in positions), query)
+    rows = rows[: bisect_left(rows, now.rows)]
+    return (yield from _matching(ledger, query.within(rows, ledger.timestamps.__getitem__), query))
 
 
-def _matching(ledger: Ledger, selected: Iterable[int], query: Filter) -> Iterator[int]:
+def _matching(ledger: Ledger, selected: Sequence[int], query: Filter) -> Steps[list[int]]:
     """The first of the rows whose transfers have all the values the filter wants."""
-    for name, value in query.wanted.items():
-        part = _PARTS[name]
-        if isinstance(value, int):
-            value = value.to_bytes(part.stop - part.start, "little")
-        selected = _where(ledger, selected, part, value)
-    return islice(selected, query.limit)
+    found: list[int] = []
+    for part in parts(len(selected), SCANNED):
+        if part.start:
+            yield
+        rows: Iterable[int] = selected[part]
+        for name, value in query.wanted.items():
+            rows = _where(ledger, rows, _PARTS[name], value)
+        found.extend(islice(rows, query.limit - len(found)))
+        if len(found) == query.limit:
+            break
+    return found
 
 
-def _where(ledger: Ledger, selected: Iterable[int], part: slice, value: bytes) -> Iterator[int]:
-    """The rows whose bytes at `part` are `value`."""
+def _where(
+    ledger: Ledger, selected: Iterable[int], part: slice, value: bytes | int
+) -> Iterator[int]:
+    """The rows whose field at `part` has this value."""
     records, start, stop = ledger.records, part.start, part.stop
+    if isinstance(value, int):
+        value = value.to_bytes(stop - start, "little")
     return (
         row
         for row in selected
@@ -137,35 +158,58 @@ def _where(ledger: Ledger, selected: Iterable[int], part: slice, value: bytes) -
     )
 
 
-def _get_account_transfers(ledger: Ledger, batch: memoryview, limit: int) -> bytes:
-    return b"".join(map(ledger.record, _account_rows(ledger, batch, limit)))
+def _packed(rows: Sequence[int], pack: Callable[[int], bytes]) -> Steps[list[bytes]]:
+    """What `pack` makes of each row, in order."""
+    results: list[bytes] = []
+    for part in parts(len(rows), WALKED):
+        if part.start:
+            yield
+        results += map(pack, rows[part])
+    return results
 
 
-def _get_account_balances(ledger: Ledger, batch: memoryview, limit: int) -> bytes:
-    account_id = bytes(batch[:16])
-    account = ledger.accounts.get(account_id)
+def _get_account_transfers(
+    ledger: Ledger, batch: memoryview, limit: int, now: Moment
+) -> Steps[bytes]:
+    rows = yield from _account_rows(ledger, batch, limit, now)
+    return b"".join((yield from _packed(rows, ledger.record)))
+
+
+def _get_account_balances(
+    ledger: Ledger, batch: memoryview, limit: int, now: Moment
+) -> Steps[bytes]:
+    account = ledger.accounts.get(bytes(batch[:16]))
     if account is None or not account.flags & account_flags.HISTORY:
         return b""
-    results = []
-    for row in _account_rows(ledger, batch, limit):
-        side = 0 if ledger.transfer(row)[1] == account_id else 1
-        balances = split_balances(ledger.history.after_transfer(row)[side])
-        results.append(BALANCE.pack(*balances, ledger.timestamps[row], bytes(56)))
-    return b"".join(results)
+    rows = yield from _account_rows(ledger, batch, limit, now)
+    yield from ledger.history.mark(account)
+    cursor = ledger.history.cursor(account)
+
+    def balance(row: int) -> bytes:
+        balances = split_balances(cursor.at(after_transfer(ledger, row)))
+        return BALANCE.pack(*balances, ledger.timestamps[row], bytes(56))
+
+    # A cursor goes forward, whichever way the answer is to run.
+    ascending = sorted(rows)
+    results = yield from _packed(ascending, balance)
+    return b"".join(results if rows == ascending else reversed(results))
 
 
-def _query_transfers(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
+def _query_transfers(
+    ledger: Ledger, batch: memoryview, limit_max: int, now: Moment
+) -> Steps[bytes]:
     fields = QUERY_FILTER.unpack(batch)
     query = _filter(_QUERY_FILTER_FIELDS, fields, limit_max, _QUERY_REVERSED)
-    rows = _matching(ledger, query.within(ledger.timestamps), query)
-    return b"".join(map(ledger.record, rows))
+    selected = query.within(range(now.rows), ledger.timestamps.__getitem__)
+    rows = yield from _matching(ledger, selected, query)
+    return b"".join((yield from _packed(rows, ledger.record)))
 
 
 def _query_accounts(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
     fields = QUERY_FILTER.unpack(batch)
     query = _filter(_QUERY_FILTER_FIELDS, fields, limit_max, _QUERY_REVERSED)
     order = ledger.account_order
-    found: Iterator[Account] = map(order.__getitem__, query.within(order, attrgetter("timestamp")))
+    found = iter(query.within(order, attrgetter("timestamp")))
     for name, value in query.wanted.items():
         found = _having(found, name, value)
     return b"".join(account.pack() for account in islice(found, query.limit))
@@ -175,27 +219,43 @@ def _having(accounts: Iterator[Account], name: str, value: object) -> Iterator[A
     return (account for account in accounts if getattr(account, name) == value)
 
 
-def _get_change_events(ledger: Ledger, batch: memoryview, limit_max: int) -> bytes:
+def _get_change_events(
+    ledger: Ledger, batch: memoryview, limit_max: int, now: Moment
+) -> Steps[bytes]:
     *bounds, limit, reserved = CHANGE_EVENTS_FILTER.unpack(batch)
     query = _filter((), (reserved, *bounds, limit, 0), limit_max, reversing=1)
-    transfers = ((ledger.timestamps[row], row, -1) for row in query.within(ledger.timestamps))
-    expiries = (
-        (*ledger.expired[position][1:], position)
-        for position in query.within(ledger.expired, itemgetter(1))
-    )
-    events = islice(merge(transfers, expiries), query.limit)
-    return b"".join(_change_event(ledger, *event) for event in events)
+    rows = query.within(range(now.rows), ledger.timestamps.__getitem__)
+    transfers = ((ledger.timestamps[row], row, -1) for row in rows)
+    positions = query.within(range(now.expiries), lambda position: ledger.expired[position][1])
+    expiries = ((*ledger.expired[position][1:], position) for position in positions)
+    results, work = [], 0
+    cursors: dict[bytes, Cursor] = {}
+    yield from ledger.history.catch_up()
+    for event in islice(merge(transfers, expiries), query.limit):
+        if work >= WALKED:
+            yield
+            work = 0
+        for account_id in ledger.transfer(event[1])[1:3]:
+            if account_id not in cursors:
+                account = ledger.accounts[account_id]
+                work += yield from ledger.history.mark(account)
+                cursors[account_id] = ledger.history.cursor(account)
+        results.append(_change_event(ledger, cursors, *event))
+        work += _CHANGE_EVENT_WORK
+    return b"".join(results)
 
 
-def _change_event(ledger: Ledger, timestamp: int, row: int, expiry: int) -> bytes:
+def _change_event(
+    ledger: Ledger, cursors: dict[bytes, Cursor], timestamp: int, row: int, expiry: int
+) -> bytes:
     """One change event: of the transfer in `row`, or of its expiry when `expiry` >= 0."""
     event = ledger.transfer(row)
     flags = event[12]
     if expiry >= 0:
-        kind, after = TWO_PHASE_EXPIRED, ledger.history.after_expiry(expiry)
+        kind, moment = TWO_PHASE_EXPIRED, after_expiry(ledger, expiry)
     else:
         resolving = flags & (transfer_flags.PENDING | transfer_flags.RESOLVING)
-        kind, after = _KINDS.get(resolving, SINGLE_PHASE), ledger.history.after_transfer(row)
+        kind, moment = _KINDS.get(resolving, SINGLE_PHASE), after_transfer(ledger, row)
     debit, credit = ledger.accounts[event[1]], ledger.accounts[event[2]]
     return CHANGE_EVENT.pack(
         event[0],
@@ -205,8 +265,8 @@ def _change_event(ledger: Ledger, timestamp: int, row: int, expiry: int) -> byte
         event[10],
         kind,
         bytes(39),
-        *_event_side(debit, after[0]),
-        *_event_side(credit, after[1]),
+        *_event_side(debit, cursors[event[1]].at(moment)),
+        *_event_side(credit, cursors[event[2]].at(moment)),
         timestamp,
         ledger.timestamps[row],
         debit.timestamp,
@@ -226,12 +286,15 @@ def _event_side(account: Account, balances: Balances) -> tuple[bytes | int, ...]
     )
 
 
-ANSWERS: dict[str, Callable[[Ledger, memoryview, int], bytes]] = {
+# In one go: looked up by id, and account balances, which the next request may change.
+AT_ONCE: dict[str, Callable[[Ledger, memoryview, int], bytes]] = {
     "lookup_accounts": _lookup_accounts,
     "lookup_transfers": _lookup_transfers,
+    "query_accounts": _query_accounts,
+}
+IN_STEPS: dict[str, Callable[[Ledger, memoryview, int, Moment], Steps[bytes]]] = {
     "get_account_transfers": _get_account_transfers,
     "get_account_balances": _get_account_balances,
-    "query_accounts": _query_accounts,
     "query_transfers": _query_transfers,
     "get_change_events": _get_change_events,
 }

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from .aegis import EMPTY, Buffer, checksum
 
 HEADER_SIZE = 256
+COMMAND_AT = 114  # of a header
 MESSAGE_SIZE_MAX = 1 << 20
 BODY_SIZE_MAX = MESSAGE_SIZE_MAX - HEADER_SIZE
 RELEASE = (0, 17, 9)  # the newest release whose behaviour has been compared
@@ -53,6 +54,10 @@ class EvictionReason(IntEnum):
 
 class DamagedError(Exception):
     """The bytes received are no message of this cluster: the connection must be closed."""
+
+
+class StrangerError(DamagedError):
+    """An intact message for another cluster: its client comes back for ever."""
 
 
 def release_number(release: tuple[int, int, int]) -> int:
@@ -128,7 +133,7 @@ def read_frame(header: Buffer, cluster: bytes) -> Frame:
     if not HEADER_SIZE <= size <= MESSAGE_SIZE_MAX:
         raise DamagedError(f"message size {size} outside {HEADER_SIZE}..{MESSAGE_SIZE_MAX}")
     if fields[5] != cluster:
-        raise DamagedError("message of another cluster")
+        raise StrangerError(_stranger(header, command, fields[5], cluster))
     if command not in COMMANDS_KNOWN:
         raise DamagedError(f"unknown command {command}")
     clear = (
@@ -137,6 +142,18 @@ def read_frame(header: Buffer, cluster: bytes) -> Frame:
         and fields[13] == _ZERO_12
     )
     return Frame(found, fields[2], size, fields[8], fields[9], command, fields[12], clear)
+
+
+def _stranger(header: Buffer, command: int, wanted: bytes, cluster: bytes) -> str:
+    """Who wants another cluster: the same words whenever the same client comes."""
+    start = 160 if command == Command.REQUEST else 128
+    who, theirs, ours = (
+        int.from_bytes(each, "little") for each in (header[start : start + 16], wanted, cluster)
+    )
+    return (
+        f"client {who:x} asks for cluster {theirs}, this is cluster {ours}: "
+        f"it waits for ever, until it is made with cluster id {ours}"
+    )
 
 
 def body_intact(frame: Frame, body: Buffer) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import sys
 from typing import NamedTuple
 
 HOST_DEFAULT, PORT_DEFAULT = "127.0.0.1", 3001
 REPLICAS_MAX = 6
+MEMBERS_MAX = 12  # replicas and standbys
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,4}")
 
 
 class AddressError(ValueError):
@@ -27,35 +31,57 @@ class Address(NamedTuple):
 def parse(text: str) -> list[Address]:
     """A comma-separated list of `ip:port`, `[ipv6]:port`, `ip` or `port`.
 
-    Raises AddressError: names are not resolved, as with the genuine server.
+    Raises AddressError, in the genuine server's words: names are not resolved, as with it.
     """
-    addresses = [_parse_one(part.strip()) for part in text.split(",")]
-    if len(addresses) > REPLICAS_MAX:
-        raise AddressError(f"expected at most {REPLICAS_MAX} addresses, found {len(addresses)}")
-    fixed = [address for address in addresses if address.port]
-    if len(set(fixed)) < len(fixed):
-        raise AddressError(f"{text!r} names an address twice")
-    return addresses
-
-
-def _parse_one(text: str) -> Address:
-    if text.isdecimal():
-        host, port_text = HOST_DEFAULT, text
-    elif text.startswith("["):
-        host, bracket, port_text = text[1:].partition("]")
-        host = host if bracket else text
-        port_text = port_text.removeprefix(":") or str(PORT_DEFAULT)
-    else:
-        host, _, port_text = text.partition(":")
-        port_text = port_text or str(PORT_DEFAULT)
-    if not port_text.isdecimal() or int(port_text) > 65535:
-        raise AddressError(f"{text!r}: expected ip:port with a port up to 65535")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    parts = text.split(",")
+    if not text:
+        raise AddressError("expected an address, found none")
+    if len(parts) > MEMBERS_MAX:
+        raise AddressError(f"too many addresses, at most {MEMBERS_MAX} are allowed: '{text}'")
     try:
+        return [parse_one(part, PORT_DEFAULT) for part in parts]
+    except AddressError as error:
+        words, _, hint = str(error).partition(";")
+        raise AddressError(f"{words}: '{text}'{hint and ';'}{hint}") from None
+
+
+def parse_one(text: str, port_default: int) -> Address:
+    """One address. Raises AddressError."""
+    if not text:
+        raise AddressError("invalid trailing comma")
+    split = max(map(text.rfind, ":.]"))
+    if split < 0:
+        return Address(HOST_DEFAULT, _port(text))
+    if text[split] != ":":
+        return Address(_host(text), port_default)
+    port = _port(text[split + 1 :])
+    return Address(_host(text[:split]), port)
+
+
+def _port(text: str) -> int:
+    if not _NUMBER.fullmatch(text) or int(text) > 65535:
+        raise AddressError("invalid port; expected ip:port, with a port from 0 to 65535")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    """An IP address, in the form that the system reads."""
+    if text.endswith(":"):
+        raise AddressError("invalid address with more than one colon; expected [ipv6]:port")
+    is_bracketed = text.startswith("[") and text.endswith("]")
+    host = text[1:-1] if is_bracketed else text
+    family = socket.AF_INET if "." in host else socket.AF_INET6
+    if family == socket.AF_INET6:
+        host = re.sub(r"\b0+(?=[0-9a-fA-F])", "", host)
+    try:
+        if is_bracketed != (":" in text):
+            raise OSError
         socket.inet_pton(family, host)
-    except OSError:
-        raise AddressError(f"{text!r}: expected an IP address, names are not resolved") from None
-    return Address(host, int(port_text))
+    except (OSError, ValueError):
+        raise AddressError(
+            "invalid IPv4 or IPv6 address; expected an IP address, names are not resolved"
+        ) from None
+    return host
 
 
 def listen(address: Address) -> socket.socket:
@@ -63,7 +89,8 @@ def listen(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "win32":  # where it would let two servers share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(tuple(address))
         listener.listen(64)
         listener.setblocking(False)

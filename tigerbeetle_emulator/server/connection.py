@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 from ..protocol.aegis import Buffer
-from ..protocol.wire import HEADER_SIZE, DamagedError, Frame, body_intact, read_frame
+from ..protocol.wire import HEADER_SIZE, DamagedError, Frame, StrangerError, body_intact, read_frame
 from .loop import Loop, Outgoing
 
 _BUFFER_SIZE = 64 * 1024
@@ -18,7 +18,7 @@ _OUTGOING_MAX = 64 << 20
 class Connection:
     """Reads messages off a socket and hands each, intact, to `on_message`.
 
-    Damaged input closes the connection; `on_message` may raise DamagedError to the same effect.
+    Damaged input closes the connection; `on_close` is told why, in words to be shown to a person.
     """
 
     def __init__(
@@ -53,17 +53,16 @@ class Connection:
             self.close()
             return
         if self._outgoing.size > _OUTGOING_MAX:
-            self.close("does not read its replies")
+            self.close(f"{self.peer} does not read its replies, closed")
         elif self._outgoing.size:
             self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
 
     def close(self, reason: str = "") -> None:
-        """Close; a reason is logged."""
+        """Close; with a reason that a person should know."""
         if self._open:
             self._open = False
-            self._loop.forget(self._socket)
-            self._socket.close()
-            self._on_close(self, reason)
+            self._on_close(self, reason)  # told before the client can notice
+            self._loop.drop(self._socket)
 
     def _watch(self, events: int) -> None:
         self._loop.watch(self._socket, events, self._on_ready)
@@ -77,8 +76,10 @@ class Connection:
             if events & selectors.EVENT_READ:
                 while self._open and self._read() and self._frame is not None:
                     pass  # the rest of a large message is usually there already
-        except DamagedError as error:
+        except StrangerError as error:
             self.close(str(error))
+        except DamagedError as error:
+            self.close(f"{self.peer}: {error}, closed")
         except OSError:
             self.close()
 

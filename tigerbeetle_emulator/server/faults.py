@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 LIES = ("lose_commits", "double_transfers", "stale_reads")
 RATES = ("drop_replies", "refuse", "evict", *LIES)
 DURATIONS = ("latency", "latency_jitter", "stop_every", "stop_for")
+FIELDS = ("seed", *DURATIONS, *RATES)
 
 
 @dataclass
@@ -15,6 +18,8 @@ class Faults:
     """What goes wrong, how often. All off by default; may be changed while the server runs.
 
     Durations are seconds, rates are probabilities 0..1 drawn from a generator seeded with `seed`.
+    Raises ValueError or TypeError for a value that cannot be, AttributeError for an unknown field,
+    when made and whenever one is assigned.
     """
 
     seed: int = 0
@@ -29,16 +34,16 @@ class Faults:
     lose_commits: float = 0.0  # transfers are acknowledged, and not created
     double_transfers: float = 0.0  # created transfers move their amount twice
     stale_reads: float = 0.0  # a lookup of accounts is answered as the first time it was asked
-    _random: random.Random = field(init=False, repr=False)
+    _random: random.Random = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        for name in RATES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a rate 0..1, found {getattr(self, name)}")
-        for name in DURATIONS:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected seconds >= 0, found {getattr(self, name)}")
-        self._random = random.Random(self.seed)  # noqa: S311 reproducible, not secret
+    if not TYPE_CHECKING:  # a type checker that saw this would let every name pass
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            check(name, value)
+            object.__setattr__(self, name, value)
+            if name == "seed":
+                chosen = random.Random(value)  # noqa: S311 reproducible, not secret
+                object.__setattr__(self, "_random", chosen)
 
     def strikes(self, rate: float) -> bool:
         """Whether a fault of this rate happens now."""
@@ -56,3 +61,25 @@ class Faults:
         if not self.stop_every:
             del given["stop_for"]
         return ", ".join(f"{name}={value}" for name, value in given.items() if value)
+
+
+def check(name: str, value: Any) -> None:
+    """Raise AttributeError, TypeError or ValueError unless a field can have this value."""
+    if name not in FIELDS:
+        raise AttributeError(f"there is no fault {name!r}; there are {', '.join(FIELDS)}")
+    if name == "seed":
+        if not isinstance(value, int):
+            raise TypeError(f"seed: expected an integer, found {value!r}")
+    elif not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number, found {value!r}")
+    elif name in RATES and not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a rate 0..1, found {value}")
+    elif name in DURATIONS and not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name}: expected seconds >= 0, found {value}")
+
+
+def checked(faults: object) -> Faults:
+    """`faults`, if that is what they are. Raises TypeError."""
+    if not isinstance(faults, Faults):
+        raise TypeError(f"faults: expected Faults(...), found {faults!r}; Faults() ends them all")
+    return faults

@@ -8,7 +8,6 @@ last seconds. With `sync`, a reply is sent only when the disk has the request.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import struct
@@ -16,6 +15,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+try:
+    import fcntl
+except ImportError:  # Windows: a ledger in memory needs no lock
+    fcntl = None  # type: ignore[assignment]
 
 from ..protocol.aegis import checksum
 from ..protocol.wire import BODY_SIZE_MAX, HEADER_SIZE
@@ -28,6 +32,9 @@ _ENTRY_MAGIC = b"tbe1"
 _BLOCK = struct.Struct("<16s16s16sBBxxI")
 # checksum, magic, kind, message size, zero, timestamp, number of the entry
 _HEAD = struct.Struct("<16s4sIIIQQ")
+
+
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 
 
 class DataFileError(Exception):
@@ -87,6 +94,11 @@ class FileJournal:
 
     def __init__(self, path: Path, sync: bool = False) -> None:
         """Open and lock `path`. Raises DataFileError."""
+        if not fcntl:
+            raise DataFileError(
+                f"{path}: expected a system with fcntl, to lock the data file, found none; "
+                "keep the ledger in memory: run() without `path`"
+            )
         self.path, self._sync = path, sync
         self.identity = read_identity(path)
         #: A half-written last entry that was cut off: where, and how many bytes.
@@ -105,7 +117,9 @@ class FileJournal:
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
-        """Release the file and its lock."""
+        """Release the file and its lock, which a forked child would keep."""
+        if not self._file.closed:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
     def append(self, entry: Entry) -> None:
@@ -123,7 +137,7 @@ class FileJournal:
                 while written < size:
                     written += os.write(self._file.fileno(), rest[written:])
             if self._sync:
-                os.fdatasync(self._file.fileno())
+                _sync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), self._end)
             raise DataFileError(

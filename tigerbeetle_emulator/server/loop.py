@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
 import selectors
 import socket
-import time
+import sys
+import weakref
 from collections import deque
 from collections.abc import Callable
 
 from ..protocol.aegis import Buffer
+from .clock import monotonic
 
 Callback = Callable[[], None]
 
@@ -29,6 +32,7 @@ class Loop:
         for end in (self._waker, self._woken):
             end.setblocking(False)
         self.watch(self._woken, selectors.EVENT_READ, self._on_woken)
+        _loops.add(self)
 
     def watch(self, sock: socket.socket, events: int, handler: Callable[[int], None]) -> None:
         """Call `handler` with the ready events; replaces what was watched before."""
@@ -56,9 +60,17 @@ class Loop:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(sock)
 
+    def drop(self, sock: socket.socket) -> None:
+        """Forget a socket, end its connection and close it."""
+        self.forget(sock)
+        # A process that native code forked may have it open, too: closing alone would end nothing.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
     def after(self, seconds: float, callback: Callback) -> None:
         """Call back once, that much later."""
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), callback))
+        heapq.heappush(self._timers, (monotonic() + seconds, next(self._order), callback))
 
     def call(self, callback: Callback) -> None:
         """Have the loop's thread call back soon; safe from any thread."""
@@ -76,7 +88,7 @@ class Loop:
     def _on_woken(self, events: int) -> None:
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
-        while self._calls:
+        for _ in range(len(self._calls)):  # those that they add come after the sockets' next turn
             self._calls.popleft()()
 
     def run(self) -> None:
@@ -85,10 +97,10 @@ class Loop:
         while not self._stopping:
             timeout = None
             if self._timers:
-                timeout = max(0.0, self._timers[0][0] - time.monotonic())
+                timeout = max(0.0, self._timers[0][0] - monotonic())
             for key, events in self._selector.select(timeout):
                 key.data(events)
-            while self._timers and self._timers[0][0] <= time.monotonic():
+            while self._timers and self._timers[0][0] <= monotonic():
                 heapq.heappop(self._timers)[2]()
 
     def close(self) -> None:
@@ -96,6 +108,26 @@ class Loop:
         self._selector.close()
         self._waker.close()
         self._woken.close()
+
+    def abandon(self) -> None:
+        """Close all sockets as a forked child does: what they lead to is its parent's."""
+        for key in list((self._selector.get_map() or {}).values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+        self.close()
+
+
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    """A child that kept a listener would keep its port; a connection, its client waiting."""
+    for loop in list(_loops):
+        loop.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 class Outgoing:
@@ -111,7 +143,10 @@ class Outgoing:
         if not self._waiting:
             total = sum(map(len, buffers))
             try:
-                sent = self._socket.sendmsg(buffers)
+                if sys.platform == "win32":  # which cannot gather
+                    sent = self._socket.send(b"".join(buffers))
+                else:
+                    sent = self._socket.sendmsg(buffers)
             except BlockingIOError:
                 sent = 0
             if sent == total:

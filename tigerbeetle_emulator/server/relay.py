@@ -15,10 +15,12 @@ from collections.abc import Callable
 
 from ..protocol.wire import Author, build_ping
 from .addresses import Address, listen
-from .log import Log, silent
+from .log import logger
 from .loop import Loop, Outgoing
+from .notices import Notices, crowded
 from .server import CLIENTS_MAX
 
+_LOG = logger("relay")
 _CHUNK = 256 * 1024
 _BACKLOG_MAX = 4 << 20  # bytes waiting for a slow reader before its writer has to wait
 
@@ -27,17 +29,12 @@ class Relay:
     """Forwards connections from one address to another."""
 
     def __init__(
-        self,
-        author: Author,
-        address: Address,
-        upstream: Address,
-        *,
-        clients_max: int = CLIENTS_MAX,
-        log: Log = silent,
+        self, author: Author, address: Address, upstream: Address, *, clients_max: int = CLIENTS_MAX
     ) -> None:
         """Bind `address`. Raises OSError."""
         self._hello = build_ping(author)
-        self._upstream, self._clients_max, self._log = upstream, clients_max, log
+        self._upstream, self._clients_max = upstream, clients_max
+        self._notices = Notices("relay")
         self._loop = Loop()
         self._pipes: set[_Pipe] = set()
         self._upstream_answers = True
@@ -61,16 +58,18 @@ class Relay:
 
     def _admit(self, client: socket.socket, _peer: str) -> None:
         if len(self._pipes) >= self._clients_max:
+            self._notices.tell(crowded(self._clients_max))
             client.close()
             return
         self._pipes.add(_Pipe(self._loop, client, self._upstream, self._hello, self._on_close))
 
     def _on_close(self, pipe: _Pipe, connected: bool) -> None:
         self._pipes.discard(pipe)
+        self._notices.forget(crowded(self._clients_max))
         if connected != self._upstream_answers:
             self._upstream_answers = connected
             state = "answers again" if connected else "does not answer"
-            self._log("warning", "relay", f"{self._upstream} {state}")
+            _LOG.warning("%s %s", self._upstream, state)
 
 
 class _Pipe:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import socket
-import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from ..protocol.aegis import Buffer
-from ..protocol.wire import Command, DamagedError, EvictionReason, Frame
+from ..protocol.wire import COMMAND_AT, Command, EvictionReason, Frame
 from .addresses import Address, listen
+from .clock import Clock
 from .connection import Connection
 from .faults import Faults
 from .lies import Liar
-from .log import Log, silent
+from .log import logger
 from .loop import Loop
-from .replica import Message, Replica
+from .notices import Notices, crowded
+from .outages import Outages
+from .replica import PULSE_INTERVAL, Message, Query, Replica
 
 CLIENTS_MAX = 32  # 8 in the pipeline and 24 queued, as a genuine server with default settings
 CLIENTS_MAX_DEVELOPMENT = 8
-PULSE_INTERVAL = 0.1  # seconds between looks for expired transfers while idle
+_DO_SECONDS = 60.0  # a snapshot of millions of transfers takes seconds
+_TICK = PULSE_INTERVAL / 1e9  # seconds
+_LOG = logger("message_bus")
+
+T = TypeVar("T")
 
 
 class Server:
@@ -30,17 +40,26 @@ class Server:
         *,
         clients_max: int = CLIENTS_MAX,
         faults: Faults | None = None,
-        log: Log = silent,
+        clock: Clock | None = None,
     ) -> None:
         """Bind all addresses. Raises OSError."""
         self.replica = replica
         self.faults = faults or Faults()
-        self._clients_max, self._log = clients_max, log
+        #: What ended `run`, unless `stop` did.
+        self.error: BaseException | None = None
+        self._clock = clock or Clock()
+        self._clients_max, self._notices = clients_max, Notices("message_bus")
         self._loop = Loop()
+        self._outages = Outages(lambda: self.faults, self._loop.after, self.shut, self.open)
         self._connections: set[Connection] = set()
         self._listeners: list[socket.socket] = []
+        self._queries: deque[tuple[Connection, Query]] = deque()  # their steps are to come
         self.addresses = addresses
-        self.open()
+        try:
+            self.open()
+        except OSError:
+            self._loop.close()
+            raise
 
     # -- listening -----------------------------------------------------------------------------
 
@@ -59,20 +78,20 @@ class Server:
     def shut(self) -> None:
         """Stop listening and drop every connection; the replica keeps its state."""
         for listener in self._listeners:
-            self._loop.forget(listener)
-            listener.close()
+            self._loop.drop(listener)
         self._listeners = []
         for connection in list(self._connections):
             connection.close()
 
     def run(self) -> None:
         """Serve until `stop`. Raises DataFileError when the journal fails."""
-        self.replica.execute = Liar(self.replica.ledger, self.faults).execute
-        self._loop.after(PULSE_INTERVAL, self._tick)
-        if self.faults.stop_every:
-            self._loop.after(self.faults.stop_every, self._fault_stop)
+        self.lie()
         try:
+            self._tick()
             self._loop.run()
+        except BaseException as error:
+            self.error = error  # known before any client can notice
+            raise
         finally:
             self.shut()
             self._loop.close()
@@ -80,6 +99,26 @@ class Server:
     def stop(self) -> None:
         """Let `run` return; safe from any thread."""
         self._loop.stop()
+
+    def lie(self) -> None:
+        """Answer from the replica's ledger as it is, but for the lies that are asked for."""
+        self.replica.execute = Liar(self.replica.ledger, lambda: self.faults).execute
+
+    def do(self, action: Callable[[], T]) -> T:
+        """Have the serving thread do something between two requests; for any other thread.
+
+        Returns and raises what the action does, and TimeoutError if it is not done in time.
+        """
+        done: Future[T] = Future()
+
+        def act() -> None:
+            try:
+                done.set_result(action())
+            except Exception as error:
+                done.set_exception(error)
+
+        self._loop.call(act)
+        return done.result(_DO_SECONDS)
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         """Serve a new connection, or close it at once where there are too many.
@@ -89,9 +128,13 @@ class Server:
         """
         clients = sum(not connection.is_relay for connection in self._connections)
         full = clients >= self._clients_max
-        if self.faults.strikes(self.faults.refuse) or (full and self.replica.replica_count == 1):
-            self._log("info", "message_bus", f"connection from {peer} closed: clients={clients}")
-            sock.close()
+        refused = self.faults.strikes(self.faults.refuse)
+        if refused or (full and self.replica.replica_count == 1):
+            if refused:
+                _LOG.info("connection from %s closed on request", peer)
+            else:
+                self._notices.tell(crowded(self._clients_max))
+            self._loop.drop(sock)
             return
         connection = Connection(
             self._loop, sock, peer, self.replica.cluster, self._on_message, self._on_close
@@ -101,8 +144,10 @@ class Server:
 
     def _on_close(self, connection: Connection, reason: str) -> None:
         self._connections.discard(connection)
+        if not connection.on_probation:
+            self._notices.forget(crowded(self._clients_max))
         if reason:
-            self._log("warning", "message_bus", f"{connection.peer}: {reason}, closed")
+            self._notices.tell(reason)
 
     # -- messages ------------------------------------------------------------------------------
 
@@ -112,17 +157,44 @@ class Server:
         if frame.command == Command.PING:
             connection.is_relay = True
         elif connection.on_probation and not connection.is_relay:
-            raise DamagedError("too many clients")
+            connection.close(crowded(self._clients_max))
+            return
         connection.on_probation = False
-        now = time.time_ns()
+        now = self._clock.now()
+        self.replica.catch_up(now)
         if frame.command == Command.REQUEST and self.faults.strikes(self.faults.evict):
             client = bytes(header[160:176])
+            _LOG.info("client %x evicted on request", int.from_bytes(client, "little"))
             self._send(connection, self.replica.evict(client, EvictionReason.NO_SESSION))
             return
         answer = self.replica.receive(frame, header, body, now)
-        if answer and not self.faults.strikes(self.faults.drop_replies):
-            self._send(connection, answer)
-        self.replica.pulse(now)
+        if isinstance(answer, Query):
+            if not self._queries:
+                self._loop.call(self._step)
+            self._queries.append((connection, answer))
+        elif answer:
+            if answer[0][COMMAND_AT] == Command.EVICTION:
+                self._notices.evicted(frame, bytes(answer[0]))
+            self._answer(connection, answer)
+        else:
+            _LOG.debug("%s: message dropped, command %d", connection.peer, frame.command)
+
+    def _step(self) -> None:
+        """Take one step of one query, however many there are; the other clients come next."""
+        connection, query = self._queries.popleft()
+        answer = query.step()
+        if answer:
+            self._answer(connection, answer)
+        else:
+            self._queries.append((connection, query))
+        if self._queries:
+            self._loop.call(self._step)
+
+    def _answer(self, connection: Connection, message: Message) -> None:
+        if self.faults.strikes(self.faults.drop_replies):
+            _LOG.info("%s: reply dropped on request", connection.peer)
+        else:
+            self._send(connection, message)
 
     def _send(self, connection: Connection, message: Message) -> None:
         delay = self.faults.delay()
@@ -134,18 +206,7 @@ class Server:
     # -- time ----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Expire pending transfers while no request comes."""
-        while self.replica.pulse(time.time_ns()):
-            pass
-        self._loop.after(PULSE_INTERVAL, self._tick)
-
-    def _fault_stop(self) -> None:
-        self._log("warning", "faults", f"stopped for {self.faults.stop_for} s on request")
-        self.shut()
-        self._loop.after(self.faults.stop_for, self._fault_start)
-
-    def _fault_start(self) -> None:
-        self.open()
-        self._log("warning", "faults", "back")
-        if self.faults.stop_every:
-            self._loop.after(self.faults.stop_every, self._fault_stop)
+        """Expire pending transfers while no request comes; come and go as the faults now ask."""
+        self._outages.follow()
+        self.replica.catch_up(self._clock.now())
+        self._loop.after(_TICK, self._tick)
