@@ -66,15 +66,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Callable[[str], Path]:
-    """Makes an environment of a Python, with nothing in it but the package; gives its python."""
+def environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Callable[..., Path]:
+    """Makes an environment of a Python, with nothing in it but the package; gives its python.
+
+    Asked again, it gives the same; one that something is added to has a name of its own.
+    """
 
     @cache
-    def make(version: str) -> Path:
+    def make(version: str, name: str = "empty") -> Path:
         program = _python(version)
         if program is None:
             pytest.skip(f"no python {version} on this machine")
-        place = tmp_path_factory.mktemp("python") / version
+        place = tmp_path_factory.mktemp(name) / version
         _succeed(str(UV), "venv", "--quiet", "--python", program, place)
         python = place / "bin" / "python"
         options = ("--offline", "--no-index", "--quiet", "--python", python)
@@ -85,15 +88,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Callab
 
 
 @pytest.fixture
-def installed(environment: Callable[[str], Path]) -> Path:
+def installed(environment: Callable[..., Path]) -> Path:
     """The python of an environment like this one, with the package alone."""
     return environment(".".join(map(str, sys.version_info[:2])))
 
 
 @pytest.fixture(scope="module")
-def with_pytest(environment: Callable[[str], Path]) -> Path:
+def with_pytest(environment: Callable[..., Path]) -> Path:
     """The same with pytest, as a wallet's own environment has it."""
-    python = environment(".".join(map(str, sys.version_info[:2])))
+    python = environment(".".join(map(str, sys.version_info[:2])), "pytest")
     (site,) = python.parent.parent.glob("lib/python*/site-packages")
     for name in _PYTEST:
         for file in distribution(name).files or ():
@@ -123,7 +126,7 @@ def test_the_wheel_holds_the_emulator_alone_and_all_of_it(wheel: Path) -> None:
 
 @pytest.mark.parametrize("version", PYTHONS)
 def test_it_serves_in_an_empty_environment_of_each_python(
-    version: str, environment: Callable[[str], Path], tmp_path: Path
+    version: str, environment: Callable[..., Path], tmp_path: Path
 ) -> None:
     python = environment(version)
     (tmp_path / "tests" / "emulator").mkdir(parents=True)
