@@ -87,7 +87,8 @@ class Emulator:
 
     def _raise_death(self) -> None:
         error = self._server and self._server.error
-        if error:
+        if error and self._thread:
+            self._thread.join(_JOIN_SECONDS)  # what it logs of its end comes first
             self._is_death_known = True
             raise EmulatorDiedError(
                 f"the emulator has stopped serving: {error!r}; start() brings it back"
