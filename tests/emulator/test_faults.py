@@ -15,7 +15,7 @@ from tests.emulator import raw, records
 from tests.emulator.raw import RawClient
 from tigerbeetle_emulator.server.faults import Faults
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 200.0
 _LOOKUP = raw.multi_batch(
     records.LOOKUP_ACCOUNTS, [b"".join(records.pack(records.ID, id=n) for n in (1, 2))]
 )

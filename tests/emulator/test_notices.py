@@ -19,7 +19,7 @@ from tests.emulator.raw import RawClient
 from tigerbeetle_emulator.protocol.wire import EvictionReason, Frame
 from tigerbeetle_emulator.server.notices import Notices
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 200.0
 _LOOKUP = raw.multi_batch(records.LOOKUP_ACCOUNTS, [records.pack(records.ID, id=1)])
 _ACCOUNT = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
 
