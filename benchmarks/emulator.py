@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import statistics
@@ -22,6 +21,7 @@ import numpy as np
 import tigerbeetle as tb
 
 from benchmarks.genuine import CLUSTER_ID, Replicas
+from benchmarks.results import tell
 from loadtests.client.bridge import NativeClient, Reply
 from loadtests.client.records import ACCOUNT, BATCH_MAX, CREATED, RESULT, TRANSFER
 
@@ -134,9 +134,7 @@ def main() -> int:
             stack.callback(subject.client.close)
             subjects.append(subject)
         result = measure(subjects, arguments.rounds, arguments.batches, arguments.requests)
-    print(json.dumps(result, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    tell(result, arguments.json)
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import tigerbeetle as tb
 
+from benchmarks.results import tell
 from tigerbeetle_emulator import Emulator, run
 
 #: Most of a client's first request is the client's own wait: a few suffice to see it.
@@ -110,9 +110,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="store the result here")
     arguments = parser.parse_args()
     result = measure(arguments.tests, arguments.rounds)
-    print(json.dumps(result, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    tell(result, arguments.json)
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import tigerbeetle as tb
 
 from benchmarks.emulator import Subject
 from benchmarks.genuine import CLUSTER_ID, Replicas
+from benchmarks.results import tell
 from cluster import REPOSITORY
 from loadtests.client.bridge import NativeClient
 from loadtests.client.records import BATCH_MAX
@@ -198,9 +198,7 @@ def main() -> int:
             stack.callback(subject.other.close)
             subjects.append(subject)
         result = measure(subjects, arguments.batches, arguments.rounds)
-    print(json.dumps(result, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    tell(result, arguments.json)
     return 0
 
 

@@ -36,9 +36,10 @@ _TEMPLATE = REPOSITORY / "files" / "tigerbeetle" / "supervisord.conf.j2"
 #: sun_path holds 108 bytes, and supervisor binds <socket>.<pid> before it renames.
 SOCKET_PATH_MAX = 96
 _TAIL = shutil.which("tail") or "tail"
-Read = TypeVar("Read")
 _STOP_TRIES = 40
 _STOP_DELAY_S = 0.5
+
+Read = TypeVar("Read")
 
 
 class Process(Runtime):
@@ -305,8 +306,7 @@ def differing(configuration: Path, socket: Path, wanted: str) -> set[str] | None
     Its file only says what was wanted: whoever wrote it may have been stopped half-way. It reads
     the file again, and compares: what runs goes on as it was started.
     """
-    is_written = configuration.is_file() and configuration.read_text() == wanted
-    if not is_written:
+    if not configuration.is_file() or configuration.read_text() != wanted:
         return None
     return asked(socket, "reloadConfig", _named)
 

@@ -132,3 +132,17 @@ def genuine(binary: str, directory: Path) -> Iterator[ServerProcess]:
     finally:
         server.stop()
         server.path.unlink(missing_ok=True)
+
+
+def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the emulator's command line; never raises for its exit code."""
+    return subprocess.run(
+        [*EMULATOR, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def format_file(path: Path, replica: int = 0, count: int = 1) -> subprocess.CompletedProcess[str]:
+    """`format` a data file of cluster 5."""
+    return typed(
+        "format", "--cluster=5", f"--replica={replica}", f"--replica-count={count}", str(path)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,31 +10,19 @@ import pytest
 from tests.emulator import raw, records, servers
 from tests.emulator.native import NativeClient
 from tests.emulator.raw import RawClient
-from tests.emulator.servers import ServerProcess
+from tests.emulator.servers import ServerProcess, format_file, typed
 from tigerbeetle_emulator.server.addresses import Address, AddressError, parse
 
 _ACCOUNT = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
 _LOOKUP = raw.multi_batch(records.LOOKUP_ACCOUNTS, [records.pack(records.ID, id=1)])
 
 
-def _emulator(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*servers.EMULATOR, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def _format(path: Path, replica: int = 0, count: int = 1) -> subprocess.CompletedProcess[str]:
-    return _emulator(
-        "format", "--cluster=5", f"--replica={replica}", f"--replica-count={count}", str(path)
-    )
-
-
 def test_format_creates_a_private_file_once(tmp_path: Path) -> None:
     path = tmp_path / "data"
-    assert _format(path).returncode == 0
+    assert format_file(path).returncode == 0
     assert path.stat().st_mode & 0o777 == 0o600
     before = path.read_bytes()
-    again = _format(path)
+    again = format_file(path)
     assert (again.returncode, again.stderr.splitlines()[-1]) == (1, "error: PathAlreadyExists")
     assert path.read_bytes() == before
 
@@ -52,15 +39,15 @@ def test_format_creates_a_private_file_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_format_changes_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = _emulator("format", *arguments, str(tmp_path / "data"))
+    done = typed("format", *arguments, str(tmp_path / "data"))
     assert done.returncode == 1
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_inspect_reads_like_the_genuine_superblock(tmp_path: Path) -> None:
-    _format(tmp_path / "data", replica=1, count=3)
-    done = _emulator("inspect", "superblock", str(tmp_path / "data"))
+    format_file(tmp_path / "data", replica=1, count=3)
+    done = typed("inspect", "superblock", str(tmp_path / "data"))
     facts = dict(re.findall(r"^\|\|\|\| ([^=]+)=(.+)$", done.stdout, re.MULTILINE))
     assert facts["cluster"] == f"0x{5:032x}"
     assert facts["vsr_state.replica_count"] == "3"
@@ -70,8 +57,8 @@ def test_inspect_reads_like_the_genuine_superblock(tmp_path: Path) -> None:
 
 
 def test_version_says_what_it_is() -> None:
-    assert _emulator("version").stdout == "TigerBeetle EMULATOR version 0.17.9\n"
-    verbose = _emulator("version", "--verbose").stdout
+    assert typed("version").stdout == "TigerBeetle EMULATOR version 0.17.9\n"
+    verbose = typed("version", "--verbose").stdout
     assert "process.release=0.17.9\n" in verbose
     assert "not TigerBeetle" in verbose
 
@@ -102,8 +89,8 @@ def test_a_start_says_that_it_is_an_emulator(tmp_path: Path) -> None:
 def test_a_wrong_start_ends_with_one_clear_line(
     tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    _format(tmp_path / "data")
-    done = _emulator("start", *arguments, str(tmp_path / "data"))
+    format_file(tmp_path / "data")
+    done = typed("start", *arguments, str(tmp_path / "data"))
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
@@ -111,9 +98,9 @@ def test_a_wrong_start_ends_with_one_clear_line(
 
 
 def test_a_taken_port_is_named(emulator_process: ServerProcess, tmp_path: Path) -> None:
-    _format(tmp_path / "data")
+    format_file(tmp_path / "data")
     address = emulator_process.addresses
-    done = _emulator("start", f"--addresses={address}", str(tmp_path / "data"))
+    done = typed("start", f"--addresses={address}", str(tmp_path / "data"))
     assert done.returncode == 1
     assert f"error: AddressInUse: cannot listen on {address}" in done.stderr
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,10 +15,10 @@ import pytest
 import tigerbeetle_emulator
 from tests.emulator import raw, records
 from tests.emulator.raw import RawClient
+from tests.emulator.watched import eventually, warned
 from tigerbeetle_emulator.server.journal import DataFileError
 from tigerbeetle_emulator.server.server import Server
 
-_PATIENCE_S = 200.0
 _LOOKUP = raw.multi_batch(records.LOOKUP_ACCOUNTS, [records.pack(records.ID, id=1)])
 _ACCOUNT = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
 
@@ -33,23 +31,6 @@ def cluster() -> Iterator[tigerbeetle_emulator.Emulator]:
 
 def _port(cluster: tigerbeetle_emulator.Emulator) -> int:
     return int(cluster.address.split(",")[0].rpartition(":")[2])
-
-
-def _eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _warned(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
-    """The warnings of the emulator that say so, oldest first."""
-    said = [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno >= logging.WARNING and record.name.startswith("tigerbeetle_emulator.")
-    ]
-    return [each for each in said if re.search(words, each)]
 
 
 @pytest.fixture
@@ -105,7 +86,7 @@ def test_a_death_is_logged_with_its_traceback_when_it_happens(
 ) -> None:
     with tigerbeetle_emulator.run() as cluster:
         _end(cluster, broken)
-        _eventually(lambda: _warned(caplog, "its clients wait for ever") != [])
+        eventually(lambda: warned(caplog, "its clients wait for ever") != [])
         (record,) = (each for each in caplog.records if each.exc_info)
         assert record.levelno == logging.ERROR
         assert record.exc_info
@@ -168,7 +149,7 @@ def test_a_port_taken_while_it_was_away_on_request_is_the_cause(
                 return False
             return True
 
-        _eventually(take)
+        eventually(take)
         taken.listen()
 
         def dead() -> bool:
@@ -177,5 +158,5 @@ def test_a_port_taken_while_it_was_away_on_request_is_the_cause(
             except tigerbeetle_emulator.EmulatorDiedError as error:
                 return isinstance(error.__cause__, OSError)
 
-        _eventually(dead)
+        eventually(dead)
     cluster.start()

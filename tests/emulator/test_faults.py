@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from decimal import Decimal
@@ -13,9 +13,9 @@ import pytest
 import tigerbeetle_emulator
 from tests.emulator import raw, records
 from tests.emulator.raw import RawClient
+from tests.emulator.watched import eventually
 from tigerbeetle_emulator.server.faults import Faults
 
-_PATIENCE_S = 200.0
 _LOOKUP = raw.multi_batch(
     records.LOOKUP_ACCOUNTS, [b"".join(records.pack(records.ID, id=n) for n in (1, 2))]
 )
@@ -29,13 +29,6 @@ def cluster() -> Iterator[tigerbeetle_emulator.Emulator]:
 
 def _port(cluster: tigerbeetle_emulator.Emulator) -> int:
     return int(cluster.address.rpartition(":")[2])
-
-
-def _eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def _answers(port: int) -> bool:
@@ -90,17 +83,17 @@ def test_coming_and_going_begins_and_ends_while_it_runs(
         cluster.faults.stop_every, cluster.faults.stop_for = 0.01, 3600.0
     else:
         cluster.faults = Faults(stop_every=0.01, stop_for=3600.0)
-    _eventually(lambda: not _answers(port))
+    eventually(lambda: not _answers(port))
     cluster.faults.stop_every = 0.0
-    _eventually(lambda: _answers(port))
+    eventually(lambda: _answers(port))
 
 
 def test_a_shorter_absence_counts_at_once(cluster: tigerbeetle_emulator.Emulator) -> None:
     port = _port(cluster)
     cluster.faults = Faults(stop_every=0.01, stop_for=3600.0)
-    _eventually(lambda: not _answers(port))
+    eventually(lambda: not _answers(port))
     cluster.faults = Faults(stop_every=3600.0, stop_for=0.01)
-    _eventually(lambda: _answers(port))
+    eventually(lambda: _answers(port))
 
 
 def test_a_sooner_absence_counts_at_once(cluster: tigerbeetle_emulator.Emulator) -> None:
@@ -109,7 +102,7 @@ def test_a_sooner_absence_counts_at_once(cluster: tigerbeetle_emulator.Emulator)
     time.sleep(0.3)  # time to plan the first one
     assert _answers(port)
     cluster.faults.stop_every = 0.01
-    _eventually(lambda: not _answers(port))
+    eventually(lambda: not _answers(port))
 
 
 @pytest.mark.parametrize("wrong", [None, {"evict": 1.0}, Faults, "evict"])

@@ -6,8 +6,7 @@ import logging
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ import tigerbeetle as tb
 import tigerbeetle_emulator
 from tests.emulator import raw, records, servers
 from tests.emulator.raw import RawClient
+from tests.emulator.watched import eventually, warned
 from tigerbeetle_emulator.protocol.wire import EvictionReason, Frame
 from tigerbeetle_emulator.server.notices import Notices
 
-_PATIENCE_S = 200.0
 _LOOKUP = raw.multi_batch(records.LOOKUP_ACCOUNTS, [records.pack(records.ID, id=1)])
 _ACCOUNT = records.pack(records.ACCOUNT, id=1, ledger=1, code=1)
 
@@ -32,23 +31,6 @@ def cluster() -> Iterator[tigerbeetle_emulator.Emulator]:
 
 def _port(cluster: tigerbeetle_emulator.Emulator) -> int:
     return int(cluster.address.split(",")[0].rpartition(":")[2])
-
-
-def _eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _warned(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
-    """The warnings of the emulator that say so, oldest first."""
-    said = [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno >= logging.WARNING and record.name.startswith("tigerbeetle_emulator.")
-    ]
-    return [each for each in said if re.search(words, each)]
 
 
 def _ask(client: RawClient, **fields: int) -> raw.Answer | None:
@@ -66,9 +48,9 @@ def test_the_official_client_of_another_cluster_is_named_once_while_it_tries(
 ) -> None:
     caplog.set_level(logging.DEBUG, "tigerbeetle_emulator")
     client = tb.ClientSync(7, cluster.address)
-    _eventually(lambda: sum("cluster 7" in record.getMessage() for record in caplog.records) > 1)
+    eventually(lambda: sum("cluster 7" in record.getMessage() for record in caplog.records) > 1)
     client.close()
-    (words,) = _warned(caplog, "cluster")
+    (words,) = warned(caplog, "cluster")
     assert re.fullmatch(
         r"client [0-9a-f]+ asks for cluster 7, this is cluster 0: "
         r"it waits for ever, until it is made with cluster id 0",
@@ -84,8 +66,8 @@ def test_each_client_of_another_cluster_is_named(
             assert _ask(client) is None
     with RawClient(_port(cluster), cluster=3, client=0xC) as client, pytest.raises(raw.Closed):
         client.ping()
-    _eventually(lambda: len(_warned(caplog, "cluster 3")) == 3)
-    named = [re.search(r"client (\w+) ", words) for words in _warned(caplog, "cluster 3")]
+    eventually(lambda: len(warned(caplog, "cluster 3")) == 3)
+    named = [re.search(r"client (\w+) ", words) for words in warned(caplog, "cluster 3")]
     assert [found and found[1] for found in named] == ["a", "b", "c"]
 
 
@@ -98,18 +80,18 @@ def test_a_client_for_which_there_is_no_room_is_told_of_each_time_the_room_is_fu
         clients = [RawClient(_port(cluster)) for _ in range(32)]
         for client in clients:
             assert client.ping() is not None
-        assert _warned(caplog, "clients") == []
+        assert warned(caplog, "clients") == []
         for _ in range(3):
             with RawClient(_port(cluster)) as surplus:
                 assert _ask(surplus) is None
-        assert len(_warned(caplog, words)) == 1
+        assert len(warned(caplog, words)) == 1
         clients[0].close()
-        _eventually(lambda: _is_served(clients, _port(cluster)))
+        eventually(lambda: _is_served(clients, _port(cluster)))
         with RawClient(_port(cluster)) as surplus:
             assert _ask(surplus) is None
         for client in clients:
             client.close()
-    assert len(_warned(caplog, words)) >= 2
+    assert len(warned(caplog, words)) >= 2
 
 
 def _is_served(clients: list[RawClient], port: int) -> bool:
@@ -150,7 +132,7 @@ def test_a_client_that_is_too_new_is_told_of_with_what_to_install(
         answer = client.ask(raw.REGISTER, bytes(256), release=0x1200)  # 0.18.0
     assert answer is not None
     assert answer.reason == 3
-    (words,) = _warned(caplog, "evicted")
+    (words,) = warned(caplog, "evicted")
     assert "client a of release 0.18.0 evicted" in words
     assert "tigerbeetle==0.17.9" in words
 
@@ -160,7 +142,7 @@ def test_a_client_that_is_too_old_is_told_of(
 ) -> None:
     with RawClient(_port(cluster)) as client:
         assert client.ask(raw.REGISTER, bytes(256), release=0x1003) is not None
-    (words,) = _warned(caplog, "evicted")
+    (words,) = warned(caplog, "evicted")
     assert "release 0.16.3 evicted" in words
     assert "0.16.4" in words
 
@@ -173,13 +155,13 @@ def test_a_session_that_had_to_give_way_is_told_of_when_its_client_asks(
         with RawClient(_port(cluster), client=number) as client:
             client.register()
             clients.append(client)
-    assert _warned(caplog, "") == []
+    assert warned(caplog, "") == []
     for client, how_often in ((clients[0], 2), (clients[1], 1)):
         for _ in range(how_often):
             client.reconnect()
             client.ask(records.LOOKUP_ACCOUNTS, _LOOKUP)
             client.close()
-    (words,) = _warned(caplog, "evicted")
+    (words,) = warned(caplog, "evicted")
     assert re.search(r"client 1 of .*\(no_session\).*64 sessions are kept", words)
 
 
@@ -195,7 +177,7 @@ def test_a_request_that_costs_the_session_is_told_of(
     with RawClient(_port(cluster)) as client:
         client.register()
         assert client.ask(operation, b"\1") is not None
-    assert len(_warned(caplog, reason)) == 1
+    assert len(warned(caplog, reason)) == 1
 
 
 @pytest.mark.parametrize("reason", EvictionReason)
@@ -204,7 +186,7 @@ def test_every_reason_to_evict_has_words(
 ) -> None:
     frame = Frame(b"", b"", 256, 0, 0x1109, raw.REQUEST, 0, True)
     Notices("test").evicted(frame, bytes(255) + bytes([reason]))
-    (words,) = _warned(caplog, rf"\({reason.name.lower()}\): .")
+    (words,) = warned(caplog, rf"\({reason.name.lower()}\): .")
     assert "{" not in words
 
 
@@ -216,7 +198,7 @@ def test_damaged_bytes_are_told_of_every_time(
             client.send(bytes(256))
             with pytest.raises(raw.Closed):
                 client.receive()
-    assert len(_warned(caplog, r"127\.0\.0\.1:\d+: header checksum mismatch, closed")) == 2
+    assert len(warned(caplog, r"127\.0\.0\.1:\d+: header checksum mismatch, closed")) == 2
 
 
 def test_what_goes_well_is_no_warning(
@@ -229,7 +211,7 @@ def test_what_goes_well_is_no_warning(
         client.ask(records.LOOKUP_ACCOUNTS, _LOOKUP, request=9)  # too far ahead: dropped
     cluster.stop()
     cluster.start()
-    assert _warned(caplog, "") == []
+    assert warned(caplog, "") == []
     assert any("dropped" in record.getMessage() for record in caplog.records)
 
 
@@ -241,8 +223,8 @@ def test_a_fault_on_request_is_told_of_below_warnings(
     setattr(cluster.faults, fault, 1.0)
     with RawClient(_port(cluster)) as client:
         _ask(client)
-    _eventually(lambda: any("on request" in each.getMessage() for each in caplog.records))
-    assert _warned(caplog, "") == []
+    eventually(lambda: any("on request" in each.getMessage() for each in caplog.records))
+    assert warned(caplog, "") == []
 
 
 def test_without_any_configuration_a_warning_is_on_stderr() -> None:

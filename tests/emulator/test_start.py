@@ -11,21 +11,9 @@ import pytest
 
 from tests.emulator import raw, records, servers
 from tests.emulator.raw import RawClient
-from tests.emulator.servers import ServerProcess
+from tests.emulator.servers import ServerProcess, format_file, typed
 
 _LOOKUP = raw.multi_batch(records.LOOKUP_ACCOUNTS, [records.pack(records.ID, id=1)])
-
-
-def _emulator(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*servers.EMULATOR, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def _format(path: Path, replica: int = 0, count: int = 1) -> subprocess.CompletedProcess[str]:
-    return _emulator(
-        "format", "--cluster=5", f"--replica={replica}", f"--replica-count={count}", str(path)
-    )
 
 
 def test_port_zero_lets_the_system_choose(tmp_path: Path) -> None:
@@ -43,7 +31,7 @@ def test_port_zero_lets_the_system_choose(tmp_path: Path) -> None:
 @pytest.fixture
 def zero(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Started as a program does that wants any port: `--addresses=0`."""
-    _format(tmp_path / "data")
+    format_file(tmp_path / "data")
     process = subprocess.Popen(
         [*servers.EMULATOR, "start", "--addresses=0", str(tmp_path / "data")],
         stdin=subprocess.PIPE,
@@ -76,7 +64,7 @@ def test_address_zero_ends_with_its_parent(zero: subprocess.Popen[str], last: st
 
 @pytest.mark.parametrize("addresses", ["127.0.0.1:0", "0,0"])
 def test_other_ways_to_write_zero_wait_for_no_parent(tmp_path: Path, addresses: str) -> None:
-    _format(tmp_path / "data")
+    format_file(tmp_path / "data")
     process = subprocess.Popen(
         [*servers.EMULATOR, "start", f"--addresses={addresses}", str(tmp_path / "data")],
         stdin=subprocess.DEVNULL,
@@ -120,7 +108,7 @@ def test_every_option_of_the_genuine_server_is_taken_and_named_if_without_effect
 
 
 def test_format_names_what_has_no_effect(tmp_path: Path) -> None:
-    done = _emulator(
+    done = typed(
         *("format", "--replica=0", "--replica-count=1", "--development=true", "--log-debug=false"),
         str(tmp_path / "data"),
     )
@@ -139,23 +127,23 @@ def test_addresses_of_standbys_are_taken_and_fewer_than_replicas_are_not(tmp_pat
             client.register()
     finally:
         server.stop()
-    _format(tmp_path / "of three", replica=1, count=3)
-    done = _emulator("start", "--addresses=3000,3001", str(tmp_path / "of three"))
+    format_file(tmp_path / "of three", replica=1, count=3)
+    done = typed("start", "--addresses=3000,3001", str(tmp_path / "of three"))
     assert done.returncode == 1
     assert "--addresses: expected 3, as formatted, found 2" in done.stderr
 
 
 def test_a_standby_is_formatted_and_needs_its_address(tmp_path: Path) -> None:
-    done = _emulator(
+    done = typed(
         *("format", "--cluster=5", "--standby=3", "--replica-count=3", str(tmp_path / "data"))
     )
     assert done.returncode == 0, done.stderr
-    done = _emulator("start", "--addresses=3000,3001,3002", str(tmp_path / "data"))
+    done = typed("start", "--addresses=3000,3001,3002", str(tmp_path / "data"))
     assert "--addresses: expected 4, as formatted, found 3" in done.stderr
 
 
 def test_a_relay_to_itself_is_refused(tmp_path: Path) -> None:
-    _format(tmp_path / "data", replica=1, count=3)
-    done = _emulator("start", "--addresses=3000,3000,3001", str(tmp_path / "data"))
+    format_file(tmp_path / "data", replica=1, count=3)
+    done = typed("start", "--addresses=3000,3000,3001", str(tmp_path / "data"))
     assert done.returncode == 1
     assert "expected another address for replica 1 than replica 0's, 127.0.0.1:3000" in done.stderr
