@@ -4,7 +4,10 @@
 MAKEFLAGS += --no-print-directory
 
 INVENTORY ?= inventories/emulator.py
+# Only where a person has named one: a run that is named says itself whose it is.
+ifneq ($(origin INVENTORY),file)
 export INVENTORY
+endif
 
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
@@ -161,7 +164,7 @@ backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop,
 	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP)
 
 .PHONY: backup-verify
-backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the newest)
+backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the cluster's newest)
 	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM)
 
 .PHONY: restore
@@ -214,11 +217,11 @@ load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1
 	@.venv/bin/locust --locustfile loadtests/locustfile.py --web-host 127.0.0.1 --class-picker $(LOAD)
 
 .PHONY: audit
-audit: $(INSTALLED) ## Prove a run's ledger, transfer by transfer: RUN= (default: the newest)
+audit: $(INSTALLED) ## Prove a run's ledger, transfer by transfer: RUN= (default: the cluster's newest)
 	@$(PYTHON) -m cluster audit $(call option,--run,RUN)
 
 .PHONY: report
-report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the newest)
+report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the cluster's newest)
 	@$(PYTHON) -m cluster report $(call option,--run,RUN)
 
 .PHONY: capacity

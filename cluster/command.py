@@ -26,6 +26,16 @@ def by_inventory(command: Command) -> Command:
     )(command)
 
 
+def if_inventory(command: Command) -> Command:
+    """The same, for a command on what says itself whose it is: None where nobody has named one."""
+    return click.option(
+        "--inventory",
+        "file",
+        envvar="INVENTORY",
+        help="Nothing of another cluster; default: $INVENTORY.",
+    )(command)
+
+
 def say(what: str) -> None:
     """Tell how far a command has come."""
     print(f"  {what}", flush=True)

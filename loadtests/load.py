@@ -119,7 +119,8 @@ def summary(outcomes: list[Outcome]) -> Table:
     rows: dict[str, str] = {}
     if results:
         windows = [result.window for result in results]
-        rows["engine"] = results[0].manifest.target.label
+        target = results[0].manifest.target
+        rows["engine"], rows["cluster"] = target.label, target.whose
         rows["actions"] = f"{sum(w.actions for w in windows):,}"
         acknowledged = sum(result.transfers_acknowledged for result in results)
         rows["transfers acknowledged"] = f"{acknowledged:,}"

@@ -26,6 +26,7 @@ from loadtests.options import seconds
 from loadtests.run import runs, target
 from loadtests.run.exit_codes import EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.history import CREATED, EXISTS, Operation, Outcome, Writer
+from loadtests.run.result import TARGET
 from loadtests.wallet import packing
 from loadtests.wallet.scenario import HOLD_TIMEOUT_S, Request, Scenario, World
 
@@ -258,6 +259,7 @@ def main(
     goal = target.resolve(cluster_id=cluster_id, addresses=addresses, engine=None)
     run = runs.directory() / (run_id or runs.name_of(tag))
     recording = Recording(int(goal.cluster_id), target.way(goal), World(tag), Writer(run))
+    runs.write_json(run / TARGET, goal.model_dump_json(indent=2))
     workload = Workload(recording, workers, deadline_s, seed)
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, workload.stopping.set)

@@ -28,8 +28,13 @@ _PROGRESS_ROWS = 500_000
 _BY_ABSENCE = frozenset({"nothing else", "holds settled", "balances"})
 
 
-def audit(run: Path, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Audit:
-    """Prove one run, and write audit.json beside it. Never raises for what it cannot read."""
+def audit(
+    run: Path, *, connect_timeout_s: float = CONNECT_TIMEOUT_S, inventory: str | None = None
+) -> Audit:
+    """Prove one run, and write audit.json beside it. Never raises for what it cannot read.
+
+    ``inventory`` is its cluster's, where a person has named one.
+    """
     started = time.monotonic()
     manifest = read_manifest(run)
     checks = [_check_complete(run)]
@@ -39,12 +44,13 @@ def audit(run: Path, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Audit:
         record = Record(runs.read_record(run), int(manifest.tag))
         asked = runs.read_accounts(run)
         proof = Proof(record)
-        found, accounts_read = _read(manifest, proof, asked, connect_timeout_s)
+        found, accounts_read = _read(manifest, proof, asked, connect_timeout_s, inventory)
         checks += found if checks[0].verdict == "passed" else map(_undecided, found)
     except (Refusal, Unanswered, OSError, ValueError) as error:
         checks.append(Check(name="readable", verdict="unknown", detail=str(error)))
     audit = Audit(
         run=run.name,
+        cluster=manifest.target.whose,
         verdict=verdict_of(checks),
         checks=checks,
         transfers_checked=proof.count if proof else 0,
@@ -86,10 +92,11 @@ def _check_complete(run: Path) -> Check:
 
 
 def _read(
-    manifest: Manifest, proof: Proof, asked: Array, connect_timeout_s: float
+    manifest: Manifest, proof: Proof, asked: Array, connect_timeout_s: float, inventory: str | None
 ) -> tuple[list[Check], int]:
     cluster_id = int(manifest.target.cluster_id)
-    with closing(Ledger(cluster_id, way(manifest.target), deadline_s=DEADLINE_S)) as ledger:
+    addresses = way(manifest.target, inventory)
+    with closing(Ledger(cluster_id, addresses, deadline_s=DEADLINE_S)) as ledger:
         ledger.connect(connect_timeout_s)
         next_report = _PROGRESS_ROWS
         for page in ledger.transfers_of_run(int(manifest.tag)):

@@ -14,8 +14,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cluster.command import if_inventory
 from cluster.refusal import Refusal
-from loadtests.run import runs
+from loadtests.run import chosen, runs
 from loadtests.run.result import Result, read_audit, read_manifest, read_result
 
 FIGURES: dict[str, Callable[[Result], float | None]] = {
@@ -43,13 +44,15 @@ class Difference:
     meaning: str
 
 
-def load(name: str) -> list[Result]:
-    """The results of a run or of a group. Raises Refusal."""
+def load(name: str, inventory: str | None = None) -> list[Result]:
+    """The results of a run or of a group, of one cluster where one is named. Raises Refusal."""
     members = [
         path.parent
         for path in sorted(runs.directory().glob("*/run.json"))
         if read_manifest(path.parent).group == name
     ] or [runs.find(name)]
+    for member in members if inventory else ():
+        chosen.run(str(member), inventory)
     results = [result for member in members if (result := read_result(member))]
     if not results:
         raise Refusal(f"{name}: expected a finished run, found none with a result.json")
@@ -85,17 +88,18 @@ def settings_that_differ(a: Result, b: Result) -> list[str]:
         manifest = result.manifest
         flat = {f"setting {k}": v for k, v in manifest.settings.model_dump().items()}
         flat |= {f"machine {k}": v for k, v in manifest.machine.model_dump().items()}
-        flat |= {"engine": manifest.target.engine, "release": manifest.target.release}
+        flat |= {"cluster": manifest.target.whose, "release": manifest.target.release}
         sides.append(flat)
     left, right = sides
     return [f"{key}: {left[key]} / {right[key]}" for key in left if left[key] != right[key]]
 
 
 @click.command()
+@if_inventory
 @click.argument("names", metavar="A B", nargs=2)
-def main(names: tuple[str, str]) -> None:
+def main(file: str | None, names: tuple[str, str]) -> None:
     """Compare two runs, A and B: each a run id, or the group id of repeated runs."""
-    a, b = map(load, names)
+    a, b = (load(name, file) for name in names)
     table = Table(title="load compared")
     for column in ("", f"A: {names[0]} ({len(a)})", f"B: {names[1]} ({len(b)})", "B/A", ""):
         table.add_column(column, justify="left" if column == "" else "right")
@@ -104,6 +108,8 @@ def main(names: tuple[str, str]) -> None:
         table.add_row(row.name, f"{row.a:,.2f}", f"{row.b:,.2f}", ratio, row.meaning)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    for name, results in (("A", a), ("B", b)):
+        console.print(f"  {name} is of {results[0].manifest.target.whose}")
     for difference in settings_that_differ(a[0], b[0]):
         console.print(f"  not the same: {difference}")
     for name, results in (("A", a), ("B", b)):

@@ -13,8 +13,9 @@ from pathlib import Path
 import click
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from cluster.command import if_inventory
 from cluster.refusal import Refusal
-from loadtests.run import runs
+from loadtests.run import chosen, runs
 from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.result import (
     ActionResult,
@@ -158,14 +159,15 @@ def line(finding: Finding) -> str:
 
 
 @click.command()
-@click.argument("file", type=Path)
-@click.option("--run", "name", help="Run id or directory; default: the newest.")
-def main(file: Path, name: str | None) -> int:
+@if_inventory
+@click.argument("bounds", metavar="FILE", type=Path)
+@click.option("--run", "name", help="Run id or directory; default: the cluster's newest.")
+def main(file: str | None, bounds: Path, name: str | None) -> int:
     """Judge a finished run by the thresholds in FILE, such as loadtests/gate.toml.
 
     Exit codes: 0 passed, 1 audit failed, 2 wrong usage, 3 a threshold was missed, 4 unknown.
     """
-    thresholds, run = read(file), runs.find(name)
+    thresholds, run = read(bounds), chosen.run(name, file)
     result = read_result(run)
     if result is None:
         print(f"error: {run.name} has no result.json: the run was cut off", file=sys.stderr)
@@ -173,4 +175,5 @@ def main(file: Path, name: str | None) -> int:
     findings = judge(thresholds, result)
     write_findings(run, findings)
     print("\n".join(line(finding) for finding in findings))
+    print(f"gate: {run.name} of {result.manifest.target.whose}")
     return exit_code(read_audit(run), findings)

@@ -13,9 +13,10 @@ from typing import Any
 import click
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cluster.command import if_inventory
 from loadtests.report import gate, plots
 from loadtests.report.plots import Chart, Line
-from loadtests.run import runs
+from loadtests.run import chosen, runs
 from loadtests.run.histogram import BUCKETS_PER_DOUBLING, Histogram, seconds_of
 from loadtests.run.result import Audit, Manifest, Result, read_audit, read_manifest, read_result
 
@@ -181,7 +182,8 @@ def clock(at: float) -> str:
 
 
 @click.command()
-@click.option("--run", "name", help="Run id or directory; default: the newest.")
-def main(name: str | None) -> None:
+@if_inventory
+@click.option("--run", "name", help="Run id or directory; default: the cluster's newest.")
+def main(file: str | None, name: str | None) -> None:
     """Write a run's HTML report again."""
-    print(write(runs.find(name)))
+    print(write(chosen.run(name, file)))

@@ -6,6 +6,7 @@ Times are unix seconds, durations milliseconds (``_ms``) or seconds (``_s``).
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,6 +19,8 @@ Verdict = Literal["passed", "failed", "unknown"]
 
 #: Raised when a field changes its meaning or goes away; new fields do not count.
 SCHEMA_VERSION = 1
+#: Whose history is recorded, where there is no manifest.
+TARGET = "target.json"
 
 
 class Model(BaseModel, extra="forbid"):
@@ -39,6 +42,24 @@ class Target(Model):
     inventory: str = Field(
         default="", description="the file that says how to reach it; empty: at these addresses"
     )
+
+    @property
+    def whose(self) -> str:
+        """The cluster, in words that tell it from every other."""
+        return f"cluster {self.cluster_id} ({self.deployment}, {self.engine})"
+
+    @property
+    def named(self) -> str:
+        """Its inventory, to be pasted behind ``make`` and a target; empty where there was none."""
+        return f"INVENTORY={shlex.quote(self.inventory)}" if self.inventory else ""
+
+    def is_of(self, other: Target) -> bool:
+        """Whether both are one cluster, wherever it is and whatever file describes it."""
+        return (self.cluster_id, self.deployment, self.engine) == (
+            other.cluster_id,
+            other.deployment,
+            other.engine,
+        )
 
 
 class Settings(Model):
@@ -196,6 +217,7 @@ class Audit(Model):
 
     schema_version: int = SCHEMA_VERSION
     run: str
+    cluster: str = Field(default="", description="whose ledger was read: its id, name and engine")
     verdict: Verdict
     checks: list[Check]
     transfers_checked: int
@@ -203,6 +225,12 @@ class Audit(Model):
     unknown_resolved: dict[str, int] = Field(description="committed / absent, of those unanswered")
     seconds: float
     peak_rss_mib: float
+
+
+def read_target(run: Path) -> Target | None:
+    """The cluster whose history was recorded; None where nobody knows. Raises Refusal."""
+    path = run / TARGET
+    return _read(path, Target) if path.is_file() else None
 
 
 def read_manifest(run: Path) -> Manifest:

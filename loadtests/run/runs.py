@@ -23,6 +23,8 @@ from cluster.config import kept
 from cluster.refusal import Refusal
 from loadtests.client.records import ACCOUNT, RECORD, TRANSFER, Array
 
+MANIFEST = "run.json"
+
 
 def directory() -> Path:
     """Where runs are kept."""
@@ -47,22 +49,27 @@ def name_of(tag: int) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', started)}-{tag & 0xFFFF:04x}"
 
 
-def find(name: str | None = None) -> Path:
-    """The directory of a run by id, or of the newest. Raises Refusal."""
-    manifests = directory().glob("*/run.json")
-    newest = max(manifests, key=lambda path: path.stat().st_mtime_ns, default=None)
+def newest_first(file: str = MANIFEST) -> list[Path]:
+    """The directories of all runs that have written this file."""
+    written = sorted(directory().glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
+    return [path.parent for path in reversed(written)]
+
+
+def find(name: str | None = None, file: str = MANIFEST) -> Path:
+    """The directory of a run by id or path, or of the newest of all. Raises Refusal."""
+    known = newest_first(file)
     if name:
-        path = Path(name) if Path(name).is_dir() else directory() / name
-        if (path / "run.json").is_file():
-            return path
-        known = newest.parent.name if newest else "20260131-120000-1a2b"
+        for path in (Path(name), directory() / name):
+            if (path / file).is_file():
+                return path
+        like = known[0].name if known else "20260131-120000-1a2b"
         raise Refusal(
-            f"run: expected an id such as {known}, found {name}. "
-            f"Fix: name a directory in {directory()}"
+            f"run: expected an id such as {like}, found {name}. "
+            f"Fix: name a directory in {directory()} with {file}"
         )
-    if newest is None:
-        raise Refusal(f"run: there is none in {directory()}. Fix: `make load` makes one")
-    return newest.parent
+    if not known:
+        raise Refusal(f"run: there is none with {file} in {directory()}")
+    return known[0]
 
 
 def write_json(path: Path, text: str) -> None:

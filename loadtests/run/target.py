@@ -6,8 +6,6 @@ its own: this program's tunnels end with it.
 
 from __future__ import annotations
 
-import os
-
 from cluster import config
 from cluster.config import inventory
 from cluster.config.deployment import ENGINE_LABELS
@@ -31,7 +29,12 @@ def resolve(*, cluster_id: str | None, addresses: str | None, engine: str | None
             "--cluster-id and --engine: expected only together with --addresses, found without. "
             "Fix: add --addresses, or choose the cluster with INVENTORY="
         )
-    deployment = inventory.read(os.environ.get("INVENTORY"))
+    return of_inventory(None)
+
+
+def of_inventory(file: str | None) -> Target:
+    """The cluster of an inventory; default: $INVENTORY, else the emulator's. Raises Refusal."""
+    deployment = inventory.read(file)
     return Target(
         deployment=deployment.name,
         engine=deployment.engine,
@@ -43,16 +46,18 @@ def resolve(*, cluster_id: str | None, addresses: str | None, engine: str | None
     )
 
 
-def way(target: Target) -> str:
+def way(target: Target, named: str | None = None) -> str:
     """The addresses at which this program reaches the target, until it ends. Raises Refusal.
 
-    As recorded, unless its inventory still describes this cluster, and says through what.
+    Those of the inventory that a person has ``named`` as the target's; else as recorded, unless
+    its inventory still describes this cluster, and says through what.
     """
-    if not target.inventory or not inventory.locate(target.inventory).is_file():
+    file = named or target.inventory
+    if not file or not inventory.locate(file).is_file():
         return target.addresses
-    deployment = inventory.read(target.inventory)
+    deployment = inventory.read(file)
     described = str(deployment.cluster.id), config.addresses(deployment.listed)
-    if described != (target.cluster_id, target.addresses):
+    if not named and described != (target.cluster_id, target.addresses):
         return target.addresses
     return tunnel.reached(deployment).client_addresses
 

@@ -89,8 +89,16 @@ def test_a_load_through_tunnels_is_audited_through_the_same_and_later_through_ot
     done = program(command="audit")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(behind_ssh.read_text().splitlines()) == 2 * len(HOSTS)
+    assert "audit passed: cluster 7 (production, emulator): " in done.stdout
 
     done = program("--run-time", "1", command="workload")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = program(command="check")
+    assert "history passed: cluster 7 (production, emulator): " in done.stdout, done.stderr
+
+    # The same cluster, described by a file that has been moved: it says through what.
+    moved = Path(os.environ["INVENTORY"]).rename(behind_ssh.parent / "moved.py")
+    done = program("--inventory", str(moved), command="audit")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
