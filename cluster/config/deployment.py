@@ -56,6 +56,11 @@ class Deployment(BaseModel, frozen=True):
         return ENGINE_LABELS[self.engine]
 
     @property
+    def whose(self) -> str:
+        """The cluster, in words that tell it from every other: whose a run or a backup is."""
+        return f"cluster {self.cluster.id} ({self.name}, {self.engine})"
+
+    @property
     def is_emulator(self) -> bool:
         """One node without replication, a Python program: not TigerBeetle."""
         return self.engine == "emulator"

@@ -62,7 +62,7 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        for old in backup_set.expired(root, deployment.cluster.id, keep):
+        for old in backup_set.expired(root, deployment, keep):
             print(f"removing {old.name}: KEEP={keep}")
             backup_set.remove(old)
     _report(manifest, taken)

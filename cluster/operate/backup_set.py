@@ -22,8 +22,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from cluster.config import Cluster, kept
-from cluster.config.deployment import Engine
+from cluster.config import kept
+from cluster.config.deployment import Deployment, Engine
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Identity, Superblock
 from cluster.tigerbeetle.totals import Totals
@@ -71,6 +71,11 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     before: Totals | None = Field(description="read before the stop; null: could not be read")
     after: Totals | None = Field(description="read after the start; null: could not be read")
     files: list[PackedFile]
+
+    @property
+    def whose(self) -> str:
+        """The cluster, as ``Deployment.whose`` calls it."""
+        return f"cluster {self.cluster_id} ({self.deployment}, {self.engine})"
 
     @property
     def size(self) -> int:
@@ -127,18 +132,18 @@ def read(set_directory: Path) -> Manifest:
     return manifest
 
 
-def refuse_foreign(manifest: Manifest, cluster: Cluster, engine: Engine) -> None:
+def refuse_foreign(manifest: Manifest, deployment: Deployment) -> None:
     """Refuse a set of another cluster, or of a release newer than the server's. Pure."""
-    if (manifest.cluster_id, manifest.replica_count) != (str(cluster.id), len(cluster.replicas)):
+    cluster, count = deployment.cluster, len(deployment.cluster.replicas)
+    if (manifest.whose, manifest.replica_count) != (deployment.whose, count):
+        fix = "name a backup of this cluster, or the INVENTORY of that one"
+        if (manifest.cluster_id, manifest.engine) == (str(cluster.id), deployment.engine):
+            fix += f"; if it is this one under an earlier name, give it back: {manifest.deployment}"
         raise Refusal(
-            f"FROM: expected a backup of cluster {cluster.id} with {len(cluster.replicas)} "
-            f"replicas, found one of cluster {manifest.cluster_id} with {manifest.replica_count}. "
-            "Fix: name a backup of this cluster, or the INVENTORY of that one"
-        )
-    if manifest.engine != engine:
-        raise Refusal(
-            f"FROM: expected a backup of engine {engine}, found one of {manifest.engine}. "
-            "Fix: name the INVENTORY that it was taken from"
+            "FROM",
+            expected=f"a backup of {deployment.whose} with {count} replicas",
+            found=f"one of {manifest.whose} with {manifest.replica_count}",
+            fix=fix,
         )
     if triple(manifest.release) > triple(cluster.release):
         raise Refusal(
@@ -190,31 +195,37 @@ def complete(root: Path) -> list[Path]:
     return sorted(path for path in found if (path / MANIFEST).is_file())
 
 
-def chosen(source: str | None, deployment: str) -> Path:
-    """The set that is named, by path or by its name; else the newest. Raises Refusal for none."""
-    root = directory(deployment)
+def chosen(source: str | None, deployment: Deployment) -> Path:
+    """The set that is named, by path or by its name; else this cluster's newest.
+
+    Raises Refusal where there is none, and for a newer one that does not say whose it is.
+    """
+    root = directory(deployment.name)
     if source:
         return root / source if _NAME.fullmatch(source) else kept.expanded(source).absolute()
-    found = complete(root)
-    if not found:
-        raise Refusal(
-            f"FROM: expected a backup under {root}, found none. Fix: make backup, or name one"
-        )
-    return found[-1]
+    for found in reversed(complete(root)):
+        if read(found).whose == deployment.whose:
+            return found
+    raise Refusal(
+        "FROM",
+        expected=f"a backup of {deployment.whose} under {root}",
+        found="none",
+        fix=f"make backup {deployment.named}, or name one",
+    )
 
 
-def of_cluster(sets: Iterable[Path], cluster_id: int) -> dict[Path, Manifest]:
+def of_cluster(sets: Iterable[Path], deployment: Deployment) -> dict[Path, Manifest]:
     """The whole ones of these sets that are this cluster's, in their order, and their manifests."""
     found = {}
     for path in sets:
         with contextlib.suppress(Refusal):  # not whole: a person decides
             found[path] = read(path)
-    return {path: m for path, m in found.items() if m.cluster_id == str(cluster_id)}
+    return {path: m for path, m in found.items() if m.whose == deployment.whose}
 
 
-def expired(root: Path, cluster_id: int, keep: int) -> list[Path]:
+def expired(root: Path, deployment: Deployment, keep: int) -> list[Path]:
     """This cluster's sets except the newest ``keep``; never those of another cluster."""
-    return list(of_cluster(complete(root), cluster_id))[:-keep]
+    return list(of_cluster(complete(root), deployment))[:-keep]
 
 
 def remove(set_directory: Path) -> None:

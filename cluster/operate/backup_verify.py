@@ -36,7 +36,7 @@ def verify(original: Deployment, set_directory: Path) -> list[str]:
     Failed when the scratch cluster does not start.
     """
     manifest = backup_set.read(set_directory)
-    backup_set.refuse_foreign(manifest, original.cluster, original.engine)
+    backup_set.refuse_foreign(manifest, original)
     backup_set.check_files(set_directory, manifest, on_progress=say)
     say("unpacking into a scratch directory")
     with unpacked(original, set_directory, manifest) as scratch:
@@ -130,7 +130,7 @@ def _server_and_path(scratch: Scratch, file: PackedFile) -> tuple[list[str], str
 
 @click.command()
 @by_inventory
-@click.option("--from", "source", help="Default: the newest backup.")
+@click.option("--from", "source", help="Default: the cluster's newest backup.")
 def main(file: str, source: str | None) -> int:
     """Prove that a backup restores, in a scratch cluster.
 
@@ -138,12 +138,12 @@ def main(file: str, source: str | None) -> int:
     """
     original = inventory.read(file)
     try:
-        found = backup_set.chosen(source, original.name)
+        found = backup_set.chosen(source, original)
         print(f"verifying {found}")
         wrong = verify(original, found)
     except (Damaged, Failed) as error:
         wrong = [str(error)]
     for line in wrong:
         print(f"  {line}", file=sys.stderr)
-    print(f"backup: {'failed' if wrong else 'passed'}")
+    print(f"backup: {'failed' if wrong else 'passed'}: {original.whose}")
     return 1 if wrong else 0

@@ -39,7 +39,7 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     Raises Refusal before anything is touched, Failed after it, whose text says how things are.
     """
     manifest = backup_set.read(source)
-    backup_set.refuse_foreign(manifest, deployment.cluster, deployment.engine)
+    backup_set.refuse_foreign(manifest, deployment)
     if backup.is_running(deployment):
         raise Refusal(
             "restore: expected a stopped cluster, found a replica that runs. "
@@ -68,7 +68,7 @@ def describe(manifest: Manifest, source: Path) -> str:
     taken = manifest.taken_at.strftime("%Y-%m-%d %H:%M:%S UTC")
     checkpoint = max(file.op_checkpoint for file in manifest.files)
     lines = [
-        f"restore cluster {manifest.cluster_id} from {source}",
+        f"restore {manifest.whose} from {source}",
         f"  taken at {taken}, release {manifest.release}, checkpoint at operation {checkpoint}",
     ]
     if manifest.before:
@@ -136,4 +136,4 @@ def main(file: str, source: str) -> None:
     2 refused (nothing was touched).
     """
     deployment = tunnel.reached(inventory.read(file))
-    restore(file, deployment, backup_set.chosen(source or None, deployment.name))
+    restore(file, deployment, backup_set.chosen(source or None, deployment))

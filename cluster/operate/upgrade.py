@@ -84,7 +84,7 @@ def environ_at(target: str) -> dict[str, str]:
 def backup_age(deployment: Deployment, now: datetime) -> timedelta | None:
     """The age of the newest whole backup of this very cluster; None when there is none."""
     sets = backup_set.directory(deployment.name).glob(f"*/{backup_set.MANIFEST}")
-    whole = backup_set.of_cluster((path.parent for path in sets), deployment.cluster.id)
+    whole = backup_set.of_cluster((path.parent for path in sets), deployment)
     return min((now - manifest.taken_at for manifest in whole.values()), default=None)
 
 

@@ -22,6 +22,13 @@ from cluster.tigerbeetle.data_file import RESTORING, Identity, Superblock
 from cluster.tigerbeetle.totals import LedgerTotals, Totals
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
+OURS = Deployment(
+    name="process",
+    engine="tigerbeetle",
+    runtime="process",
+    cluster=CLUSTER,
+    state_dir=Path("/nowhere/process"),
+)
 
 
 def made_set(directory: Path, contents: str = "abc", **changes: Any) -> Path:
@@ -54,7 +61,7 @@ def made_set(directory: Path, contents: str = "abc", **changes: Any) -> Path:
 def test_a_whole_set_passes(tmp_path: Path) -> None:
     made = made_set(tmp_path / "20261124T000000Z")
     manifest = backup_set.read(made)
-    backup_set.refuse_foreign(manifest, CLUSTER, "tigerbeetle")
+    backup_set.refuse_foreign(manifest, OURS)
     backup_set.check_files(made, manifest)
 
 
@@ -92,8 +99,10 @@ def test_a_set_that_is_not_what_was_written_is_refused_whole(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"cluster_id": "7"}, "found one of cluster 7"),
-        ({"engine": "emulator"}, "found one of emulator"),
+        ({"cluster_id": "7"}, r"found one of cluster 7 \(process, tigerbeetle\) with 3"),
+        ({"engine": "emulator"}, r"found one of cluster 0 \(process, emulator\) with 3"),
+        ({"deployment": "local"}, r"found one of cluster 0 \(local, tigerbeetle\) with 3"),
+        ({"deployment": "local"}, "this one under an earlier name, give it back: local"),
         ({"release": "0.18.0"}, "no release reads a newer one's files"),
         ({"release": "0.17.10"}, "no release reads a newer one's files"),
     ],
@@ -103,12 +112,12 @@ def test_a_foreign_or_newer_set_is_refused(
 ) -> None:
     manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z", **changes))
     with pytest.raises(Refusal, match=said):
-        backup_set.refuse_foreign(manifest, CLUSTER, "tigerbeetle")
+        backup_set.refuse_foreign(manifest, OURS)
 
 
 def test_an_older_releases_set_is_not_refused(tmp_path: Path) -> None:
     manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z", release="0.17.8"))
-    backup_set.refuse_foreign(manifest, CLUSTER, "tigerbeetle")
+    backup_set.refuse_foreign(manifest, OURS)
 
 
 @pytest.mark.parametrize("contents", ["ab", ""])
@@ -165,22 +174,48 @@ def test_only_the_oldest_sets_of_this_cluster_are_let_go(tmp_path: Path) -> None
     (tmp_path / "20250101T000000Z").mkdir()  # not whole
     (tmp_path / "20250101T000000Z" / backup_set.MANIFEST).write_text("{}")
     (tmp_path / "my own copy").mkdir()
-    found = backup_set.expired(tmp_path, CLUSTER.id, keep=3)
+    found = backup_set.expired(tmp_path, OURS, keep=3)
     assert [path.name for path in found] == ["20261124T000000Z"]
-    assert backup_set.expired(tmp_path, CLUSTER.id, keep=4) == []
+    assert backup_set.expired(tmp_path, OURS, keep=4) == []
 
 
 def test_the_newest_set_is_taken_when_none_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
-    with pytest.raises(Refusal, match="expected a backup under"):
-        backup_set.chosen(None, "process")
+    with pytest.raises(Refusal, match=r"FROM: expected a backup of cluster 0 \(process, .* under"):
+        backup_set.chosen(None, OURS)
     made_set(tmp_path / "process" / "20261124T000000Z")
     newest = made_set(tmp_path / "process" / "20261124T000100Z")
-    assert backup_set.chosen(None, "process") == newest
-    assert backup_set.chosen("20261124T000000Z", "process").name == "20261124T000000Z"
-    assert backup_set.chosen(str(tmp_path), "process") == tmp_path
+    assert backup_set.chosen(None, OURS) == newest
+    assert backup_set.chosen("20261124T000000Z", OURS).name == "20261124T000000Z"
+    assert backup_set.chosen(str(tmp_path), OURS) == tmp_path
+
+
+@pytest.mark.parametrize(
+    "foreign", [{"cluster_id": "7"}, {"engine": "emulator"}, {"deployment": "local"}]
+)
+def test_another_cluster_s_newer_set_is_neither_taken_nor_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: dict[str, str]
+) -> None:
+    """A directory is a deployment's: another cluster may have had its name."""
+    monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
+    own = [made_set(tmp_path / "process" / f"20261124T00000{n}Z") for n in range(2)]
+    made_set(tmp_path / "process" / "20260101T000000Z", **foreign)
+    made_set(tmp_path / "process" / "20261124T000100Z", **foreign)
+    assert backup_set.chosen(None, OURS) == own[1]
+    assert backup_set.expired(tmp_path / "process", OURS, keep=1) == [own[0]]
+
+
+def test_a_newest_set_that_does_not_say_whose_it_is_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
+    made_set(tmp_path / "process" / "20261124T000000Z")
+    newest = made_set(tmp_path / "process" / "20261124T000100Z")
+    (newest / backup_set.MANIFEST).write_text("{}")
+    with pytest.raises(Refusal, match="expected the manifest of a backup"):
+        backup_set.chosen(None, OURS)
 
 
 def ledgers(**fields: int) -> Totals:
