@@ -10,12 +10,13 @@ four times over.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 import tigerbeetle as tb
 
+from cluster import config
 from cluster.config import inventory
 from cluster.operate import migration
 from cluster.operate.migration import Plan
@@ -44,17 +45,33 @@ _PROGRESS_S = 2.0
 _REVERSED = int(tb.QueryFilterFlags.REVERSED)
 
 
+class Place(NamedTuple):
+    """Which cluster, and where."""
+
+    cluster_id: int
+    addresses: str
+    reach: str = ""  # the addresses from here, where those are others
+    named: str = "INVENTORY=…"  # as a person types it, where it was given
+
+    def is_of(self, other: Place) -> bool:
+        """Whether both are one cluster, however each is named."""
+        shared = {*self.addresses.split(",")} & {*other.addresses.split(",")}
+        return self.cluster_id == other.cluster_id and bool(shared)
+
+
 class Cluster:
     """One of the two clusters, with one client."""
 
-    def __init__(self, name: str, cluster_id: int, addresses: str) -> None:
+    def __init__(self, name: str, place: Place) -> None:
         """Connect. Raises Refusal when nothing answers."""
-        self.name, self.label = name, f"{name} (cluster {cluster_id} at {addresses})"
-        self._client = NativeClient(cluster_id, addresses)
+        cluster_id, reach = place.cluster_id, place.reach or place.addresses
+        self.name, self.label = name, f"{name} (cluster {cluster_id} at {place.addresses})"
+        self.named = place.named
+        self._client = NativeClient(cluster_id, reach)
         try:
             self._client.call(tb.Operation.LOOKUP_ACCOUNTS, bytes(16), _CONNECT_TIMEOUT_S)
         except Unanswered:
-            why = preflight.diagnose(cluster_id, addresses, _CONNECT_TIMEOUT_S, log_lines())
+            why = preflight.diagnose(cluster_id, reach, _CONNECT_TIMEOUT_S, log_lines())
             raise Refusal(f"{name}: {why}") from None
 
     def accounts(self) -> Array:
@@ -95,7 +112,8 @@ class Cluster:
         except Unanswered:
             raise Refusal(
                 f"{self.label}: expected an answer within {DEADLINE_S:g} s, found none. "
-                "Fix: bring it back (make status), then repeat: nothing is imported twice"
+                f"Fix: bring it back (make status {self.named}), then repeat: nothing is imported "
+                "twice"
             ) from None
         if reply.status != tb.PacketStatus.OK:
             raise BridgeError(PACKET_ERRORS[reply.status])
@@ -128,7 +146,7 @@ def check_target(planned: Plan, target: Cluster) -> tuple[int, int]:
         raise Refusal(
             f"TO: expected a cluster that never had an account, found {found} in {target.label}: "
             "what is older could not be imported after that. Fix: format a new one, and start it "
-            "with `make up CANARY=read`, which writes nothing"
+            f"with `make up {target.named} CANARY=read`, which writes nothing"
         )
     return int(there["timestamp"].max(initial=0)), int(newest["timestamp"].max(initial=0))
 
@@ -210,17 +228,18 @@ def _query(*, limit: int, timestamp_min: int = 0, flags: int = 0) -> bytes:
     return query.tobytes()
 
 
-def _resolve(variable: str, named: str) -> tuple[int, str]:
-    """(cluster id, addresses) of an inventory, or of ID@ADDRESSES. Raises Refusal."""
+def _resolve(variable: str, named: str) -> Place:
+    """The place of an inventory, or of ID@ADDRESSES. Raises Refusal."""
     cluster_id, at, addresses = named.partition("@")
     if at and cluster_id.isdecimal() and int(cluster_id) < 1 << 128:
-        return int(cluster_id), addresses
+        return Place(int(cluster_id), addresses)
     if at or not named:
         wanted = "an inventory, or CLUSTER_ID@IP:PORT,IP:PORT"
         fix = f"{variable}=inventories/production.py"
         raise Refusal(variable, expected=wanted, found=named or "nothing", fix=fix)
     deployment = tunnel.reached(inventory.read(named))
-    return deployment.cluster.id, deployment.client_addresses
+    listed, reach = config.addresses(deployment.listed), deployment.client_addresses
+    return Place(deployment.cluster.id, listed, reach, deployment.named)
 
 
 @click.command()
@@ -234,9 +253,9 @@ def main(source: str, target: str) -> int:
     Exit codes: 0 both ledgers are equal, 1 they are not, 2 refused (nothing was written).
     """
     places = {"FROM": _resolve("FROM", source), "TO": _resolve("TO", target)}
-    if places["FROM"] == places["TO"]:
+    if places["FROM"].is_of(places["TO"]):
         raise Refusal("TO: expected another cluster than FROM, found the same. Fix: TO=")
-    old, new = (Cluster(name, *place) for name, place in places.items())
+    old, new = (Cluster(name, place) for name, place in places.items())
     try:
         with begun():
             problems = migrate(old, new)
@@ -246,7 +265,7 @@ def main(source: str, target: str) -> int:
     for problem in problems:
         print(f"  {problem}")
     if problems:
-        print("migration FAILED: do not use the new cluster")
+        print(f"migration FAILED: do not use the new cluster, {new.label}")
         return 1
-    print("migration passed: every account, balance and transfer is equal")
+    print(f"migration passed: {new.label}: every account, balance and transfer is equal")
     return 0

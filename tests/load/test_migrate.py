@@ -16,6 +16,7 @@ import tigerbeetle_emulator
 from cluster import REPOSITORY
 from cluster import cli as commands
 from cluster.operate import migrate, migration
+from cluster.operate.migrate import Place
 from cluster.operate.migration import plan
 from cluster.tigerbeetle import canary
 from tigerbeetle_emulator.embedded import Emulator
@@ -127,7 +128,7 @@ def test_a_migration_may_be_repeated_and_imports_nothing_twice(
 
 
 def test_an_interrupted_migration_goes_on_where_it_was(old: Emulator, new: Emulator) -> None:
-    source, target = (migrate.Cluster("x", e.cluster_id, e.address) for e in (old, new))
+    source, target = (migrate.Cluster("x", Place(e.cluster_id, e.address)) for e in (old, new))
     planned = plan(source.accounts(), source.transfers(), time.time_ns() + 60 * SECOND)
     half = replace(planned, transfers=planned.transfers[:11])
     assert migrate.fill(half, target) == 11
@@ -151,7 +152,7 @@ def test_a_cluster_that_has_accounts_of_its_own_is_refused(
 def test_a_cluster_that_moves_on_meanwhile_fails_the_migration(
     old: Emulator, new: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, target = (migrate.Cluster("x", e.cluster_id, e.address) for e in (old, new))
+    source, target = (migrate.Cluster("x", Place(e.cluster_id, e.address)) for e in (old, new))
     fill = migrate.fill
 
     def fill_while_a_client_pays(planned: migration.Plan, to: migrate.Cluster) -> int:
@@ -177,6 +178,8 @@ def test_a_cluster_that_moves_on_meanwhile_fails_the_migration(
         ("x@127.0.0.1:1", "2@127.0.0.1:1", "FROM: expected an inventory"),
         ("1@127.0.0.1:1", "inventories/none.py", "INVENTORY: expected"),
         ("1@127.0.0.1:1", "1@127.0.0.1:1", "expected another cluster than FROM"),
+        ("1@127.0.0.1:2,127.0.0.1:1", "1@127.0.0.1:1", "expected another cluster than FROM"),
+        ("inventories/process.py", "inventories/emulator.py", "expected another cluster than FROM"),
     ],
 )
 def test_what_names_no_two_clusters_is_refused(
