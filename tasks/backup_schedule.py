@@ -7,6 +7,7 @@ backup stops all replicas together, so it is driven from one machine, wherever t
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pyinfra import host
@@ -69,7 +70,9 @@ def remove() -> None:
 
 
 def _name() -> str:
-    """The units' name. Raises DeployError without an inventory that loads, or without systemd."""
+    """The units' name. Raises DeployError without an inventory that loads, without systemd, and
+    where they are another inventory's.
+    """
     named = host.data.get("inventory")
     if not named:
         raise DeployError(
@@ -83,4 +86,26 @@ def _name() -> str:
             f"backup_schedule: expected {UNITS} to be there and writable, found it is not. "
             "Fix: run it as root where systemd is; elsewhere use cron, see docs/backup.md"
         )
-    return f"tigerbeetle-backup-{deployment.name}"
+    name = f"tigerbeetle-backup-{deployment.name}"
+    unit = UNITS / f"{name}.service"
+    if unit.exists() and (other := rival(unit.read_text(), deployment.inventory)):
+        raise DeployError(
+            f"{name}: expected the timer of {deployment.inventory}, found that of {other}. Fix: "
+            "give one of them another deployment name; or, if that one is no longer meant: "
+            f"systemctl disable --now {name}.timer && rm {unit}"
+        )
+    return name
+
+
+def rival(unit: str, inventory: Path) -> Path | None:
+    """The other inventory that a written service backs up, if it is still there."""
+    found = re.search(
+        r"^WorkingDirectory=(?P<at>.*)$(?s:.*?)^ExecStart=.* \"?INVENTORY=(?P<file>.*?)\"? KEEP=",
+        unit,
+        re.MULTILINE,
+    )
+    if not found:
+        return None
+    at, file = (found[name].replace("%%", "%").replace("$$", "$") for name in ("at", "file"))
+    other = Path(at, file).resolve()
+    return other if other.is_file() and other != inventory.resolve() else None

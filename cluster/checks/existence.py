@@ -2,9 +2,8 @@
 
 Where a disk is not mounted, or somebody has removed the volumes, it looks like a new one.
 
-    .clusters/DEPLOYMENT/ENGINE-ID-PLACE.json   where it was, since when, and until when
-
-Its backups say it too. So do runs of load, where no record tells whose they are.
+A record says it (``config.records``), and its backups do. So do runs of load, where no record tells
+whose they are.
 """
 
 from __future__ import annotations
@@ -20,27 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from cluster.config import addresses, kept, shown
+from cluster.config import addresses, kept, records, shown
 from cluster.config.deployment import Deployment
+from cluster.config.records import Record
 from cluster.refusal import Refusal
 from cluster.runtimes import of
 from cluster.tigerbeetle.data_file import Past
 
 
-class Record(BaseModel, frozen=True):
-    """What is noted of one cluster."""
-
-    place: str
-    since: datetime
-    ended: datetime | None = None  # its data was removed on purpose: what is older says nothing
-
-
 def past(deployment: Deployment) -> Past:
     """What is known of the cluster apart from its data files."""
     runtime, file = of(deployment), _file(deployment)
-    record = _read(file)
+    record = records.read(file)
     ended = record.ended if record else None
     backups = [b for b in _backups(deployment) if ended is None or b[1] > ended]
     traces = [f"backup {shown(path)} of {_day(at)}" for path, at in backups[-1:]]
@@ -78,22 +68,23 @@ def is_new_meant() -> bool:
 
 
 def is_noted(deployment: Deployment) -> bool:
-    """A record says that it exists."""
-    record = _read(_file(deployment))
-    return record is not None and record.ended is None
+    """A record says that it exists, and that this inventory has deployed it."""
+    record = records.read(_file(deployment))
+    return record is not None and record.is_by(deployment.inventory)
 
 
 def note(deployment: Deployment) -> None:
     """Write the record of a cluster that has its data files; nothing to do where it is."""
+    before = records.read(_file(deployment))
     if not is_noted(deployment):
-        _write(deployment, Record(place=of(deployment).place, since=datetime.now(UTC)))
+        since = before.since if before and not before.ended else datetime.now(UTC)
+        _write(deployment, since)
 
 
 def end(deployment: Deployment) -> None:
     """Its data is removed on purpose: nothing that is older says any more that it exists."""
-    now, before = datetime.now(UTC), _read(_file(deployment))
-    since = before.since if before else now
-    _write(deployment, Record(place=of(deployment).place, since=since, ended=now))
+    now, before = datetime.now(UTC), records.read(_file(deployment))
+    _write(deployment, before.since if before else now, now)
 
 
 def _file(deployment: Deployment) -> Path:
@@ -105,19 +96,11 @@ def _name(deployment: Deployment, place: str) -> str:
     return f"{deployment.engine}-{deployment.cluster.id}-{place}.json"
 
 
-def _read(file: Path) -> Record | None:
-    """None where there is none. One that cannot be read is one: whoever made it had a cluster."""
-    try:
-        return Record.model_validate_json(file.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError):
-        return Record(place="", since=datetime.fromtimestamp(0, UTC))
-
-
-def _write(deployment: Deployment, record: Record) -> None:
+def _write(deployment: Deployment, since: datetime, ended: datetime | None = None) -> None:
     """As a whole, or not at all. Nothing fails for want of it: it is told, and that is all."""
-    file = _file(deployment)
+    file, inventory = _file(deployment), str(deployment.inventory.resolve())
+    place = of(deployment).place
+    record = Record(place=place, since=since, ended=ended, inventory=inventory)
     partial = file.with_suffix(f".{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

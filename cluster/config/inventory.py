@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import DEFAULT_INVENTORY, REPOSITORY, config
-from cluster.config import Cluster, kept, pyinfra_hosts, servers
+from cluster.config import Cluster, kept, pyinfra_hosts, records, servers
 from cluster.config.deployment import ON_SERVERS, Deployment, Engine, Runtime
 from cluster.config.servers import Server, Settings
 from cluster.refusal import Refusal, understood
@@ -45,6 +45,8 @@ def of_hosts(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
     common = {"name": data["deployment"]}
     if file := data.get("inventory_file"):
         common["inventory"] = Path(file)
+        known = records.of_name(common["name"])
+        records.refuse_namesake(common["name"], Path(file), known, _carries)
     if data["runtime"] in ON_SERVERS:
         return _of_servers(hosts, common)
     configured = config.load()
@@ -76,6 +78,15 @@ def _of_servers(hosts: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -
         settings=settings,
         monitoring=servers.monitoring_host(settings, found[0]),
     )
+
+
+def _carries(file: Path, name: str) -> bool:
+    """Whether an inventory file describes a deployment of this name, or may: it does not load."""
+    try:
+        hosts = pyinfra_hosts.read(file, cwd=REPOSITORY)
+    except pyinfra_hosts.Unreadable:
+        return True
+    return name in {host.data.get("deployment") for host in hosts}
 
 
 def _state_dir(cluster: Cluster, name: str) -> Path:

@@ -12,8 +12,10 @@ import pytest
 from jinja2 import Environment, StrictUndefined
 
 from cluster import REPOSITORY
+from tasks import backup_schedule
 from tasks.backup_schedule import NIGHTLY
 
+PYINFRA = str(Path(sys.executable).parent / "pyinfra")
 VALUES = {
     "inventory": "inventories/process.py",
     "repository": str(REPOSITORY),
@@ -49,9 +51,43 @@ def test_systemd_understands_when() -> None:
 
 
 def test_the_service_runs_what_a_person_types() -> None:
-    assert "make backup INVENTORY=inventories/process.py KEEP=7" in rendered("service")
+    assert 'make backup "INVENTORY=inventories/process.py" KEEP=7' in rendered("service")
+    odd = rendered("service", inventory="in ventories/100%.py")
+    assert 'make backup "INVENTORY=in ventories/100%%.py" KEEP=7' in odd
     assert 'Environment="BACKUP_DIR=/srv/back ups"' in rendered("service")
     assert "BACKUP_DIR" not in rendered("service", backup_dir="")
+
+
+@pytest.mark.parametrize("name", ["eu.py", "100% e u.py"])
+def test_the_timer_of_another_inventory_is_known(tmp_path: Path, name: str) -> None:
+    theirs, ours = tmp_path / name, tmp_path / "other.py"
+    theirs.touch()
+    relative = rendered("service", inventory=name, repository=str(tmp_path))
+    for unit in (relative, rendered("service", inventory=str(theirs))):
+        assert backup_schedule.rival(unit, ours) == theirs
+        assert backup_schedule.rival(unit, theirs) is None
+    before = relative.replace('"INVENTORY=eu.py"', "INVENTORY=eu.py")  # as it was written before
+    assert backup_schedule.rival(before, ours) == theirs
+    theirs.rename(ours)  # it was only moved: its timer is told of the new place
+    assert backup_schedule.rival(relative, ours) is None
+
+
+@pytest.mark.parametrize("task", ["install", "remove"])
+def test_the_timer_of_another_inventory_is_neither_replaced_nor_removed(
+    tmp_path: Path, task: str
+) -> None:
+    (tmp_path / "units").mkdir()
+    theirs = tmp_path / "eu.py"
+    theirs.touch()
+    unit = tmp_path / "units" / "tigerbeetle-backup-emulator.service"
+    unit.write_text(rendered("service", inventory=str(theirs)))
+    (tmp_path / "install.py").write_text(INSTALL.replace(".install()", f".{task}()"))
+    done = installing(tmp_path, "--data=inventory=inventories/emulator.py")
+    assert done.returncode != 0
+    assert "expected the timer of" in done.stderr
+    assert f"found that of {theirs}" in done.stderr
+    assert unit.read_text() == rendered("service", inventory=str(theirs))
+    assert list((tmp_path / "units").iterdir()) == [unit]
 
 
 #: As much of systemd as this needs: what it has read, and its timer. It does nothing once `gone`.
@@ -79,6 +115,17 @@ backup_schedule.install()
 """
 
 
+def installing(directory: Path, *data: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYINFRA, "--yes", *data, "@local", str(directory / "install.py")],
+        cwd=REPOSITORY,
+        env=os.environ | {"PATH": f"{directory}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 def test_an_interrupted_installation_is_finished_by_the_next(tmp_path: Path) -> None:
     (tmp_path / "units").mkdir()
     (tmp_path / "systemctl").write_text(SYSTEMCTL)
@@ -90,16 +137,8 @@ def test_an_interrupted_installation_is_finished_by_the_next(tmp_path: Path) -> 
     def install(keep: int, *, is_interrupted: bool = False) -> str:
         if is_interrupted:
             (tmp_path / "gone").touch()
-        pyinfra = str(Path(sys.executable).parent / "pyinfra")
-        data = ["--data=inventory=inventories/emulator.py", f"--data=keep={keep}"]
-        done = subprocess.run(
-            [pyinfra, "--yes", *data, "@local", str(tmp_path / "install.py")],
-            cwd=REPOSITORY,
-            env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        inventory = "--data=inventory=inventories/emulator.py"
+        done = installing(tmp_path, inventory, f"--data=keep={keep}")
         assert (done.returncode != 0) == is_interrupted, done.stderr
         (tmp_path / "gone").unlink(missing_ok=True)
         return done.stderr
