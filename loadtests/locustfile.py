@@ -107,7 +107,7 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
             preflight.check_release(environment.target.release)
         # Connect once: a wrong address or id is reported before users are started.
         with closing(Ledger(int(environment.target.cluster_id), settings.reach)) as ledger:
-            ledger.connect()
+            ledger.connect(named=environment.target.named)
     except (Refusal, OSError) as error:
         print(f"error: {refusal_of(error)}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cluster.command import by_inventory
 from cluster.config import inventory
+from cluster.config.deployment import Deployment
 from cluster.runtimes import tunnel
 from cluster.runtimes.ssh import SshError
 from monitoring import host, stack
@@ -29,12 +30,11 @@ def ask(base: str, path: str) -> Any:
         raise OSError("another program's answer") from None
 
 
-def _base(file: str) -> str:
+def _base(deployment: Deployment) -> str:
     """Prometheus' address, through SSH where it is on a monitoring host. Raises Refusal,
     SshError.
     """
     listen = stack.ports()
-    deployment = inventory.read(file)
     reached = host.place(deployment)
     if reached is None:
         return f"http://127.0.0.1:{listen.prometheus}"
@@ -49,14 +49,18 @@ def main(file: str) -> int:
 
     Exit codes: 0 none fires, 1 one does, 2 bad configuration, 4 Prometheus does not answer.
     """
+    deployment = inventory.read(file)
     try:
-        base = _base(file)
+        base = _base(deployment)
         targets, alerts = ask(base, "targets")["activeTargets"], ask(base, "alerts")["alerts"]
     except SshError as error:
         print(f"error: {error}")
         return 4
     except OSError as error:
-        print(f"error: expected Prometheus at {base}, found: {error}. Fix: make monitor-up")
+        print(
+            f"error: expected Prometheus at {base}, found: {error}. "
+            f"Fix: make monitor-up {deployment.named}"
+        )
         return 4
     console = Console()
     table = Table("job", "instance", "health", "last error", title=f"Prometheus, {base}")

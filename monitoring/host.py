@@ -135,7 +135,7 @@ def check(deployment: Deployment, seen: Observation, listen: Ports) -> None:
         _refuse(
             "no monitoring of another cluster",
             f"that of cluster {seen.cluster}",
-            "name another host, or `make monitor-down` with that cluster's inventory",
+            "name another host, or stop that one: make monitor-down with its own INVENTORY=",
         )
     places = {
         "collector": [("udp", statsd, port), ("tcp", _LOOPBACK, listen.collector)],

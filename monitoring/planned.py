@@ -24,7 +24,8 @@ def main(file: str, state: str, replica: str | None) -> None:
             "LU_CFG_TIGERBEETLE_STATSD",
             expected="IP:PORT of the collector",
             found="nothing",
-            fix="set it, then `make up` and `make monitor-up`",
+            fix=f"set it, then `make up {deployment.named}` and "
+            f"`make monitor-up {deployment.named}`",
         )
     if not announce_of(deployment, indexes, is_planned=state == "stop"):
         raise Refusal(

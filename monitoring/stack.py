@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import REPOSITORY
-from cluster.config import PREFIX, Cluster
+from cluster.config import PREFIX
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import of
@@ -97,13 +97,15 @@ def check_statsd(deployment: Deployment) -> tuple[str, int]:
             f"{PREFIX}STATSD",
             expected=f"where the replicas' metrics go: {where}, such as {example}",
             found=statsd or "nothing",
-            fix=f"set it to {example}, then `make up` (one replica restarts at a time)",
+            fix=f"set it to {example}, then `make up {deployment.named}` (one replica restarts at "
+            "a time)",
         )
     return host, int(port)
 
 
-def check_inside(cluster: Cluster) -> None:
+def check_inside(deployment: Deployment) -> None:
     """In Docker, check that the exporter can have the StatsD address. Raises Refusal."""
+    cluster = deployment.cluster
     host = IPv4Address(cluster.statsd.rpartition(":")[0])
     taken = {cluster.subnet.network_address + 1, *(r.ip for r in cluster.replicas)}
     if host not in cluster.subnet or host in taken:
@@ -111,7 +113,8 @@ def check_inside(cluster: Cluster) -> None:
             f"{PREFIX}STATSD",
             expected=f"a free address of {cluster.subnet}, for the exporter",
             found="the gateway's or a replica's" if host in taken else host,
-            fix="choose another one there, then `make up` (one replica restarts at a time)",
+            fix=f"choose another one there, then `make up {deployment.named}` (one replica "
+            "restarts at a time)",
         )
 
 
@@ -132,6 +135,7 @@ def prometheus_values(
     return {
         "label": deployment.label,
         "cluster": f"{deployment.cluster.id:032x}",
+        "inventory": shlex.quote(deployment.file),
         "replicas_emit": not deployment.is_emulator,
         "addresses": {n: addresses.get(n, "") for n in ("collector", *PROGRAMS)},
         # On the monitoring host: relative to the file itself.

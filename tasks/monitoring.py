@@ -47,7 +47,7 @@ def check() -> None:
 def _check_containers() -> None:
     with guarded():
         docker_engine.check_versions()
-        stack.check_inside(deployment_here().cluster)
+        stack.check_inside(deployment_here())
         docker_engine.check_network()
 
 

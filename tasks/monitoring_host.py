@@ -47,7 +47,8 @@ def check() -> None:
     deployment = deployment_here()
     if not host.data.get("monitors"):
         raise DeployError(
-            f"{host.name}: expected the monitoring host, found a replica's. Fix: make monitor-up"
+            f"{host.name}: expected the monitoring host, found a replica's. Fix: make monitor-up "
+            f"{deployment.named}"
         )
     with guarded():
         monitoring_host.check(deployment, observed(), stack.ports())

@@ -146,8 +146,8 @@ def _check(deployment: Deployment) -> None:
         ) from None
     raise DeployError(
         f"{data}: expected no data file, or a damaged one, found that of {found}. "
-        "Fix: start the replica with it: it repairs itself from the others (make up). If it "
-        "cannot run with it, move the file away, and recover then"
+        "Fix: start the replica with it, and it repairs itself from the others: make up "
+        f"{deployment.named}. If it cannot run with it, move the file away, and recover then"
     )
 
 

@@ -176,7 +176,8 @@ def plan(
     if runtime.HIDES_FILES:
         return runtime.plan(past, is_asked_for=is_asked_for)
 
-    refuse_half_restored({index: found.leftovers for index, found in seen.items()})
+    leftovers = {index: found.leftovers for index, found in seen.items()}
+    refuse_half_restored(leftovers, past.restore)
 
     def identity(index: int, found: Facts) -> Identity | None:
         names = [each.name for each in found.data_files]

@@ -149,7 +149,8 @@ def _one_runtime(machine: Machine) -> None:
             machine.refuse(
                 f"replica {index} under {runtime} alone",
                 f"{words[other]} {name} running too",
-                f'make down with runtime="{other}" first: its data file stays',
+                f'with runtime="{other}" there: make down {machine.deployment.named}; then go on '
+                "with this one: its data file stays",
             )
 
 

@@ -31,7 +31,7 @@ def main(file: str, replica: str | None, *, follow: bool) -> int:
         lines = logs.log_tail(index, LINES)
         if not lines:
             source = logs.log_source(index)
-            print(f"no log yet: {source}. Start the cluster with `make up`.", file=sys.stderr)
+            print(f"no log yet: {source}. Start the cluster with `{logs.up}`.", file=sys.stderr)
             return 1
         for line in lines:
             print(f"replica-{index} | {line}")

@@ -65,7 +65,7 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
         for old in backup_set.expired(root, deployment, keep):
             print(f"removing {old.name}: KEEP={keep}")
             backup_set.remove(old)
-    _report(manifest, taken)
+    _report(deployment, manifest, taken)
     return taken
 
 
@@ -113,7 +113,8 @@ def _require_whole(deployment: Deployment) -> None:
     if unwell:
         raise Refusal(
             f"backup: expected every replica to be normal, found {', '.join(map(str, unwell))}. "
-            "Fix: make status; make recover REPLICA=N for a lost data file"
+            f"Fix: make status {deployment.named}; for a lost data file: make recover "
+            f"{deployment.named} REPLICA=N"
         )
 
 
@@ -165,15 +166,16 @@ def _taken(note: Path) -> str:
     return text
 
 
-def _report(manifest: Manifest, taken: Path) -> None:
+def _report(deployment: Deployment, manifest: Manifest, taken: Path) -> None:
     packed, whole = manifest.size / 1024**2, manifest.data_size / 1024**2
-    print(f"backup: {taken}")
+    print(f"backup: {taken} of {manifest.whose}")
     print(f"  {len(manifest.files)} data files, {packed:,.1f} MiB packed of {whole:,.0f} MiB")
     if manifest.stopped_s is not None:
         print(f"  downtime {manifest.stopped_s:.1f} s, from the stop to the next commit")
     if manifest.before:
         print(f"  {manifest.before}, read before the stop")
-    print(f"  prove it: make backup-verify FROM={shlex.quote(str(taken))}")
+    source = shlex.quote(str(taken))
+    print(f"  prove it: make backup-verify {deployment.named} FROM={source}")
 
 
 @click.command()

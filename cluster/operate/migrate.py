@@ -51,7 +51,7 @@ class Place(NamedTuple):
     cluster_id: int
     addresses: str
     reach: str = ""  # the addresses from here, where those are others
-    named: str = "INVENTORY=…"  # as a person types it, where it was given
+    named: str = ""  # its INVENTORY=, where one was given
 
     def is_of(self, other: Place) -> bool:
         """Whether both are one cluster, however each is named."""
@@ -66,12 +66,14 @@ class Cluster:
         """Connect. Raises Refusal when nothing answers."""
         cluster_id, reach = place.cluster_id, place.reach or place.addresses
         self.name, self.label = name, f"{name} (cluster {cluster_id} at {place.addresses})"
-        self.named = place.named
+        self.named = place.named or "INVENTORY=…"
         self._client = NativeClient(cluster_id, reach)
         try:
             self._client.call(tb.Operation.LOOKUP_ACCOUNTS, bytes(16), _CONNECT_TIMEOUT_S)
         except Unanswered:
-            why = preflight.diagnose(cluster_id, reach, _CONNECT_TIMEOUT_S, log_lines())
+            why = preflight.diagnose(
+                cluster_id, reach, _CONNECT_TIMEOUT_S, log_lines(), place.named
+            )
             raise Refusal(f"{name}: {why}") from None
 
     def accounts(self) -> Array:

@@ -111,7 +111,7 @@ def choose(
 
 def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -> list[Step]:
     """The five commands, as a person would type them."""
-    target = f"INVENTORY={shlex.quote(chosen)}"
+    named = f"INVENTORY={shlex.quote(chosen)}"
     pytest, locust = [str(_BIN / "pytest"), "tests/infra"], [str(_BIN / "locust"), "--headless"]
     ours = [sys.executable, "-m", "cluster"]
     load = ["--locustfile=loadtests/locustfile.py", f"--users={USERS}", f"--run-time={duration_s}s"]
@@ -119,17 +119,17 @@ def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -
         Step(
             "deploy",
             _pyinfra(chosen, "deploy.py"),
-            f"correct what the last line names, then: make up {target}",
+            f"correct what the last line names, then: make up {named}",
         ),
         Step(
             "verify",
             [*pytest, f"--inventory={chosen}", f"--junit-xml={junit}"],
-            f"look with: make status {target}; make logs {target}",
+            f"look with: make status {named}; make logs {named}",
         ),
         Step(
             "load",
             [*locust, *load, f"--run-id={run_id}"],
-            f"look with: make logs {target}; repeat with: make load {target}",
+            f"look with: make logs {named}; repeat with: make load {named}",
         ),
         Step(
             "audit",
@@ -137,7 +137,9 @@ def steps(chosen: str, run_id: str, junit: Path, duration_s: int = DURATION_S) -
             f"a failed audit is a finding: keep the data, read runs/{run_id}/audit.json",
         ),
         Step(
-            "report", [*ours, "report", f"--run={run_id}"], f"repeat with: make report RUN={run_id}"
+            "report",
+            [*ours, "report", f"--run={run_id}"],
+            f"repeat with: make report {named} RUN={run_id}",
         ),
     ]
 

@@ -47,12 +47,13 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
         except Failed:
             raise Refusal(
                 f"recover: expected the replicas other than {index} to serve once started, found "
-                "that they do not, for the reason above; no data file was touched. Fix: make "
-                "status; if a majority of the files is lost: make restore FROM= a backup"
+                "that they do not, for the reason above; no data file was touched. Fix: "
+                f"make status {deployment.named}; if a majority of the files is lost, go back to a "
+                f"backup: make restore {deployment.named} FROM="
             ) from None
     replicas = _settled(deployment, index)
     canary = health.probe(deployment) if any(r.port_open for r in replicas) else None
-    refuse_unsafe(replicas, index, canary)
+    refuse_unsafe(replicas, index, canary, deployment.named)
     try:
         phase.run(inventory_file, "tasks.recover.check", data=data)
     except Failed:
@@ -76,36 +77,40 @@ def _settled(deployment: Deployment, index: int) -> list[ReplicaHealth]:
 
 def refuse_engine(deployment: Deployment) -> None:
     """Only replicas can recover from one another. Pure. Raises Refusal."""
-    deployment.require_replication("recover", "make restore FROM= a backup")
+    restore = f"go back to a backup: make restore {deployment.named} FROM="
+    deployment.require_replication("recover", restore)
     if len(deployment.cluster.replicas) == 1:
         raise Refusal(
             "recover: expected other replicas to recover from, found a cluster of one. "
-            "Fix: make restore FROM= a backup"
+            f"Fix: {restore}"
         )
 
 
-def refuse_unsafe(replicas: Sequence[ReplicaHealth], index: int, canary: Canary | None) -> None:
+def refuse_unsafe(
+    replicas: Sequence[ReplicaHealth], index: int, canary: Canary | None, named: str
+) -> None:
     """The one does not run, the cluster commits, and all others are normal: of six replicas one of
-    them may be lost too, and is next. Pure. Raises Refusal.
+    them may be lost too, and is next. ``named`` is the inventory. Pure. Raises Refusal.
     """
     lost = replicas[index]
     unwell = [r for r in replicas if r.replica.index != index and not r.is_normal]
     if lost.process == "RUNNING" and lost.port_open:
         raise Refusal(
             f"recover: expected replica {index} not to run, found it running as pid {lost.pid}. "
-            "Fix: nothing, if it is well: it repairs itself from the others; make status tells"
+            "Fix: nothing, if it is well: it repairs itself from the others; look with "
+            f"make status {named}"
         )
     if len(unwell) >= spared(len(replicas)):
         more = " and one more" if len(replicas) > 3 else ""
         raise Refusal(
             f"recover: expected all replicas but {index}{more} to be normal, found "
             f"{', '.join(map(str, unwell))}. Fix: bring them back first, one at a time; if more "
-            "files are lost than a majority can spare: make restore FROM= a backup"
+            f"files are lost than a majority can spare, make restore {named} FROM= a backup"
         )
     if canary is None or not canary.commits:
         raise Refusal(
             f"recover: expected the cluster to commit without replica {index}, found: "
-            f"{canary.detail if canary else 'no port answers'}. Fix: make status"
+            f"{canary.detail if canary else 'no port answers'}. Fix: make status {named}"
         )
 
 

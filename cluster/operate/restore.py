@@ -7,6 +7,7 @@ back, and everything is as it was before.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,16 +102,19 @@ def _undo(inventory_file: str, data: Mapping[str, str]) -> None:
     try:
         phase.run(inventory_file, "tasks.backup.undo", data=data, quiet=True)
     except Failed as failed:
-        found, fix = str(failed), "mend what it names, then make restore FROM= that backup again"
+        named, source = shlex.quote(inventory_file), shlex.quote(data["backup_set"])
+        fix = f"mend what it names, then again: make restore INVENTORY={named} FROM={source}"
+        found = str(failed)
         raise _NotUndone("the old data files", expected="back", found=found, fix=fix) from None
 
 
 def _report(deployment: Deployment, manifest: Manifest) -> None:
     """What the cluster holds now, beside what was read when the backup was taken."""
     found = totals.read(deployment)
-    print("restored: the cluster commits")
+    print(f"restored: {deployment.whose} commits")
     if found is None:
-        print(f"  its ledger was not read within {totals.TIMEOUT_S:g} s: make audit, or look")
+        look = f"make status {deployment.named}"
+        print(f"  its ledger was not read within {totals.TIMEOUT_S:g} s: look with {look}")
         return
     print(f"  {found}; last transfer {_when(found)}")
     for line in totals.outside(found, manifest.before, None):

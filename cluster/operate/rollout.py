@@ -61,6 +61,7 @@ class Actions:
     settle: Callable[[int], None]
     """Returns once the cluster commits with this replica; raises Unhealthy."""
     tell: Callable[[str], None] = print
+    named: str = ""  # the inventory, as it is typed
 
 
 def choose(todo: Collection[int], members: Sequence[Member]) -> int:
@@ -168,7 +169,8 @@ def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Act
         so_far = f"after replicas {before}" if done else "before the first replica"
         raise Stopped(
             f"{what}: expected a cluster that can spare one replica, {so_far}, found: {expired}. "
-            "Fix: bring all replicas back (make status, make doctor), then repeat"
+            f"Fix: bring all replicas back (make status {act.named}, make doctor {act.named}), "
+            "then repeat"
         ) from None
     return chosen
 
@@ -188,4 +190,5 @@ def of_deployment(
         step=step,
         settle=settle,
         tell=tell,
+        named=deployment.named,
     )

@@ -39,9 +39,10 @@ def check(deployment: Deployment, target: str) -> Offer:
     """All that can be known before: path, programs, replicas. Touches nothing. Raises Refusal."""
     current = deployment.cluster.release
     deployment.require_replication("upgrade", "INVENTORY=inventories/process.py or another")
-    upgrade_path.check_step(current, target)
+    upgrade_path.check_step(current, target, deployment.named)
     replicas = _normal(deployment)
-    upgrade_path.check_running({r.replica.index: _runs(r) for r in replicas}, current, target)
+    running = {r.replica.index: _runs(r) for r in replicas}
+    upgrade_path.check_running(running, current, target, deployment.named)
     offer = upgrade_path.parse_offer(of(at(deployment, target)).offer())
     upgrade_path.check_offer(offer, current, target)
     upgrade_path.check_client(metadata.version("tigerbeetle"), offer)
@@ -63,7 +64,8 @@ def _normal(deployment: Deployment) -> list[ReplicaHealth]:
     except waiting.Expired as expired:
         raise Refusal(
             f"upgrade: expected every replica normal, since a cluster switches only with all of "
-            f"them, found: {expired}. Fix: bring them back first (make status, make up)"
+            f"them, found: {expired}. Fix: bring them back first (make status {deployment.named}, "
+            f"make up {deployment.named})"
         ) from None
     return seen
 

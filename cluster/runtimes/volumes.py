@@ -83,7 +83,8 @@ def decide(
     is_asked_for: bool = True,
 ) -> Plan:
     """``format`` or ``keep``, from what the volumes hold. Raises Refusal. Pure."""
-    data_file.refuse_half_restored({i: v.files if v else () for i, v in volumes.items()})
+    files = {i: v.files if v else () for i, v in volumes.items()}
+    data_file.refuse_half_restored(files, past.restore)
     identities = {
         i: _identity(volume, i, cluster) if volume else None for i, volume in volumes.items()
     }

@@ -111,7 +111,8 @@ def superblock(server: Sequence[str], path: str | Path, name: str = "") -> Super
     except subprocess.TimeoutExpired:
         raise Refusal(
             f"{name or path}: expected its superblock within {INSPECT_TIMEOUT_S:g} s, found no "
-            "answer. Fix: check the disk; `make recover` its replica, if the others commit"
+            "answer. Fix: check the disk; if the others commit, recover its replica from them: "
+            "docs/runbooks/corrupted-file.md"
         ) from None
     try:
         return parse_superblock(done.stdout or done.stderr)

@@ -44,10 +44,10 @@ class Past:
 
     place: str = "on any server"  # where its data files belong
     traces: tuple[str, ...] = ()  # what says that it has existed
-    restore: str = "make restore FROM="
-    recover: str = "make recover"
-    new: str = "make up BOOTSTRAP=yes"
-    anew: str = "make up BOOTSTRAP=yes"  # though it has existed
+    restore: str = "make restore INVENTORY=… FROM="
+    recover: str = "make recover INVENTORY=…"
+    new: str = "make up INVENTORY=… BOOTSTRAP=yes"
+    anew: str = "make up INVENTORY=… BOOTSTRAP=yes"  # though it has existed
 
     def fix(self, missing: Sequence[int], count: int) -> str:
         """What to do about the files of these replicas of ``count``."""
@@ -217,14 +217,17 @@ def is_half_restored(files: Mapping[int, Iterable[str]]) -> bool:
     return 0 < len(replaced) < len(files) and not is_accepted
 
 
-def refuse_half_restored(files: Mapping[int, Iterable[str]]) -> None:
-    """Raises Refusal: a replica with an older file has forgotten what it has acknowledged."""
+def refuse_half_restored(files: Mapping[int, Iterable[str]], restore: str) -> None:
+    """Raises Refusal: a replica with an older file has forgotten what it has acknowledged.
+
+    ``restore`` is the command that restores the newest backup.
+    """
     if is_half_restored(files):
         raise Refusal(
             "data files",
             expected="all of one moment",
             found="a restore that was cut off when some were replaced, and others not yet",
-            fix="make restore FROM= that backup again: it puts the old ones back first",
+            fix=f"{restore}, or the backup that it was: the old ones are put back first",
         )
 
 

@@ -49,14 +49,17 @@ def parse_offer(output: str) -> Offer:
     return Offer(release[1], tuple(bundled), client_min[1])
 
 
-def check_step(current: str, target: str) -> None:
-    """Check that the target is a newer release, and not a bad one. Raises Refusal."""
+def check_step(current: str, target: str, named: str) -> None:
+    """Check that the target is a newer release, and not a bad one. ``named`` is the inventory.
+
+    Raises Refusal.
+    """
     if not _FORM.fullmatch(target):
         raise Refusal(f"TO: expected a release such as {current}, found {target!r}. Fix: TO=x.y.z")
     if target == current:
         raise Refusal(
             f"TO: expected a newer release than {current}, found the one that is configured. "
-            "Fix: nothing, if `make status` shows it on every replica"
+            f"Fix: nothing, if `make status {named}` shows it on every replica"
         )
     if triple(target) < triple(current):
         raise Refusal(
@@ -70,7 +73,7 @@ def check_step(current: str, target: str) -> None:
         )
 
 
-def check_running(running: Mapping[int, str], current: str, target: str) -> None:
+def check_running(running: Mapping[int, str], current: str, target: str, named: str) -> None:
     """Refuse replicas that run neither the configured release nor, after an interruption, TO."""
     found = [
         f"replica {index}: {release or 'none'}"
@@ -80,8 +83,8 @@ def check_running(running: Mapping[int, str], current: str, target: str) -> None
     if found:
         raise Refusal(
             f"the cluster: expected release {current} on every replica, as configured, found "
-            f"{', '.join(found)}. Fix: bring all replicas up first (make up), with the release "
-            "that runs in the env file"
+            f"{', '.join(found)}. Fix: bring all replicas up first (make up {named}), with the "
+            "release that runs in the env file"
         )
 
 

@@ -73,19 +73,21 @@ class Ledger:
             self._reader, tb.Operation.LOOKUP_ACCOUNTS, 16, on_packet=self._accounts_done
         )
 
-    def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def connect(self, timeout_s: float = CONNECT_TIMEOUT_S, *, named: str = "") -> None:
         """Wait until both sessions have had a reply, so that no measured time includes that.
 
-        Raises BridgeError with a diagnosis when the cluster does not answer in time.
+        ``named`` is the cluster's ``INVENTORY=``. Raises BridgeError with a diagnosis when the
+        cluster does not answer in time.
         """
         nobody = (1).to_bytes(16, "little")
         for client in (self._writer, self._reader):
             try:
                 reply = client.call(tb.Operation.LOOKUP_ACCOUNTS, nobody, timeout_s)
             except Unanswered:
-                raise BridgeError(
-                    preflight.diagnose(self.cluster_id, self.addresses, timeout_s, log_lines())
-                ) from None
+                why = preflight.diagnose(
+                    self.cluster_id, self.addresses, timeout_s, log_lines(), named
+                )
+                raise BridgeError(why) from None
             _refuse_failed(reply)
 
     def create_transfers(self, events: bytes) -> list[int]:

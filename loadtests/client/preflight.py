@@ -15,8 +15,11 @@ from loadtests.client.bridge import CONNECTIONS_MAX, SESSIONS_MAX
 PROBE_TIMEOUT_S = 1.0
 
 
-def diagnose(cluster_id: int, addresses: str, waited_s: float, log: list[str]) -> str:
-    """One message: what was asked, what each address did, what that means, how to go on."""
+def diagnose(cluster_id: int, addresses: str, waited_s: float, log: list[str], named: str) -> str:
+    """One message: what was asked, what each address did, what that means, how to go on.
+
+    ``named`` is the cluster's ``INVENTORY=``, or empty.
+    """
     states = {address: probe(address) for address in addresses.split(",")}
     seen = ", ".join(f"{address} {state}" for address, state in states.items())
     if "closes" in " ".join(states.values()):
@@ -30,7 +33,8 @@ def diagnose(cluster_id: int, addresses: str, waited_s: float, log: list[str]) -
             "A replica closes the connection of a client with another cluster id in silence"
         )
     else:
-        advice = "is the cluster up, and are these its addresses? `make up` starts it"
+        advice = "is the cluster up, and are these its addresses?"
+        advice += f" `make up {named}` starts it" if named else ""
     last = f" The client's last words: {log[-1].strip()!r}." if log else ""
     return f"cluster {cluster_id}: no reply within {waited_s:g} s ({seen}). Fix: {advice}.{last}"
 

@@ -97,7 +97,7 @@ def _read(
     cluster_id = int(manifest.target.cluster_id)
     addresses = way(manifest.target, inventory)
     with closing(Ledger(cluster_id, addresses, deadline_s=DEADLINE_S)) as ledger:
-        ledger.connect(connect_timeout_s)
+        ledger.connect(connect_timeout_s, named=manifest.target.named)
         next_report = _PROGRESS_ROWS
         for page in ledger.transfers_of_run(int(manifest.tag)):
             proof.add_page(page)

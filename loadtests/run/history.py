@@ -29,7 +29,7 @@ Kind = Literal[
 FILE = "history.jsonl"
 CREATED, EXISTS = "created", "exists"
 
-_FIX = "record another: make workload"
+_FIX = "record another"
 #: What the checker sorts and groups operations by, and what it takes them for.
 _KINDS = {
     **dict.fromkeys(("number", "worker", "session", "invoked", "timestamp"), int),

@@ -110,13 +110,12 @@ def test_an_address_that_they_reach_is_taken(
 
 @pytest.mark.parametrize("ip", ["172.20.0.1", "172.20.0.11", "172.20.1.20", "10.0.0.1"])
 def test_an_address_that_the_exporter_cannot_have_is_refused(ip: str) -> None:
-    cluster = config.load(environ={f"{config.PREFIX}STATSD": f"{ip}:8125"})
     with pytest.raises(Refusal, match=r"STATSD: expected a free address of 172\.20\.0\.0/24"):
-        stack.check_inside(cluster)
+        stack.check_inside(deployment(f"{ip}:8125", runtime="compose"))
 
 
 def test_a_free_address_of_the_subnet_is_taken() -> None:
-    stack.check_inside(config.load(environ={f"{config.PREFIX}STATSD": "172.20.0.20:8125"}))
+    stack.check_inside(deployment("172.20.0.20:8125", runtime="compose"))
 
 
 def test_the_ports_are_the_usual_ones_unless_all_five_are_given() -> None:

@@ -123,7 +123,7 @@ def test_only_none_or_all_of_the_files_are_a_cluster(present: tuple[bool, ...]) 
     elif not any(present):
         assert decide(found, CLUSTER, is_bootstrapping=False) == "format"
     else:
-        advice = "make recover REPLICA=" if sum(present) == 2 else "make restore FROM="
+        advice = "make recover .*REPLICA=" if sum(present) == 2 else "make restore .*FROM="
         with pytest.raises(Refusal, match=advice):
             decide(found, CLUSTER, is_bootstrapping=False)
 
@@ -253,7 +253,7 @@ def test_files_of_two_moments_are_known_by_what_a_restore_has_left(
     files = {i: [f"0_{i}.tigerbeetle{s}" for s in ["", *own]] for i, own in enumerate(suffixes)}
     assert is_half_restored(files) == is_half
     if is_half:
-        with pytest.raises(Refusal, match=r"expected all of one moment.* make restore FROM="):
-            refuse_half_restored(files)
+        with pytest.raises(Refusal, match=r"expected all of one moment.* make restore FROM=b, or"):
+            refuse_half_restored(files, "make restore FROM=b")
     else:
-        refuse_half_restored(files)
+        refuse_half_restored(files, "make restore FROM=b")

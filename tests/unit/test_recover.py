@@ -18,6 +18,7 @@ from cluster.tigerbeetle.log import ReplicaLog
 from cluster.tigerbeetle.ping import Pong
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
+NAMED = "INVENTORY=eu.py"
 COMMITS = Canary(True, "committed and read back")
 
 
@@ -36,7 +37,7 @@ def replica(index: int, process: str = "RUNNING", status: str = "normal") -> Rep
 
 @pytest.mark.parametrize("process", ["DOWN", "FATAL", "BACKOFF", "EXITED", "STOPPED"])
 def test_a_replica_that_is_down_is_recovered_when_all_others_are_well(process: str) -> None:
-    refuse_unsafe([replica(0), replica(1, process), replica(2)], 1, COMMITS)
+    refuse_unsafe([replica(0), replica(1, process), replica(2)], 1, COMMITS, NAMED)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_recovery_that_is_unsafe_is_refused(
     replicas: list[ReplicaHealth], canary: Canary | None, said: str
 ) -> None:
     with pytest.raises(Refusal, match=said):
-        refuse_unsafe(replicas, 1, canary)
+        refuse_unsafe(replicas, 1, canary, NAMED)
 
 
 def test_of_six_replicas_two_lost_ones_are_recovered_one_after_the_other() -> None:
@@ -71,10 +72,10 @@ def test_of_six_replicas_two_lost_ones_are_recovered_one_after_the_other() -> No
         for i in range(6)
     ]
     away = [replace(replica(0, "FATAL"), replica=one.replica) for one in six]
-    refuse_unsafe([*six[:4], *away[4:]], 4, COMMITS)
-    refuse_unsafe([*six[:4], *away[4:]], 5, COMMITS)
+    refuse_unsafe([*six[:4], *away[4:]], 4, COMMITS, NAMED)
+    refuse_unsafe([*six[:4], *away[4:]], 5, COMMITS, NAMED)
     with pytest.raises(Refusal, match="expected all replicas but 4 and one more to be normal"):
-        refuse_unsafe([*six[:3], *away[3:]], 4, COMMITS)
+        refuse_unsafe([*six[:3], *away[3:]], 4, COMMITS, NAMED)
 
 
 def deployment(engine: str = "tigerbeetle", count: int = 3) -> Deployment:

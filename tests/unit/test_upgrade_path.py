@@ -41,6 +41,7 @@ multiversioning.exe_path=/usr/local/bin/tigerbeetle
 multiversioning.releases_bundled={ 0.17.8, 0.17.9 }
 multiversioning.header.past.releases={ 0.17.8 }
 """
+NAMED = "INVENTORY=eu.py"
 NEW = Offer("0.17.9", ("0.17.8", "0.17.9"), "0.16.4")
 
 
@@ -60,8 +61,8 @@ def test_what_is_no_server_offers_nothing(output: str) -> None:
 
 
 def test_a_newer_release_is_a_step() -> None:
-    check_step("0.17.9", "0.17.10")
-    check_step("0.17.4", "0.17.8")
+    check_step("0.17.9", "0.17.10", NAMED)
+    check_step("0.17.4", "0.17.8", NAMED)
 
 
 @pytest.mark.parametrize(
@@ -78,13 +79,13 @@ def test_a_newer_release_is_a_step() -> None:
 )
 def test_what_is_no_step_is_refused(target: str, message: str) -> None:
     with pytest.raises(Refusal, match=message):
-        check_step("0.17.9", target)
+        check_step("0.17.9", target, NAMED)
 
 
 @pytest.mark.parametrize("bad", sorted(BAD_RELEASES))
 def test_a_bad_release_is_refused_with_what_to_take_instead(bad: str) -> None:
     with pytest.raises(Refusal, match=r"found .*, which may .*: take \d"):
-        check_step("0.16.4", bad)
+        check_step("0.16.4", bad, NAMED)
 
 
 def test_the_new_server_must_be_what_was_asked_for() -> None:
@@ -105,9 +106,9 @@ def test_a_client_that_would_no_longer_be_served_is_refused() -> None:
 
 
 def test_replicas_run_what_is_configured_or_already_the_target() -> None:
-    check_running({0: "0.17.8", 1: "0.17.9", 2: "0.17.8"}, "0.17.8", "0.17.9")
+    check_running({0: "0.17.8", 1: "0.17.9", 2: "0.17.8"}, "0.17.8", "0.17.9", NAMED)
     with pytest.raises(Refusal, match=r"found replica 1: 0\.17\.4, replica 2: none"):
-        check_running({0: "0.17.8", 1: "0.17.4", 2: ""}, "0.17.8", "0.17.9")
+        check_running({0: "0.17.8", 1: "0.17.4", 2: ""}, "0.17.8", "0.17.9", NAMED)
 
 
 def test_what_remains_is_counted_by_the_replicas_own_word() -> None:
@@ -120,7 +121,7 @@ RELEASES = st.tuples(*[st.integers(0, 99)] * 3).map(lambda t: ".".join(map(str, 
 @given(RELEASES, RELEASES)
 def test_no_step_goes_down(current: str, target: str) -> None:
     try:
-        check_step(current, target)
+        check_step(current, target, NAMED)
     except Refusal:
         return
     assert triple(target) > triple(current)
