@@ -133,6 +133,18 @@ class Runtime(ABC):
     def check_readable(self) -> None:  # noqa: B027 - most have nothing to say
         """Raises where the states cannot be known at all, so that nobody takes it for "down"."""
 
+    def check_up(self) -> None:
+        """Raises Refusal where no replica runs: on one machine another deployment may have its
+        addresses.
+        """
+        if not any(process.pid for process in (self.states() or {}).values()):
+            raise Refusal(
+                self.deployment.whose,
+                expected="a replica of it that runs",
+                found="none: what answers at its addresses is another cluster's",
+                fix=self.up,
+            )
+
     @abstractmethod
     def log_source(self, index: int) -> str:
         """Where a person reads the replica's log."""

@@ -133,6 +133,11 @@ class Process(Runtime):
             },
         )
 
+    def check_up(self) -> None:
+        """Those that outlived their supervisor run, too."""
+        if not self.orphans():
+            super().check_up()
+
     def orphans(self) -> dict[int, int]:
         """Replica index → pid of replicas that outlived their supervisor. Empty while it lives."""
         if self.states() is not None:

@@ -93,6 +93,9 @@ class OnServers(Runtime):
         found = ssh.on_each(self.deployment, ask)
         return {index: process for index, process in found.items() if process is not None} or None
 
+    def check_up(self) -> None:
+        """Their addresses are their own."""
+
     def log_source(self, index: int) -> str:
         """The command to type."""
         return f"ssh {self.deployment.servers[index].hostname} {self.log_command(index)}"

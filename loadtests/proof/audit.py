@@ -29,11 +29,12 @@ _BY_ABSENCE = frozenset({"nothing else", "holds settled", "balances"})
 
 
 def audit(
-    run: Path, *, connect_timeout_s: float = CONNECT_TIMEOUT_S, inventory: str | None = None
+    run: Path, *, connect_timeout_s: float | None = None, inventory: str | None = None
 ) -> Audit:
     """Prove one run, and write audit.json beside it. Never raises for what it cannot read.
 
-    ``inventory`` is its cluster's, where a person has named one.
+    ``inventory`` is its cluster's, where a person has named one. With a timeout, a cluster that is
+    away is waited for.
     """
     started = time.monotonic()
     manifest = read_manifest(run)
@@ -92,12 +93,16 @@ def _check_complete(run: Path) -> Check:
 
 
 def _read(
-    manifest: Manifest, proof: Proof, asked: Array, connect_timeout_s: float, inventory: str | None
+    manifest: Manifest,
+    proof: Proof,
+    asked: Array,
+    connect_timeout_s: float | None,
+    inventory: str | None,
 ) -> tuple[list[Check], int]:
     cluster_id = int(manifest.target.cluster_id)
-    addresses = way(manifest.target, inventory)
+    addresses = way(manifest.target, inventory, is_awaited=connect_timeout_s is not None)
     with closing(Ledger(cluster_id, addresses, deadline_s=DEADLINE_S)) as ledger:
-        ledger.connect(connect_timeout_s, named=manifest.target.named)
+        ledger.connect(connect_timeout_s or CONNECT_TIMEOUT_S, named=manifest.target.named)
         next_report = _PROGRESS_ROWS
         for page in ledger.transfers_of_run(int(manifest.tag)):
             proof.add_page(page)

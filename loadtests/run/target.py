@@ -10,7 +10,7 @@ from cluster import config
 from cluster.config import inventory
 from cluster.config.deployment import ENGINE_LABELS
 from cluster.refusal import Refusal
-from cluster.runtimes import tunnel
+from cluster.runtimes import of, tunnel
 from loadtests.run.result import Target
 
 UNKNOWN_RELEASE = "not known"
@@ -46,11 +46,12 @@ def of_inventory(file: str | None) -> Target:
     )
 
 
-def way(target: Target, named: str | None = None) -> str:
-    """The addresses at which this program reaches the target, until it ends. Raises Refusal.
+def way(target: Target, named: str | None = None, *, is_awaited: bool = False) -> str:
+    """The addresses at which this program reaches the target, until it ends.
 
     Those of the inventory that a person has ``named`` as the target's; else as recorded, unless
-    its inventory still describes this cluster, and says through what.
+    its inventory still describes this cluster, and says through what. Raises Refusal, also where it
+    does not run, unless that ``is_awaited``.
     """
     file = named or target.inventory
     if not file or not inventory.locate(file).is_file():
@@ -59,6 +60,8 @@ def way(target: Target, named: str | None = None) -> str:
     described = str(deployment.cluster.id), config.addresses(deployment.listed)
     if not named and described != (target.cluster_id, target.addresses):
         return target.addresses
+    if not is_awaited:
+        of(deployment).check_up()
     return tunnel.reached(deployment).client_addresses
 
 

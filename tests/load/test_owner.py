@@ -9,9 +9,12 @@ import pytest
 
 from cluster import cli
 from cluster.refusal import Refusal
+from loadtests.proof.audit import audit as prove
 from loadtests.report import report
 from loadtests.run import chosen, history, runs, target
 from loadtests.run.result import TARGET, Target
+from tests.leases import addresses, free_ports
+from tests.load.conftest import Program, Server
 from tests.load.samples import audit, manifest, result
 
 HERE = (
@@ -192,7 +195,30 @@ def test_an_audit_goes_the_named_inventory_s_way(
     both: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recorded addresses may be another cluster's by now, and its file may have moved."""
+    monkeypatch.setattr("cluster.runtimes.process.Process.check_up", lambda _: None)
     whose = target.of_inventory(both[0])
     old = whose.model_copy(update={"addresses": "127.0.0.1:1", "inventory": "gone.py"})
     assert target.way(old) == "127.0.0.1:1"
     assert target.way(old, both[0]) == whose.addresses
+
+
+def test_what_answers_at_a_stopped_cluster_s_addresses_is_not_taken_for_it(
+    both: tuple[str, str], server: Server, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deployments of one machine share ports and ids: one is down, another one listens there."""
+    for variable, value in addresses([server.port, *free_ports(2)]).items():
+        monkeypatch.setenv(variable, value)
+    first, _ = both
+    monkeypatch.setenv("INVENTORY", first)
+    for command in ("load", "workload"):
+        done = program("--run-time", "1", command=command)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr == (
+            "error: cluster 0 (first, emulator): expected a replica of it that runs, found none: "
+            "what answers at its addresses is another cluster's. Fix: make up "
+            f"INVENTORY={first}.\n"
+        )
+    found = prove(run_of(target.of_inventory(first), program.runs, "before", 1))
+    assert found.verdict == "unknown"
+    assert "expected a replica of it that runs" in found.checks[-1].detail
