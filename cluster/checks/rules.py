@@ -7,6 +7,7 @@ deploy stops at the first; the doctor lists all.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -137,7 +138,8 @@ def _docker(machine: Machine) -> None:
             f"Docker {ENGINE_MIN[0]}.{ENGINE_MIN[1]} and Compose {COMPOSE_MIN[0]}."
             f"{COMPOSE_MIN[1]}, or newer",
             f"Docker {seen.docker or 'none'}, Compose {seen.compose or 'none'}",
-            'pyinfra INVENTORY tasks.docker.install, or runtime="systemd"',
+            f"pyinfra {shlex.quote(machine.deployment.file)} tasks.docker.install, or "
+            'runtime="systemd"',
         )
 
 

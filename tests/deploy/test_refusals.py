@@ -32,6 +32,19 @@ def test_a_port_in_use_ends_the_deploy_and_is_named_with_its_holder(emulator: Sa
     assert not emulator.state_dir.exists()
 
 
+def test_a_program_has_the_verdict_s_exit_code_and_make_prints_it(emulator: Sandbox) -> None:
+    """Make itself ends with 2 whatever its recipe ends with: pages say how the code is had."""
+    done = emulator.run("python", "-m", "cluster", "status", "--no-canary")
+    assert done.returncode == 3, done.stdout + done.stderr
+    done = emulator.run("make", "status")
+    assert done.returncode == 2
+    assert "Error 3" in done.stderr
+    with emulator.having(LU_CFG_TIGERBEETLE_SUBNET="nowhere"):
+        assert emulator.run("python", "-m", "cluster", "status").returncode == 2
+        done = emulator.run("make", "status")
+    assert (done.returncode, "Error 2" in done.stderr) == (2, True)
+
+
 def test_an_unformatted_data_file_is_not_formatted_over(emulator: Sandbox) -> None:
     for index in range(3):
         emulator.data_file(index).parent.mkdir(parents=True)

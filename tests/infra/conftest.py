@@ -58,7 +58,8 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
     found = request.config.stash[_DEPLOYMENT]
     asked_for = request.config.getoption("--inventory")
     if not asked_for and of(found).states() is None:
-        pytest.skip(f"no {found.name} cluster runs: `make up`, then `make verify`")
+        named = found.named
+        pytest.skip(f"no {found.name} cluster runs: `make up {named}`, then `make verify {named}`")
     return found
 
 

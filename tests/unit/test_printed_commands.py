@@ -13,6 +13,7 @@ from cluster import REPOSITORY
 
 ROOMS = ("cluster", "tasks", "loadtests", "monitoring")
 CODE = [file for room in ROOMS for file in sorted((REPOSITORY / room).rglob("*.py"))]
+CODE += [*(REPOSITORY / "tests" / "infra").rglob("*.py")]  # `make verify`
 DATA = [
     *sorted((REPOSITORY / "cluster").rglob("*.toml")),
     *sorted((REPOSITORY / "files" / "monitoring" / "rules").glob("*")),
