@@ -108,10 +108,9 @@ def test_another_cluster_s_runs_and_backups_are_refused(site: Site, kept: Path) 
     assert done.returncode == 0, said(done)
     backups = Path(site.exported["BACKUP_DIR"])
     (taken,) = (backups / site.name).glob("*Z")
-    other = Site(
-        site.bed, settings=dict(site.settings), variables={"CLUSTER_ID": "8"}, name="other"
-    )
-    other.with_emulator().exported |= site.exported
+    other = Site(site.bed, settings=dict(site.settings), exported=site.exported, name="other")
+    other.variables["CLUSTER_ID"] = "8"
+    other.with_emulator()
     theirs = "expected one of cluster 8 (other, emulator)"
     before, run = [prints(host) for host in site.bed.hosts], runs.find()
     held = {file: file.read_bytes() for file in (*run.iterdir(), *taken.iterdir())}
