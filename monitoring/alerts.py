@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from http.client import HTTPException
 from typing import Any
@@ -14,6 +15,7 @@ from rich.table import Table
 from cluster.command import by_inventory
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
+from cluster.refusal import Refusal
 from cluster.runtimes import tunnel
 from cluster.runtimes.ssh import SshError
 from monitoring import host, stack
@@ -42,16 +44,31 @@ def _base(deployment: Deployment) -> str:
     return f"http://127.0.0.1:{tunnel.port_to(reached, there)}"
 
 
+def refuse_foreign(configuration: str, deployment: Deployment) -> None:
+    """Refuse a Prometheus that watches another cluster, by what it has loaded. Pure."""
+    whose = re.search(r"^ +deployment: ['\"]?(.*?)['\"]?$", configuration, re.MULTILINE)
+    if whose and whose[1] != deployment.whose:
+        raise Refusal(
+            "Prometheus",
+            expected=f"that of {deployment.whose}",
+            found=f"that of {whose[1]}",
+            fix="name its INVENTORY, or stop it and start this one's: "
+            f"make monitor-up {deployment.named}",
+        )
+
+
 @click.command()
 @by_inventory
 def main(file: str) -> int:
     """Show Prometheus' targets, and the alerts that fire.
 
-    Exit codes: 0 none fires, 1 one does, 2 bad configuration, 4 Prometheus does not answer.
+    Exit codes: 0 none fires, 1 one does, 2 bad configuration, or another cluster's Prometheus,
+    4 Prometheus does not answer.
     """
     deployment = inventory.read(file)
     try:
         base = _base(deployment)
+        refuse_foreign(ask(base, "status/config")["yaml"], deployment)
         targets, alerts = ask(base, "targets")["activeTargets"], ask(base, "alerts")["alerts"]
     except SshError as error:
         print(f"error: {error}")

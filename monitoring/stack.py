@@ -135,6 +135,7 @@ def prometheus_values(
     return {
         "label": deployment.label,
         "cluster": f"{deployment.cluster.id:032x}",
+        "whose": deployment.whose,
         "inventory": shlex.quote(deployment.file),
         "replicas_emit": not deployment.is_emulator,
         "addresses": {n: addresses.get(n, "") for n in ("collector", *PROGRAMS)},

@@ -36,17 +36,19 @@ def run(name: str | None, inventory: str | None, kind: Kind = LOAD) -> Path:
             refuse_foreign(found.name, kind.target(found), target.of_inventory(inventory))
         return found
     wanted = target.of_inventory(inventory)
-    newest = ""
+    newest, theirs = "", ""
     for found in runs.newest_first(kind.file):
         whose = kind.target(found)
         if whose and whose.is_of(wanted):
             return found
-        newest = newest or f"; the newest is {found.name} of {_said(whose)}"
+        if not newest:
+            newest = f"; the newest is {found.name} of {_said(whose)}"
+            theirs = f", or name that one: {whose.named}" if whose and whose.named else ""
     raise Refusal(
         "RUN",
         expected=f"one of {wanted.whose}",
         found=f"none in {runs.directory()}{newest}",
-        fix=f"make {kind.made_by} {wanted.named}, or name another cluster's INVENTORY",
+        fix=f"make {kind.made_by} {wanted.named}{theirs}",
     )
 
 

@@ -135,7 +135,7 @@ def test_without_an_inventory_the_default_one_is_meant_as_everywhere(
     assert str(refused.value) == (
         f"RUN: expected one of cluster 0 (emulator, emulator), found none in {kept}; the newest is "
         "of-second of cluster 0 (second, emulator). Fix: make load "
-        "INVENTORY=inventories/emulator.py, or name another cluster's INVENTORY."
+        f"INVENTORY=inventories/emulator.py, or name that one: INVENTORY={both[1]}."
     )
     run_of(target.of_inventory(None), kept, "of-default", 0)
     assert chosen.run(None, None).name == "of-default"

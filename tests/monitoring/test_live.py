@@ -112,6 +112,17 @@ def test_the_status_of_the_monitoring_is_shown(live: Live) -> None:
     assert "tigerbeetle" in done.stdout and "up" in done.stdout
 
 
+def test_another_cluster_s_prometheus_is_not_shown_for_its_own(live: Live) -> None:
+    with live.sandbox.having(LU_CFG_TIGERBEETLE_CLUSTER_ID="7"):
+        done = live.sandbox.run("python", "-m", "cluster", "alerts")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: Prometheus: expected that of cluster 7 (emulator, emulator), found that of cluster "
+        "0 (emulator, emulator). Fix: name its INVENTORY, or stop it and start this one's: "
+        "make monitor-up INVENTORY=inventories/emulator.py.\n"
+    )
+
+
 def test_a_second_start_changes_nothing(live: Live) -> None:
     before = live.values("process_start_time_seconds")
     again = live.sandbox.pyinfra("tasks.monitoring.start")
