@@ -25,6 +25,8 @@ from cluster.runtimes.compose import Compose
 from cluster.tigerbeetle import data_file
 from cluster.tigerbeetle.canary import Probe
 
+_INVENTORY = "inventories/local.py"
+
 
 @click.group()
 @click.pass_context
@@ -182,7 +184,7 @@ def repl(cluster: Cluster) -> int:
 def _deployment(cluster: Cluster) -> Deployment:
     """What inventories/local.py describes."""
     described = {"deployment": "local", "engine": image.engine_of(cluster), "runtime": "compose"}
-    return inventory.of_hosts([described])
+    return inventory.of_hosts([described | {"inventory_file": inventory.locate(_INVENTORY)}])
 
 
 def _stop(cluster: Cluster, *options: str) -> None:

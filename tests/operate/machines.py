@@ -119,7 +119,7 @@ def _garbled(where: Callable[[Place], Path], name: str) -> None:
 
 _garbled(lambda p: p.repository / "env" / "tigerbittle.env", "env file")
 _garbled(lambda p: p.backup / "manifest.json", "manifest")
-for _file in ("run.json", "result.json", "audit.json", "gate.json", "faults.jsonl"):
+for _file in ("run.json", "result.json", "audit.json", "gate.json", "faults.jsonl", "target.json"):
     _garbled(lambda p, f=_file: p.run / f, _file)  # type: ignore[misc]
 _garbled(lambda p: p.run / "history.jsonl", "history")
 _garbled(lambda p: p.state / "supervisord.conf", "supervisor's file")

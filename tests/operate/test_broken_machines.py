@@ -47,6 +47,7 @@ ABOUT = {
     "terminal": ("compare", "status", "load"),
     "inventory": ("inventory", "status", "run", "doctor"),
     "history": ("check",),
+    "target.json": ("check",),
     "supervisor's socket": ("status", "backup", "run", "doctor"),
     "names": ("pin", "alerts", "status"),
     **dict.fromkeys(

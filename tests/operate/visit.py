@@ -72,7 +72,10 @@ def whole(directory: Path) -> Path:
     made_set(backup, deployment="emulator", engine="emulator", cluster_id="0")
     run = data / "runs" / samples.manifest().run
     run.mkdir(parents=True)
-    (run / "run.json").write_text(samples.manifest().model_dump_json())
+    target = samples.manifest().target.model_copy(update={"cluster_id": "0"})  # this cluster's
+    manifest = samples.manifest().model_copy(update={"target": target})
+    (run / "run.json").write_text(manifest.model_dump_json())
+    (run / "target.json").write_text(target.model_dump_json())
     (run / "result.json").write_text(samples.result().model_dump_json())
     (run / "audit.json").write_text(samples.audit().model_dump_json())
     (run / "gate.json").write_text("[]")
