@@ -132,21 +132,24 @@ def _try(deployment: Deployment) -> None:
 
 
 def _require_room_here(deployment: Deployment, directory: Path) -> None:
-    """For all whole files together, as on their hosts; what was tried is removed."""
-    tried = list(directory.glob(f"{_TRIED}*"))
-    needed = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
+    """For all whole files together, or twice what the newest backup takes; no trial stays."""
+    tried, root = list(directory.glob(f"{_TRIED}*")), directory.parent
+    whole = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
     for path in tried:
         path.unlink()
+    sets = backup_set.of_cluster(backup_set.complete(root), deployment.cluster.id).values()
+    needed = min([whole, *(2 * newest.size for newest in [*sets][-1:])])
     if (free := shutil.disk_usage(directory).free) < needed:
         raise DeployError(
-            f"backup: expected {needed >> 20} MiB free in {directory.parent}, found {free >> 20} "
-            f"MiB. Fix: free some{_OTHER_DISK}"
+            f"backup: expected {needed >> 20} MiB free in {root}, found {free >> 20} MiB. "
+            f"Fix: free some{_OTHER_DISK}"
         )
 
 
 def _remove_packed(deployment: Deployment) -> None:
     if _is_elsewhere(deployment):
-        _shell("Remove what was packed", f"rm -rf {shlex.quote(str(_on_host(deployment)))}")
+        there = shlex.quote(str(_on_host(deployment)))
+        _shell("Remove what was packed", f"test ! -d {there} || rm -rf {there}")
 
 
 def _pack(deployment: Deployment) -> None:

@@ -20,6 +20,7 @@ from cluster.refusal import Failed
 from cluster.runtimes import of
 from cluster.runtimes.base import Runtime
 from tasks import backup as tasks_backup
+from tests.unit.test_backup_set import made_set
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
 
@@ -123,7 +124,22 @@ def test_a_restore_without_room_for_what_it_unpacks_is_refused(runtime: Runtime)
     assert shell(packing.require_room_beside(runtime, 0, 2**20)).returncode == 0
 
 
-@pytest.mark.parametrize(("sizes", "is_enough"), [((40, 59), True), ((40, 61), False)])
+def free_here(monkeypatch: pytest.MonkeyPatch, mib: int) -> None:
+    free = shutil.disk_usage("/")._replace(free=mib << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+
+
+def tried(root: Path, *mib: int) -> Path:
+    """A set that is being made: a trial of each server, whose whole file has so many MiB."""
+    partial = root / "20261129T000000Z.partial"
+    partial.mkdir()
+    for index, size in enumerate(mib):
+        (partial / f"tried-{index}.size").write_text(f"{size << 20}\n")
+        (partial / f"tried-{index}.zst").write_bytes(b"packed")
+    return partial
+
+
+@pytest.mark.parametrize(("sizes", "is_enough"), [((40, 60), True), ((40, 61), False)])
 def test_the_room_here_is_for_all_servers_files_together(
     deployment: Deployment,
     tmp_path: Path,
@@ -132,17 +148,28 @@ def test_the_room_here_is_for_all_servers_files_together(
     *,
     is_enough: bool,
 ) -> None:
-    for index, size in enumerate(sizes):
-        (tmp_path / f"tried-{index}.size").write_text(f"{size << 20}\n")
-        (tmp_path / f"tried-{index}.zst").write_bytes(b"packed")
-    free = shutil.disk_usage(tmp_path)._replace(free=100 << 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    partial = tried(tmp_path, *sizes)
+    free_here(monkeypatch, 100)
     if is_enough:
-        tasks_backup._require_room_here(deployment, tmp_path)
+        tasks_backup._require_room_here(deployment, partial)
     else:
         with pytest.raises(DeployError, match=r"expected 101 MiB free in .*, found 100 MiB"):
-            tasks_backup._require_room_here(deployment, tmp_path)
-    assert [*tmp_path.iterdir()] == []  # no trial is ever part of a backup
+            tasks_backup._require_room_here(deployment, partial)
+    assert [*partial.iterdir()] == []  # no trial is ever part of a backup
+
+
+@pytest.mark.parametrize("cluster_id", [CLUSTER.id, CLUSTER.id + 1])
+def test_twice_the_newest_backup_of_this_cluster_is_room_enough(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster_id: int
+) -> None:
+    made_set(tmp_path / "20261128T000000Z", cluster_id=str(cluster_id))
+    partial = tried(tmp_path, 200)
+    free_here(monkeypatch, 100)
+    if cluster_id == deployment.cluster.id:
+        tasks_backup._require_room_here(deployment, partial)
+    else:
+        with pytest.raises(DeployError, match="expected 200 MiB free"):
+            tasks_backup._require_room_here(deployment, partial)
 
 
 #: What was noted when it failed → the phases that follow.
