@@ -119,6 +119,7 @@ def accept() -> None:
 def _try(deployment: Deployment) -> None:
     """All that a backup needs, before anything is stopped: room, rights, programs, the way here."""
     runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
+    _remove_packed(deployment)  # what a backup that was killed has left
     fix = "free some" + ("" if _is_elsewhere(deployment) else _OTHER_DISK)
     room = packing.require_room(runtime, indexes, directory, fix)
     _shell("Check the room for the packed files", room)

@@ -60,7 +60,7 @@ def account(machine: Machine) -> None:
 
 def directory(machine: Machine) -> None:
     """The replica gets to where its files are, and they are where everybody looks for them."""
-    seen, hidden = machine.seen, of(machine.deployment).HIDDEN
+    seen, runtime = machine.seen, of(machine.deployment)
     other = "set data_dir in the inventory to another directory, such as /srv/tigerbeetle"
     for path, target in seen.links.items():
         fix = f"mount the disk there: mount --bind {target} {path}"
@@ -71,14 +71,14 @@ def directory(machine: Machine) -> None:
         machine.refuse(f"{path} itself", f"a link to {target}", fix)
     if seen.obstacle:
         machine.refuse(f"a directory {seen.obstacle}, or nothing there", "something else", other)
-    for place in hidden:
+    for place in runtime.HIDDEN:
         if PurePosixPath(seen.place).is_relative_to(place):
             machine.refuse(
                 f"{seen.directory} where its unit sees it",
                 f"it below {place}, which units do not see",
                 f'{other}; or runtime="docker"',
             )
-    if seen.unreachable:
+    if seen.unreachable and not runtime.HAS_OWN_ROOT:
         machine.refuse(
             f"{seen.directory} within reach of uid {layout.UID}",
             f"{seen.unreachable} closed to it",

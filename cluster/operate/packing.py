@@ -31,9 +31,13 @@ def together(scripts: list[str]) -> str:
 def require_room(runtime: Runtime, indexes: Collection[int], directory: Path, fix: str) -> str:
     """Fail if ``directory`` has no space for all whole files: how well they pack is unknown."""
     sizes = (f"each=$({_size(runtime, i)}) || exit 1\nsize=$((size + each))\n" for i in indexes)
+    why = (
+        f"backup: expected to make the directory {directory}, found what is said above. "
+        "Fix: mend that; no replica was stopped"
+    )
     return (
         f"size=0\n{''.join(sizes)}"
-        f"mkdir -p -m 700 {_q(directory)} || exit 1\n"
+        f"mkdir -p -m 700 {_q(directory)} || {{ echo {_q(why)} >&2; exit 1; }}\n"
         f"{_compared('backup', '$((size / 1024))', directory, fix)}"
     )
 

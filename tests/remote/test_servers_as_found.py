@@ -201,7 +201,7 @@ def lost_right(host: Machine, data_file: str) -> Iterator[None]:
 
 NEEDS = {
     "a program that packs": (broken_packers, "pack it with zstd or gzip"),
-    "a directory to pack into": (taken_directory, "File exists"),
+    "a directory to pack into": (taken_directory, "expected to make the directory"),
     "the right to read the file": (lost_right, "expected to read its data file"),
 }
 

@@ -112,7 +112,10 @@ def test_a_place_that_cannot_be_written_is_told_before_the_stop(
     runtime: Runtime, tmp_path: Path
 ) -> None:
     (tmp_path / "to").write_text("")  # a file where the directory belongs
-    assert shell(packing.require_room(runtime, [0], tmp_path / "to", "")).returncode == 1
+    done = shell(packing.require_room(runtime, [0], tmp_path / "to", ""))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"backup: expected to make the directory {tmp_path}/to, found what is")
     assert shell(packing.try_out(runtime, 0, tmp_path / "to" / "tried-0")).returncode == 1
 
 

@@ -75,7 +75,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         f"mv /mnt/ssd/x {DATA}/replica-0/7_0.tigerbeetle",
     ),
     ({"obstacle": DATA}, f"expected a directory {DATA}, or nothing there", "set data_dir"),
-    ({"unreachable": "/srv/closed"}, "found /srv/closed closed to it", "chmod o+x /srv/closed"),
 ]
 
 
@@ -121,6 +120,15 @@ def test_a_place_that_units_do_not_see_is_refused_for_them_alone(
 ) -> None:
     found = replace(fit(), place=f"{place}/replica-0")
     with pytest.raises(Refusal, match=r'which units do not see\. Fix: .*runtime="docker"'):
+        rules.check(deployment(tmp_path), {0: found})
+    rules.check(deployment(tmp_path, "docker"), {0: found})
+
+
+def test_a_place_behind_a_closed_directory_is_refused_where_replicas_walk_there(
+    tmp_path: Path,
+) -> None:
+    found = replace(fit(), unreachable="/srv/closed")
+    with pytest.raises(Refusal, match=r"found /srv/closed closed to it\. Fix: chmod o\+x /srv/clo"):
         rules.check(deployment(tmp_path), {0: found})
     rules.check(deployment(tmp_path, "docker"), {0: found})
 
