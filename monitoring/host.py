@@ -24,7 +24,8 @@ import prometheus_client
 from cluster import REPOSITORY, pyz
 from cluster.checks import script
 from cluster.checks.firewall import EXPORTER_PORT
-from cluster.checks.rules import PYTHON_MIN, SYSTEMD_MIN, version
+from cluster.checks.rules import PYTHON_MIN, version
+from cluster.checks.server import SYSTEMD_MIN
 from cluster.config import inventory, servers
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal, told

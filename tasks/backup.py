@@ -8,6 +8,7 @@ directory on this machine.
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,13 +27,16 @@ from tasks.support.here import deployment_here, guarded, indexes_here
 
 #: pyinfra's own bound for one operation: packing takes as long as the disk does.
 _LONG_S = 6 * 3600
+#: How the names of files begin with which a backup is tried.
+_TRIED = "tried-"
+_OTHER_DISK = ", or set BACKUP_DIR to a larger disk"
 
 
 @deploy("Back up the replicas")
 def take() -> None:
     """Stop all, pack each data file, start all: the time between is the backup's downtime."""
     deployment = deployment_here()
-    _require_room(deployment)
+    _try(deployment)
     _call("Note when they stop", _note_stop)
     _stop(deployment)
     _pack(deployment)
@@ -45,7 +49,7 @@ def take() -> None:
 def pack() -> None:
     """The same for a cluster that is down, and stays down."""
     deployment = deployment_here()
-    _require_room(deployment)
+    _try(deployment)
     _pack(deployment)
     _bring(deployment)
 
@@ -60,6 +64,13 @@ def start_again() -> None:
     _stop(deployment)
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
+    _remove_packed(deployment)
+
+
+@deploy("Remove what was tried")
+def forget() -> None:
+    """After a backup that has failed before it stopped anything."""
+    _remove_packed(deployment_here())
 
 
 @deploy("Unpack a backup")
@@ -68,8 +79,11 @@ def unpack() -> None:
     deployment = deployment_here()
     files = {file.replica: file for file in backup_set.read(_set_directory()).files}
     runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
+    needed = sum(files[i].data_size + _is_elsewhere(deployment) * files[i].size for i in indexes)
     for index in indexes:
         _shell(f"Make the place of replica {index}'s data file", runtime.prepare(index))
+        room = packing.require_room_beside(runtime, index, needed)
+        _shell("Check the room for what is unpacked", room)
         look = packing.on_files(packing.REFUSE_LEFTOVER, runtime, index)
         _shell(f"Look for an earlier restore of replica {index}", look)
     for index in indexes if _is_elsewhere(deployment) else ():
@@ -102,9 +116,41 @@ def accept() -> None:
     _on_each("Drop replica {}'s replaced data file", packing.DROP)
 
 
-def _require_room(deployment: Deployment) -> None:
-    room = packing.require_room(of(deployment), indexes_here(), _on_host(deployment))
+def _try(deployment: Deployment) -> None:
+    """All that a backup needs, before anything is stopped: room, rights, programs, the way here."""
+    runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
+    _remove_packed(deployment)  # what a backup that was killed has left
+    fix = "free some" + ("" if _is_elsewhere(deployment) else _OTHER_DISK)
+    room = packing.require_room(runtime, indexes, directory, fix)
     _shell("Check the room for the packed files", room)
+    with guarded():
+        tried = [packing.try_out(runtime, i, directory / f"{_TRIED}{i}") for i in indexes]
+    _shell("Try to pack the data files", packing.together(tried))
+    if _is_elsewhere(deployment):
+        python.call(name="Try to bring a packed file", function=_fetch, there=directory)
+        _call("Check the room for the packed files here", _require_room_here)
+    _shell("Remove what was tried", f"rm -f {shlex.quote(str(directory))}/{_TRIED}*")
+
+
+def _require_room_here(deployment: Deployment, directory: Path) -> None:
+    """For all whole files together, or twice what the newest backup takes; no trial stays."""
+    tried, root = list(directory.glob(f"{_TRIED}*")), directory.parent
+    whole = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
+    for path in tried:
+        path.unlink()
+    sets = backup_set.of_cluster(backup_set.complete(root), deployment.cluster.id).values()
+    needed = min([whole, *(2 * newest.size for newest in [*sets][-1:])])
+    if (free := shutil.disk_usage(directory).free) < needed:
+        raise DeployError(
+            f"backup: expected {needed >> 20} MiB free in {root}, found {free >> 20} MiB. "
+            f"Fix: free some{_OTHER_DISK}"
+        )
+
+
+def _remove_packed(deployment: Deployment) -> None:
+    if _is_elsewhere(deployment):
+        there = shlex.quote(str(_on_host(deployment)))
+        _shell("Remove what was packed", f"test ! -d {there} || rm -rf {there}")
 
 
 def _pack(deployment: Deployment) -> None:
@@ -145,12 +191,14 @@ def _bring(deployment: Deployment) -> None:
     if _is_elsewhere(deployment):
         directory = _on_host(deployment)
         python.call(name="Bring the packed file", function=_fetch, there=directory)
-        _shell("Remove what was brought", f"rm -rf {shlex.quote(str(directory))}")
+        _remove_packed(deployment)
 
 
 def _fetch(there: Path) -> None:
     done, output = run_now(f"ls {shlex.quote(str(there))}")
-    for name in output.stdout.split() if done else []:
+    if not done:
+        raise DeployError(f"{there}: expected to read it, found: {output.output}")
+    for name in output.stdout.split():
         here = _set_directory() / name
         if not host.get_file(str(there / name), str(here), _sudo=is_sudo()):
             raise DeployError(f"{there / name}: expected to bring it here, found it refused")

@@ -37,6 +37,7 @@ from cluster.tigerbeetle.data_file import (
 
 SCRIPT = REPOSITORY / "files" / "tigerbeetle" / "observe.sh"
 
+DATA_SUFFIX = ".tigerbeetle"
 #: Docker's client prints this where there is no container; systemd where nothing runs.
 _NO_PID = ("", "0")
 #: Whoever listens here, listens at every address.
@@ -48,11 +49,12 @@ _PEERS: Mapping[str, Peer] = {"open": "open", "refused": "refused"}
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file in the replica's directory: its size, and its first 96 KiB."""
+    """A file in the replica's directory: its size, its first 96 KiB, and uid:gid on a server."""
 
     name: str
     size: int
     head: bytes = field(repr=False)
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,13 @@ class Facts:
     engine_limits: str = ""  # of a server's Docker, see ``container.own_limit``
     engine: Mapping[str, Any] | None = None  # this machine's Docker, by its own word
     owner: str = ""  # the name of the uid that the replicas have
+    user: str = ""  # the uid of the name that they have
+    group_owner: str = ""  # likewise of the gid
+    group: str = ""
+    place: str = ""  # where the replica's directory really is, links followed
+    obstacle: str = ""  # no directory, but in the place of one
+    unreachable: str = ""  # a directory above, which the replicas' uid cannot enter
+    links: Mapping[str, str] = field(default_factory=dict)  # in the place of files → targets
     addresses: frozenset[str] | None = frozenset()
     python: str = ""
     settings: str = ""  # fingerprint of those with which the replica runs
@@ -117,6 +126,7 @@ def parse(lines: Sequence[str], now: float, directory: str = "") -> Facts:
         is_bootstrapping=said.one("bootstrapping") == "yes",
         data_files=tuple(_data_file(*values) for values in said.each("data_file")),
         leftovers=tuple(values[0] for values in said.each("leftover")),
+        links={values[0]: " ".join(values[1:]) for values in said.each("link")},
         is_synchronised=said.one("clock_synchronised") == "yes",
         clock_offset_s=float(said.one("clock") or now) - now,
     )
@@ -206,8 +216,8 @@ def _answers(seen: Mapping[int, Facts], replica: Replica) -> bool:
     return is_listening or any(f.peers.get(replica.address) == "open" for f in seen.values())
 
 
-def _data_file(name: str, size: str, head: str) -> DataFile:
-    return DataFile(name, int(size), zlib.decompress(base64.b64decode(head), wbits=31))
+def _data_file(name: str, size: str, head: str, owner: str = "") -> DataFile:
+    return DataFile(name, int(size), zlib.decompress(base64.b64decode(head), wbits=31), owner)
 
 
 def _address(text: str) -> str:

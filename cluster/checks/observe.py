@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from cluster.checks import script
-from cluster.checks.facts import ANY, SCRIPT, DataFile, Facts, parse
+from cluster.checks.facts import ANY, DATA_SUFFIX, SCRIPT, DataFile, Facts, parse
 from cluster.config import Cluster, Replica, model
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
@@ -48,7 +48,7 @@ echo disk_kib $(df -Pk / | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)
 """
 #: As much of a data file as holds its superblock's copies.
 _HEAD_BYTES = 98_304
-_DATA_FILES = "*.tigerbeetle"
+_DATA_FILES = f"*{DATA_SUFFIX}"
 
 
 def observe(deployment: Deployment) -> Mapping[int, Facts]:

@@ -12,25 +12,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.checks import engine
+from cluster.checks import engine, server
 from cluster.checks.facts import ANY, Facts, plan
 from cluster.checks.machine import Machine, machines
 from cluster.config import PREFIX, model
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
-from cluster.runtimes import container, layout, of
+from cluster.runtimes import container, of
 from cluster.runtimes.docker_engine import COMPOSE_MIN, ENGINE_MIN
 from cluster.tigerbeetle.data_file import Plan
 
 #: TigerBeetle needs the io_uring of this kernel.
 KERNEL_MIN = (5, 11)
-#: `ProtectProc`, `RestrictSUIDSGID` and journal namespaces of the unit need it.
-SYSTEMD_MIN = 247
 PYTHON_MIN = (3, 11)  # the emulator's own
 #: A formatted, still empty data file is 1.063 GiB, all of it allocated; leave room to grow.
 DATA_FILE_BYTES = 1_280 * 1024**2
-#: Replicas estimate the cluster's time from all clocks; seconds apart, they can agree on none.
-CLOCK_SPREAD_MAX_S = 5.0
 #: File systems that are memory: what they hold is gone with the machine.
 VOLATILE = frozenset({"tmpfs", "ramfs"})
 #: Ones of another machine, or of a program, as mountinfo and `stat` call them: that what is written
@@ -109,13 +105,6 @@ def _kernel(machine: Machine) -> None:
         )
 
 
-def _systemd(machine: Machine) -> None:
-    found = machine.seen.systemd
-    if found is not None and (not found or int(found) < SYSTEMD_MIN):
-        wanted = f"systemd {SYSTEMD_MIN} or newer"
-        machine.refuse(wanted, found or "none", "use a distribution that has it, such as Debian 12")
-
-
 def _processor(machine: Machine) -> None:
     found = machine.seen.machine
     if found not in (None, "x86_64", "aarch64"):
@@ -153,25 +142,6 @@ def _one_runtime(machine: Machine) -> None:
                 f"{words[other]} {name} running too",
                 f'with runtime="{other}" there: make down {machine.deployment.named}; then go on '
                 "with this one: its data file stays",
-            )
-
-
-def _identity(machine: Machine) -> None:
-    for index, seen in machine.facts.items():
-        replicas = machine.deployment.cluster.replicas
-        if seen.addresses is not None and str(replicas[index].ip) not in seen.addresses:
-            others = [r for r in replicas if str(r.ip) in seen.addresses]
-            is_swapped = f", which is replica {others[0].index}'s" if others else ""
-            machine.refuse(
-                f"a server that has {replicas[index].ip}",
-                f"one that has {', '.join(sorted(seen.addresses)) or 'none'}{is_swapped}",
-                "put ssh_hosts into replica order, or correct the address in the env file",
-            )
-        if seen.owner not in ("", layout.USER):
-            machine.refuse(
-                f"uid {layout.UID} to be free, or {layout.USER}'s",
-                f"{seen.owner}'s",
-                "give that user another uid: data files in containers belong to this number",
             )
 
 
@@ -262,52 +232,6 @@ def _memlock(machine: Machine) -> None:
         container.settle(cluster, str(own // 1024), name, is_real=is_real)
 
 
-def _clock(machine: Machine) -> None:
-    if machine.deployment.checks_clocks and machine.seen.is_synchronised is False:
-        machine.refuse(
-            "a clock that a time service keeps right",
-            "one that is not synchronised",
-            "install chrony, or `timedatectl set-ntp true`, and wait until `timedatectl` says so",
-        )
-
-
-def _separation(servers: Sequence[Machine]) -> None:
-    """Two names can be one machine: then it has both replicas' addresses."""
-    for machine in servers:
-        others = [r for r in machine.deployment.cluster.replicas if r.index not in machine.facts]
-        shared = [r for r in others if str(r.ip) in (machine.seen.addresses or ())]
-        if shared and not machine.deployment.is_rehearsal:
-            machine.refuse(
-                "a server of its own: one failure must not take two replicas",
-                f"one that is replica {shared[0].index}'s too",
-                "name another server, or set development=True for a rehearsal",
-            )
-
-
-def _peers(servers: Sequence[Machine]) -> None:
-    """Each reaches each, so both ways; a port that is refused was reached."""
-    for machine in servers:
-        for replica in machine.deployment.cluster.replicas:
-            if machine.seen.peers.get(replica.address) == "silent":
-                machine.refuse(
-                    f"to reach replica {replica.index} at {replica.address}",
-                    "no answer within 3 s",
-                    "let the servers reach one another's ports, in every firewall between them",
-                )
-
-
-def _clocks(servers: Sequence[Machine]) -> None:
-    by_offset = sorted(servers, key=lambda machine: machine.seen.clock_offset_s)
-    first, last = by_offset[0], by_offset[-1]
-    spread = last.seen.clock_offset_s - first.seen.clock_offset_s
-    if last.deployment.checks_clocks and spread > CLOCK_SPREAD_MAX_S:
-        last.refuse(
-            f"a clock within {CLOCK_SPREAD_MAX_S:g} s of {first.name.removesuffix(' server')}",
-            f"one {spread:.1f} s ahead",
-            "set both right, and let a time service keep them so",
-        )
-
-
 def _of_engine(rule: Callable[[model.Cluster], object], machine: Machine) -> None:
     """A rule of this machine's Docker engine, where that runs the replicas."""
     if machine.seen.engine is not None:
@@ -318,12 +242,15 @@ def _of_engine(rule: Callable[[model.Cluster], object], machine: Machine) -> Non
 OF_ONE_MACHINE: Mapping[str, Callable[[Machine], None]] = {
     "kernel": _kernel,
     "place": lambda machine: of(machine.deployment).check_place(),
-    "systemd": _systemd,
+    "systemd": server.systemd,
     "processor": _processor,
     "python": _python,
     "one-runtime": _one_runtime,
     "docker": _docker,
-    "identity": _identity,
+    "identity": server.identity,
+    "account": server.account,
+    "directory": server.directory,
+    "owners": server.owners,
     "model": partial(_of_engine, engine.check_model),
     "names": partial(_of_engine, engine.check_names),
     "supervised": _supervised,
@@ -333,12 +260,12 @@ OF_ONE_MACHINE: Mapping[str, Callable[[Machine], None]] = {
     "memory": _memory,
     "disk": _disk,
     "memlock": _memlock,
-    "clock": _clock,
+    "clock": server.clock,
 }
 OF_ALL_TOGETHER: Mapping[str, Callable[[Sequence[Machine]], None]] = {
-    "separation": _separation,
-    "peers": _peers,
-    "clocks": _clocks,
+    "separation": server.separation,
+    "peers": server.peers,
+    "clocks": server.clocks,
 }
 
 

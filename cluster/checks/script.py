@@ -17,7 +17,7 @@ class Printed:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._said: dict[str, list[list[str]]] = {}
-        for line in lines:
+        for line in filter(str.strip, lines):
             key, *values = line.split()
             self._said.setdefault(key, []).append(values)
 

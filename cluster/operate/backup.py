@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from cluster.health import health
 from cluster.interruption import say, whole
 from cluster.operate import backup_set, last_word, phase
 from cluster.operate.backup_set import Manifest, PackedFile
-from cluster.refusal import Refusal, begun
+from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals, upgrade_path
 
@@ -52,7 +52,7 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
         partial.mkdir(mode=0o700)
         try:
             before = _read_totals(deployment) if was_running else None
-            _pack(inventory_file, partial, was_running=was_running)
+            _pack(inventory_file, deployment, partial, was_running=was_running)
             after = _read_totals(deployment) if was_running else None
             manifest = _manifest(deployment, partial, now, before, after)
             written = partial / backup_set.MANIFEST
@@ -76,7 +76,7 @@ def is_running(deployment: Deployment) -> bool:
     return with_process or any(map(health.port_answers, deployment.clients))
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(deployment: Deployment) -> Iterator[Path]:
     """One backup or restore of a deployment at a time, in its directory. Raises Refusal."""
     root = backup_set.directory(deployment.name)
@@ -92,18 +92,20 @@ def locked(deployment: Deployment) -> Iterator[Path]:
         yield root
 
 
-def _pack(inventory_file: str, partial: Path, *, was_running: bool) -> None:
+def _pack(inventory_file: str, deployment: Deployment, partial: Path, *, was_running: bool) -> None:
     data = {"backup_set": str(partial)}
-    if not was_running:
-        phase.run(inventory_file, "tasks.backup.pack", data=data)
-        return
     try:
-        phase.run(inventory_file, "tasks.backup.take", data=data)
-    except BaseException:  # Ctrl-C too: the cluster must not stay down
-        if (partial / backup_set.STOPPED).exists():
+        phase.run(inventory_file, f"tasks.backup.{'take' if was_running else 'pack'}", data=data)
+    except BaseException:  # Ctrl-C too: the cluster must not stay down, nor stop once more
+        is_stopped = (partial / backup_set.STOPPED).exists()
+        if is_stopped and not (partial / backup_set.COMMITTED).exists():
             with whole("starting the replicas again"):
                 say("the backup failed; starting the replicas again")
                 phase.run(inventory_file, "tasks.backup.start_again", data=data, quiet=True)
+        elif deployment.servers:
+            with whole("removing what was packed"), contextlib.suppress(Failed):
+                say("the backup failed; removing what it has left on the servers")
+                phase.run(inventory_file, "tasks.backup.forget", data=data, quiet=True)
         raise
 
 

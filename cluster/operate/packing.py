@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from cluster.operate.backup_set import UNPACK
 from cluster.runtimes.base import Runtime
@@ -28,33 +28,53 @@ def together(scripts: list[str]) -> str:
     return f"pids=\n{begun}code=0\nfor pid in $pids; do wait $pid || code=1; done\nexit $code"
 
 
-def require_room(runtime: Runtime, indexes: Collection[int], directory: Path) -> str:
+def require_room(runtime: Runtime, indexes: Collection[int], directory: Path, fix: str) -> str:
     """Fail if ``directory`` has no space for all whole files: how well they pack is unknown."""
     sizes = (f"each=$({_size(runtime, i)}) || exit 1\nsize=$((size + each))\n" for i in indexes)
+    why = (
+        f"backup: expected to make the directory {directory}, found what is said above. "
+        "Fix: mend that; no replica was stopped"
+    )
     return (
         f"size=0\n{''.join(sizes)}"
-        f"mkdir -p -m 700 {_q(directory)}\n"
-        f"free=$(df -Pk {_q(directory)} | awk 'NR == 2 {{ print $4 }}')\n"
-        'test $((size / 1024)) -le "$free" || {\n'
-        f'echo "BACKUP_DIR: expected $((size / 1048576)) MiB free in {_q(directory)}, found '
-        '$((free / 1024)) MiB. Fix: free some, or set BACKUP_DIR to a larger disk" >&2; exit 1; }'
+        f"mkdir -p -m 700 {_q(directory)} || {{ echo {_q(why)} >&2; exit 1; }}\n"
+        f"{_compared('backup', '$((size / 1024))', directory, fix)}"
     )
 
 
-def pack(runtime: Runtime, index: int, target: Path) -> str:
-    """Pack a stopped replica's file into ``target`` with a suffix; its size and superblock beside.
+def require_room_beside(runtime: Runtime, index: int, needed: int) -> str:
+    """Fail if a data file's disk has no ``needed`` bytes more: the old file stays for a while."""
+    beside = PurePosixPath(runtime.data_file(index)).parent
+    fix = f"free some, or set {runtime.DISK_SETTING} to a larger disk"
+    return runtime.sh(index, _compared("restore", str(needed // 1024), beside, fix))
 
-    A pipe has the exit code of its last program only, so the first one's goes through a file.
-    """
+
+def pack(runtime: Runtime, index: int, target: Path) -> str:
+    """Pack a stopped replica's file as ``target`` with a suffix; its size and superblock beside."""
     copy = runtime.unlocked(index, f"cat {_q(runtime.data_file(index))}")
-    status = f"{target}.status"
     return (
-        f"set -eu; umask 077; {_CHOOSE_PACKER}\n"
-        f"{{ {copy}; echo $? >{_q(status)}; }} | $pack >{_q(target)}.$as\n"
-        f'test "$(cat {_q(status)})" = 0\n'
-        f"rm {_q(status)}\n"
+        f"{_packed(copy, target)}"
         f"{_size(runtime, index)} >{_q(target)}.size\n"
         f"{runtime.inspect(index)} >{_q(target)}.superblock 2>&1"
+    )
+
+
+def try_out(runtime: Runtime, index: int, target: Path) -> str:
+    """Do with one byte what ``pack`` does with the whole file, while the replica runs.
+
+    So rights and programs are known to do before anything is stopped.
+    """
+    data = _q(runtime.data_file(index))
+    byte = runtime.sh(index, f"command -v flock >/dev/null && head -c 1 {data}")
+    why = (
+        f"replica {index}: expected to read its data file, pack it with zstd or gzip, and run its "
+        "program, found what is said above. Fix: mend that; no replica was stopped"
+    )
+    return (
+        f"why={_q(why)}; trap 'test $? = 0 || echo \"$why\" >&2' EXIT\n"
+        f"{_packed(byte, target)}"
+        f"{_size(runtime, index)} >{_q(target)}.size\n"
+        f"{runtime.tigerbeetle(index, 'version')} >/dev/null"
     )
 
 
@@ -102,9 +122,34 @@ def on_files(script: str, runtime: Runtime, index: int) -> str:
     return runtime.sh(index, script.format(**{name: _q(path) for name, path in names.items()}))
 
 
+def _packed(copy: str, target: Path) -> str:
+    """Pack what ``copy`` prints into ``target`` with a suffix.
+
+    A pipe has the exit code of its last program only, so the first one's goes through a file.
+    """
+    status = f"{_q(target)}.status"
+    return (
+        f"set -eu; umask 077; {_CHOOSE_PACKER}\n"
+        f"{{ {copy}; echo $? >{status}; }} | $pack >{_q(target)}.$as\n"
+        f'test "$(cat {status})" = 0\n'
+        f"rm {status}\n"
+    )
+
+
+def _compared(what: str, needed_kib: str, directory: PurePath, fix: str) -> str:
+    """Fail with what is needed and what is free; the one may be an expression of the shell's."""
+    return (
+        f"at={_q(directory)}\n"
+        "free=$(df -Pk \"$at\" | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)\n"
+        f'test {needed_kib} -le "$free" || {{\n'
+        f'echo "{what}: expected $(({needed_kib} / 1024)) MiB free in $at, found $((free / 1024)) '
+        f'MiB. Fix: {fix}" >&2; exit 1; }}'
+    )
+
+
 def _size(runtime: Runtime, index: int) -> str:
     return runtime.sh(index, f"stat -c %s {_q(runtime.data_file(index))}")
 
 
-def _q(path: str | Path) -> str:
+def _q(path: str | PurePath) -> str:
     return shlex.quote(str(path))

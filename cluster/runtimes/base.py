@@ -117,6 +117,10 @@ class Runtime(ABC):
     KEPT: ClassVar[str] = ""
     #: For the emulator, which is a Python program.
     NEEDS_PYTHON: ClassVar[bool] = False
+    #: Directories below which a replica would not see its own.
+    HIDDEN: ClassVar[tuple[str, ...]] = ()
+    #: Its directory is mounted into a root of its own: it need not enter those above.
+    HAS_OWN_ROOT: ClassVar[bool] = False
     #: What says on which disk the data files are.
     DISK_SETTING: ClassVar[str]
 

@@ -62,6 +62,8 @@ class Container:
 class InContainer(Runtime):
     """A replica in a container of our image, with its data file in /data."""
 
+    HAS_OWN_ROOT = True
+
     @abstractmethod
     def confinement(self, index: int, *, network: bool) -> list[str]:
         """The options that give a container the replica's seccomp profile, files and network."""

@@ -27,6 +27,8 @@ class Systemd(OnServers):
 
     LINES_OPTION = "--lines"
     NEEDS_PYTHON = True
+    #: By `ProtectHome`, `PrivateTmp` and `PrivateDevices` of the unit.
+    HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev")  # noqa: S108 - not used
 
     def state_command(self, index: int) -> str:
         """By `systemctl`."""

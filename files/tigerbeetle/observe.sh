@@ -26,7 +26,21 @@ for address in $(ip -o -4 addr show 2>/dev/null | sed 's/.* inet \([0-9.]*\).*/\
 done
 
 existing=$directory
-while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
+while [ ! -d "$existing" ]; do
+  # What is there is no directory, and no link to one.
+  if [ -e "$existing" ] || [ -L "$existing" ]; then say obstacle "$existing"; fi
+  existing=$(dirname "$existing")
+done
+say place "$(readlink -m "$directory")"
+for path in "$(dirname "$directory")" "$directory" "$directory"/*.tigerbeetle; do
+  [ -L "$path" ] && say link "$path" "$(readlink -m "$path")"
+done
+# A deploy opens the directories that it makes; those above them are somebody else's.
+above=$(dirname "$(dirname "$directory")")
+while [ ! -d "$above" ]; do above=$(dirname "$above"); done
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+  setpriv --reuid=10001 --regid=10001 --clear-groups test -x "$above" || say unreachable "$above"
+fi
 say filesystem "$(stat --file-system --format=%T "$existing")"
 say disk_kib "$(df -Pk "$existing" | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\) .*/\1/p')"
 if probe=$(mktemp "$existing/.direct-io-XXXXXX" 2>/dev/null); then
@@ -37,13 +51,18 @@ if probe=$(mktemp "$existing/.direct-io-XXXXXX" 2>/dev/null); then
 fi
 
 say python "$(python3 --version 2>/dev/null | sed 's/^Python //')"
+# The account of the data files: whose its numbers are, and which ones its names have.
 say owner "$(getent passwd 10001 | cut -d: -f1)"
+say user "$(getent passwd tigerbeetle | cut -d: -f3)"
+say group_owner "$(getent group 10001 | cut -d: -f1)"
+say group "$(getent group tigerbeetle | cut -d: -f3)"
 [ -e "$directory/bootstrapping" ] && say bootstrapping yes
 for file in "$directory"/*.tigerbeetle; do
   [ -f "$file" ] || continue
   # The superblock's four copies; mostly zeros, so a few hundred characters.
   head="$(dd if="$file" bs=98304 count=1 2>/dev/null | gzip | base64 --wrap=0)"
-  say data_file "$(basename "$file")" "$(stat --format=%s "$file")" "$head"
+  say data_file "$(basename "$file")" "$(stat --dereference --format=%s "$file")" "$head" \
+    "$(stat --dereference --format=%u:%g "$file")"
 done
 
 for file in "$directory"/*.tigerbeetle.*; do

@@ -152,7 +152,7 @@ def prints(host: Machine) -> set[str]:
     """All that a deploy could change on a host, as lines of which one differs when anything did."""
     return set(
         host.read(
-            "find /etc /usr/local /opt /root /var/lib -xdev"
+            "find /etc /usr/local /opt /root /srv /var/lib -xdev"
             " -not -path '/var/lib/docker*' -not -path '/var/lib/systemd/*'"
             " -not -path '/var/lib/apt/*' -not -path '/var/lib/tigerbeetle/*'"
             " -type f -printf '%p %s %C@ %U %m\\n' | sort;"

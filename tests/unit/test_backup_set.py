@@ -350,14 +350,14 @@ def test_a_backup_without_room_is_refused_before_the_stop(
     with path.open("wb") as file:
         file.truncate(2**42)  # sparse: it has no blocks
     done = subprocess.run(
-        ["sh", "-c", packing.require_room(runtime, [0], tmp_path / "to")],
+        ["sh", "-c", packing.require_room(runtime, [0], tmp_path / "to", "free some")],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
-    assert "BACKUP_DIR: expected 4194304 MiB free in" in done.stderr
+    assert "backup: expected 4194304 MiB free in" in done.stderr
     path.write_text("small")
-    assert shell(packing.require_room(runtime, [0], tmp_path / "to")) == 0
+    assert shell(packing.require_room(runtime, [0], tmp_path / "to", "free some")) == 0
 
 
 def test_the_room_is_for_all_files_together(data: tuple[Path, Any], tmp_path: Path) -> None:
@@ -368,5 +368,5 @@ def test_the_room_is_for_all_files_together(data: tuple[Path, Any], tmp_path: Pa
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             file.truncate(free * 2 // 3)  # sparse: each would fit alone
-        assert shell(packing.require_room(runtime, [index], tmp_path / "to")) == 0
-    assert shell(packing.require_room(runtime, [0, 1], tmp_path / "to")) == 1
+        assert shell(packing.require_room(runtime, [index], tmp_path / "to", "")) == 0
+    assert shell(packing.require_room(runtime, [0, 1], tmp_path / "to", "")) == 1
