@@ -28,6 +28,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for name in ("describe", "confirm", "observe", "_report"):
         monkeypatch.setattr(restore, name, Mock())
     monkeypatch.setattr(facts, "half_restored", Mock(return_value=False))
+    monkeypatch.setattr(facts, "missing", Mock(return_value=[]))
     monkeypatch.setattr(backup, "is_running", Mock(return_value=False))
     monkeypatch.setattr(backup, "locked", lambda _: nullcontext())
 
