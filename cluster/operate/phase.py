@@ -140,7 +140,7 @@ def main(
             _pyinfra(inventory.read(file), task, data)
         return
     deployment = check.say(file)
-    left_out = _left_out(deployment, away) if away else []
+    left_out = read_away(deployment, away) if away is not None else []
     with last_word.said(deployment) if hosts is None else contextlib.nullcontext():
         _pyinfra(deployment, task, data, hosts, left_out)
     for index in left_out:
@@ -161,7 +161,7 @@ def _telling(descriptor: int) -> Iterator[None]:
         sys.exit(refusal.exit_code)
 
 
-def _left_out(deployment: Deployment, away: str) -> list[int]:
+def read_away(deployment: Deployment, away: str) -> list[int]:
     """The replicas that AWAY= names. Raises Refusal."""
     known = [replica.index for replica in deployment.cluster.replicas]
     _ = deployment.of_servers  # raises for an inventory of this machine
