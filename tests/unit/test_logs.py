@@ -34,7 +34,9 @@ def cluster(
         runtime=request.param,
         cluster=config.load(environ={}),
         state_dir=tmp_path,
-        servers=tuple(Server(replica=i, ssh_hostname=host) for i, host in enumerate(HOSTS)),
+        servers=tuple(
+            Server.of({"replica": index, "ssh_hostname": host}) for index, host in enumerate(HOSTS)
+        ),
         settings=servers.Settings.model_validate(settings),
     )
     monkeypatch.setattr(inventory, "read", lambda _: found)
