@@ -62,8 +62,8 @@ up: $(INSTALLED) ## Deploy the cluster and wait until it commits; safe to repeat
 	@$(PYTHON) -m cluster run $(call flag,--data bootstrap=yes,BOOTSTRAP)
 
 .PHONY: down
-down: $(INSTALLED) ## Stop the cluster; its data stays
-	@$(PYTHON) -m cluster run tasks.replica.stop
+down: $(INSTALLED) ## Stop the cluster; its data stays. AWAY=N without the server of replica N, which cannot be reached
+	@$(PYTHON) -m cluster run $(call option,--away,AWAY) tasks.replica.stop
 
 .PHONY: init-env
 init-env: $(INSTALLED) ## Write a private env file with a cluster id and token of its own: HOSTS="10.0.0.11 ..." PORT= OUT=

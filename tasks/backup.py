@@ -16,14 +16,15 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import python
 
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import backup_set, packing
 from cluster.runtimes import of
-from tasks.support.act import call_once, is_sudo, run_now, shell, tell
-from tasks.support.here import deployment_here, guarded, indexes_here
+from tasks import exporter, firewall, preflight, program
+from tasks import host as machine
+from tasks.support.act import call, call_once, is_sudo, run_now, shell, tell
+from tasks.support.here import deployment_here, guarded, indexes_here, is_server
 
 #: pyinfra's own bound for one operation: packing takes as long as the disk does.
 _LONG_S = 6 * 3600
@@ -73,6 +74,20 @@ def forget() -> None:
     _remove_packed(deployment_here())
 
 
+@deploy("Make the machines ready")
+def make_ready() -> None:
+    """Check and bring all that a deploy does, before any data file is touched.
+
+    Servers may be new, bare ones: nothing else could be done there.
+    """
+    preflight.check_machines()
+    if is_server():
+        firewall.check()
+        exporter.check()
+        machine.make_ready()
+    program.bring()
+
+
 @deploy("Unpack a backup")
 def unpack() -> None:
     """Beside the data files, which stay as they are."""
@@ -84,16 +99,27 @@ def unpack() -> None:
         _shell(f"Make the place of replica {index}'s data file", runtime.prepare(index))
         room = packing.require_room_beside(runtime, index, needed)
         _shell("Check the room for what is unpacked", room)
-        look = packing.on_files(packing.REFUSE_LEFTOVER, runtime, index)
-        _shell(f"Look for an earlier restore of replica {index}", look)
+    _on_each("Look for an earlier restore of replica {}", packing.REFUSE_LEFTOVER)
+    _on_each("Accept what was restored to replica {}'s new disk", packing.ACCEPT)
+    _on_each("Drop what is left of an earlier restore of replica {}", packing.DROP)
     for index in indexes if _is_elsewhere(deployment) else ():
-        python.call(name="Send the packed file", function=_send, name_=files[index].name)
+        call("Send the packed file", _send, name_=files[index].name)
     unpacked = [
         packing.unpack(runtime, index, directory / files[index].name, files[index].data_size)
         for index in indexes
     ]
     _shell("Unpack the data files", packing.together(unpacked))
     if _is_elsewhere(deployment):
+        _shell("Remove the packed file", f"rm -rf {shlex.quote(str(directory))}")
+
+
+@deploy("Remove what was unpacked")
+def discard() -> None:
+    """The data files were not touched, and are not."""
+    deployment = deployment_here()
+    _on_each("Remove what was unpacked for replica {}", packing.DISCARD)
+    if _is_elsewhere(deployment):
+        directory = _on_host(deployment)
         _shell("Remove the packed file", f"rm -rf {shlex.quote(str(directory))}")
 
 
@@ -127,7 +153,7 @@ def _try(deployment: Deployment) -> None:
         tried = [packing.try_out(runtime, i, directory / f"{_TRIED}{i}") for i in indexes]
     _shell("Try to pack the data files", packing.together(tried))
     if _is_elsewhere(deployment):
-        python.call(name="Try to bring a packed file", function=_fetch, there=directory)
+        call("Try to bring a packed file", _fetch, there=directory)
         _call("Check the room for the packed files here", _require_room_here)
     _shell("Remove what was tried", f"rm -f {shlex.quote(str(directory))}/{_TRIED}*")
 
@@ -190,7 +216,7 @@ def _bring(deployment: Deployment) -> None:
     """From a server to this machine, once the cluster runs again."""
     if _is_elsewhere(deployment):
         directory = _on_host(deployment)
-        python.call(name="Bring the packed file", function=_fetch, there=directory)
+        call("Bring the packed file", _fetch, there=directory)
         _remove_packed(deployment)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import files, python
+from pyinfra.operations import files
 
 from cluster.checks import existence, facts, rules
 from cluster.checks.observe import observe
 from cluster.config.deployment import Deployment
 from cluster.runtimes import of
-from tasks.support.act import call_once, shell
+from tasks.support.act import call, call_once, shell
 from tasks.support.here import deployment_here, guarded, indexes_here, is_bootstrap
 from tasks.support.observed import observed
 
@@ -28,11 +28,8 @@ def format_once() -> None:
     if what == "keep":
         host.noop("data files: all there, and of this cluster")
     elif runtime.HIDES_FILES:
-        python.call(
-            name="Format the data files",
-            function=_format_all,
-            deployment=deployment,
-            is_asked_for=is_bootstrap(),
+        call(
+            "Format the data files", _format_all, deployment=deployment, is_asked_for=is_bootstrap()
         )
     else:
         shell("Make the data files' places", *map(runtime.prepare, indexes))

@@ -16,14 +16,14 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import ConnectError, DeployError
 from pyinfra.facts.files import File
 from pyinfra.facts.server import Command, Which
-from pyinfra.operations import apt, files, python, systemd
+from pyinfra.operations import apt, files, systemd
 
 from cluster import REPOSITORY
 from cluster.checks import firewall
 from cluster.checks.firewall import TABLE
 from cluster.config.model import Cluster
 from cluster.config.servers import Settings, monitoring_address
-from tasks.support.act import run_now
+from tasks.support.act import call, run_now
 from tasks.support.here import deployment_here, guarded
 from tasks.support.observed import is_outdated
 
@@ -78,7 +78,7 @@ def apply() -> None:
             mode="600",
             create_remote_dir=True,
         )
-        python.call(name="Load them, and keep them if SSH still gets in", function=_try_and_keep)
+        call("Load them, and keep them if SSH still gets in", _try_and_keep)
     is_unread = is_outdated(*_UNITS)
     uploads = [
         files.put(name=f"Write {path}", src=str(_SOURCES / source), dest=path, mode="644")

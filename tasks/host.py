@@ -8,6 +8,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
 from cluster.runtimes import layout
+from tasks import exporter, firewall
 from tasks.support.here import deployment_here
 from tasks.support.observed import replica_index
 
@@ -15,6 +16,14 @@ _SYSCTL = """\
 # TigerBeetle does all of its disk and network through io_uring. Written by pyinfra.
 kernel.io_uring_disabled = 0
 """
+
+
+@deploy("Make the server ready")
+def make_ready() -> None:
+    """All that a deploy brings before the program: the server may be a new, bare one."""
+    prepare()
+    firewall.apply()
+    exporter.run()
 
 
 @deploy("Prepare the server")

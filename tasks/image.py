@@ -8,12 +8,12 @@ from pathlib import Path
 from gevent.lock import BoundedSemaphore
 from pyinfra import host
 from pyinfra.api import FactBase, deploy
-from pyinfra.operations import files, python
+from pyinfra.operations import files
 
 from cluster import REPOSITORY, config
 from cluster.config.deployment import Deployment
 from cluster.runtimes import compose, image, layout
-from tasks.support.act import shell
+from tasks.support.act import call, shell
 from tasks.support.here import deployment_here, guarded
 
 _archives: list[Path] = []
@@ -28,7 +28,7 @@ def build() -> None:
         if image.is_current(cluster):
             host.noop(f"{image.name(cluster)} is up to date")
             return
-    python.call(name=f"Build {image.name(cluster)}", function=_build, cluster=cluster)
+    call(f"Build {image.name(cluster)}", _build, cluster=cluster)
 
 
 @deploy("Bring the image")

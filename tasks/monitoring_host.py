@@ -12,14 +12,14 @@ from pyinfra import host
 from pyinfra.api import FactBase, deploy
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import apt, files, python
+from pyinfra.operations import apt, files
 
 from cluster.tigerbeetle.waiting import Expired, wait_until
 from monitoring import host as monitoring_host
 from monitoring import stack
 from monitoring.host import DIRECTORY, Observation
 from tasks import firewall
-from tasks.support.act import run_now, shell, tell
+from tasks.support.act import call, run_now, shell, tell
 from tasks.support.here import deployment_here, guarded
 
 #: Prometheus replays what it has stored before it is ready: seconds for 15 days of three replicas.
@@ -97,9 +97,9 @@ def run() -> None:
         return
     for name in stale:
         restart(name)
-    python.call(
-        name="See that Prometheus is ready",
-        function=_await_ready,
+    call(
+        "See that Prometheus is ready",
+        _await_ready,
         address=monitoring_host.prometheus_address(deployment, listen),
     )
 

@@ -19,5 +19,15 @@ def check() -> None:
             rules.check_all(deployment, seen, is_asked_for=is_bootstrap())
 
 
+@deploy("Check what the replicas are restored to")
+def check_machines() -> None:
+    """The same, but for the data files, which a restore brings."""
+    deployment = deployment_here()
+    seen = observed(deployment)
+    if is_first_host():
+        with guarded():
+            rules.check_machines(deployment, seen)
+
+
 #: As docs/servers.md calls it.
 check_servers = check

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
-from pyinfra.operations import python
 
 from cluster.checks import rules
 from cluster.config.deployment import Deployment
@@ -26,10 +25,10 @@ from cluster.runtimes import of
 from cluster.runtimes.base import identity_arguments
 from cluster.tigerbeetle.data_file import parse_superblock
 from cluster.tigerbeetle.waiting import wait_until
-from tasks import exporter, firewall, program
+from tasks import exporter, program
 from tasks import host as machine
 from tasks import replica as replicas
-from tasks.support.act import call_once, run_now, shell, tell
+from tasks.support.act import call, call_once, run_now, shell, tell
 from tasks.support.here import deployment_here, guarded, indexes_here, is_server
 from tasks.support.observed import observed
 
@@ -70,7 +69,7 @@ def check() -> None:
             rules.check(deployment, {_index(): observed(deployment)[_index()]})
         exporter.check()
     if _index() in indexes_here():
-        python.call(name="Look at the data file", function=_check, deployment=deployment)
+        call("Look at the data file", _check, deployment=deployment)
 
 
 @deploy("Recover the data file")
@@ -81,7 +80,9 @@ def recover() -> None:
         host.noop("another host's replica")
         return
     if is_server():
-        _make_ready()
+        machine.make_ready()
+        program.bring()
+        replicas.describe()
     runtime = of(deployment)
     data, partial = runtime.data_file(index), f"{runtime.data_file(index)}.partial"
     aside = f"{data}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
@@ -103,16 +104,7 @@ def recover() -> None:
     )
     shell(f"Start replica {index}", runtime.start(index))
     what = f"Wait until replica {index} has caught up"
-    python.call(name=what, function=_catch_up, deployment=deployment, index=index)
-
-
-def _make_ready() -> None:
-    """Have all that a deploy brings but the data file: the server may be a new, bare one."""
-    machine.prepare()
-    firewall.apply()
-    exporter.run()
-    program.bring()
-    replicas.describe()
+    call(what, _catch_up, deployment=deployment, index=index)
 
 
 def _await_others(deployment: Deployment, others: list[int]) -> None:

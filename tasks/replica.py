@@ -20,7 +20,7 @@ from cluster.operate import rollout
 from cluster.runtimes import of
 from cluster.runtimes.base import Todo
 from tasks.support.act import call_once, shell, tell
-from tasks.support.here import deployment_here, guarded, indexes_here
+from tasks.support.here import away_here, deployment_here, guarded, indexes_here
 from tasks.support.observed import act, marks, observed
 
 
@@ -69,10 +69,13 @@ def wait_until_committing() -> None:
 
 @deploy("Stop the replicas")
 def stop() -> None:
-    """Stop them for good; the data stays. The alerts are told first: whoever does it means it."""
+    """Stop them for good; the data stays. The alerts are told first: whoever does it means it.
+
+    ``away`` in the host data are the replicas whose servers are left out.
+    """
     deployment = deployment_here()
     with guarded():
-        running = marks(deployment).keys() & indexes_here()
+        running = marks(deployment, away_here()).keys() & indexes_here()
         commands = of(deployment).stop_all(running)
     if not commands:
         host.noop("no replica runs")

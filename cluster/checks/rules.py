@@ -78,11 +78,16 @@ def check_all(
     In this order: a port that another program holds looks to its peers like a cluster that lives
     there, and only the first refusal is heard. Raises Refusal.
     """
+    check_machines(deployment, seen)
+    return plan(deployment, seen, is_asked_for=is_asked_for)
+
+
+def check_machines(deployment: Deployment, seen: Mapping[int, Facts]) -> None:
+    """The same, but for the data files: they are about to be put there. Raises Refusal."""
     check(deployment, seen)
     of_kind = {found.machine or "": index for index, found in seen.items()}
     for machine, index in of_kind.items():
         of(deployment).check_program(index, machine)
-    return plan(deployment, seen, is_asked_for=is_asked_for)
 
 
 def _kernel(machine: Machine) -> None:

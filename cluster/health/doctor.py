@@ -5,6 +5,7 @@ Looks only, changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 
@@ -60,7 +61,9 @@ def _replicas(deployment: Deployment, marks: dict[int, str]) -> Iterator[Finding
     runtime, replicas = of(deployment), deployment.cluster.replicas
     states = runtime.states() or {}
     for replica in replicas:
-        lines: Sequence[str] = runtime.log_tail(replica.index, _LOG_LINES)
+        lines: Sequence[str] = ()
+        with contextlib.suppress(SshError):  # its process has told of it already
+            lines = runtime.log_tail(replica.index, _LOG_LINES)
         process = states.get(replica.index)
         if process and process.is_running:  # what an earlier run has died of is over
             lines = log_lines.of_last_run(lines)

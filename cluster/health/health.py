@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.refusal import Failed
-from cluster.runtimes import of, tunnel
+from cluster.runtimes import of, ssh, tunnel
 from cluster.runtimes.base import ReplicaProcess
 from cluster.tigerbeetle import canary, log, ping, waiting
 from cluster.tigerbeetle.canary import Canary
@@ -189,7 +189,10 @@ def _with_log_tails(deployment: Deployment, reason: str, replicas: list[ReplicaH
     lines = [reason]
     for health in replicas:
         source = of(deployment).log_source(health.replica.index)
-        last = of(deployment).log_tail(health.replica.index)
+        try:
+            last = of(deployment).log_tail(health.replica.index)
+        except ssh.SshError as away:
+            last = [str(away)]
         lines += [f"  last lines of {source}:", *(f"    {line}" for line in last)]
     said = "\n".join(lines)
     known = of(deployment).explain(said)

@@ -11,8 +11,13 @@ from cluster.config.deployment import Deployment
 from cluster.interruption import whole
 from cluster.refusal import Failed, Interrupted
 from cluster.runtimes import of
+from cluster.runtimes.servers import UNREACHABLE
 
 _RUNS = ("RUNNING", "STARTING")
+
+
+class AsTold(Failed):
+    """A failure that says itself how things are, and what to do: only who runs is to be added."""
 
 
 @contextmanager
@@ -27,21 +32,28 @@ def said(
         yield
     except (KeyboardInterrupt, click.Abort, Failed) as error:
         with whole("looking at the replicas"):
-            told = str(error) if isinstance(error, Failed) else "interrupted"
-            line = f"{told}{so}"
+            is_told = isinstance(error, AsTold)
+            line = str(error) if isinstance(error, Failed) else "interrupted"
+            line += "" if is_told else so
             if is_up:
-                line += f"; {_replicas(deployment, fix)}"
+                how, what_now = _replicas(deployment, fix)
+                line += f"; {how}" if is_told or not what_now else f"; {how}. Fix: {what_now}"
         raise (Failed if isinstance(error, Failed) else Interrupted)(line) from None
 
 
-def _replicas(deployment: Deployment, fix: str) -> str:
+def _replicas(deployment: Deployment, fix: str) -> tuple[str, str]:
+    """Which run, and what to do where some do not."""
     states = of(deployment).states() or {}
     indexes = [replica.index for replica in deployment.cluster.replicas]
-    down = [i for i in indexes if i not in states or states[i].state not in _RUNS]
-    if not down:
-        return "every replica runs"
-    named = "no replica runs" if down == indexes else f"not running: replica {_listed(down)}"
-    return f"{named}. Fix: {fix or of(deployment).up}"
+    away = [i for i in indexes if states.get(i) == UNREACHABLE]
+    running = [i for i in states if states[i].state in _RUNS]
+    down = [i for i in indexes if i not in (*away, *running)]
+    if not (down or away):
+        return "every replica runs", ""
+    told = [f"not running: replica {_listed(down)}"] if down else []
+    told += [f"not seen: replica {_listed(away)}, whose server does not answer"] if away else []
+    named = "no replica runs" if down == indexes else "; ".join(told)
+    return named, fix or of(deployment).up
 
 
 def _listed(indexes: list[int]) -> str:

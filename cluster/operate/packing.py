@@ -103,13 +103,15 @@ UNDO = """\
 rm -f {restoring}
 if test -s {replaced}; then mv -f {replaced} {data}; \
 elif test -e {replaced}; then rm -f {data} {replaced}; fi"""
+#: Undo an unpacking after which nothing was renamed.
+DISCARD = "rm -f {restoring}"
 #: The cluster commits with the restored files. On all replicas before ``DROP`` on any.
 ACCEPT = "test ! -e {replaced} || mv -f {replaced} {accepted}"
 DROP = "rm -f {accepted}"
-#: Fail if an earlier restore was interrupted: only a person knows which file is right.
+#: Fail if an earlier restore was interrupted: only a person knows which file is right. Where it has
+#: replaced none, as on new disks, there is nothing to choose.
 REFUSE_LEFTOVER = """\
-rm -f {accepted}
-test ! -e {replaced} || {{ echo {replaced}: expected none, found what an interrupted \
+test ! -s {replaced} || {{ echo {replaced}: expected none, found what an interrupted \
 restore has replaced. Fix: remove it, if the cluster was used since, or put it back \
 >&2; exit 1; }}"""
 

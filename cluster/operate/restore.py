@@ -2,11 +2,13 @@
 
 A restore is a rollback: what was acknowledged after the backup is gone, for every replica alike.
 The files that are there are kept until the restored cluster commits; if it does not, they are put
-back, and everything is as it was before.
+back, and everything is as it was before. Servers may be new, bare ones: they are checked and made
+ready first, as for a deploy, before any data file is touched.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from cluster import command
+from cluster import command, config
 from cluster.checks import facts
 from cluster.checks.observe import observe
 from cluster.command import by_inventory, confirm
@@ -27,11 +29,7 @@ from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import tunnel
 from cluster.tigerbeetle import totals
 
-
-class _NotUndone(Refusal):
-    """A failure after which nobody may say that all is as before."""
-
-    exit_code = Failed.exit_code
+_AS_BEFORE = "; the data files are as they were"
 
 
 def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
@@ -51,10 +49,15 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)
     data = {"backup_set": str(source)}
+    again = f"make restore {deployment.named} FROM={shlex.quote(config.shown(source))}"
     with backup.locked(deployment):
-        with last_word.said(deployment, "; the data files are as they were"):
+        with last_word.said(deployment, _AS_BEFORE, fix=again):
+            _make_ready(inventory_file, data)
             with begun():
-                is_half = facts.half_restored(deployment, observe(deployment))
+                seen = observe(deployment)
+                is_half = facts.half_restored(deployment, seen)
+                is_new = bool(facts.missing(deployment, seen))
+        with last_word.said(deployment, _AS_BEFORE, fix=again if is_new else ""):
             if is_half:
                 command.say("a restore was cut off between its renames; putting the old files back")
                 _undo(inventory_file, data)
@@ -81,31 +84,45 @@ def describe(manifest: Manifest, source: Path) -> str:
     return "\n".join(lines)
 
 
+def _make_ready(inventory_file: str, data: Mapping[str, str]) -> None:
+    """Check and prepare the machines, which may be new ones. Raises Refusal for the checks."""
+    try:
+        phase.run(inventory_file, "tasks.backup.make_ready", data=data)
+    except phase.Refused as refused:
+        raise Refusal(str(refused)) from None
+
+
 def _replace(inventory_file: str, data: Mapping[str, str]) -> None:
     """Unpack, rename, start. Whatever fails, the data files are as they were."""
-    started = False
+    started = renamed = False
     try:
         phase.run(inventory_file, "tasks.backup.unpack", data=data)
+        renamed = True
         phase.run(inventory_file, "tasks.backup.swap", data=data)
         started = True
         phase.run(inventory_file, "deploy.py")
     except BaseException:  # Ctrl-C too
+        if not renamed:  # nor is anything renamed back: that may be an earlier restore's
+            with whole("removing what was unpacked"), contextlib.suppress(Failed):
+                say("the restore failed; removing what was unpacked")
+                phase.run(inventory_file, "tasks.backup.discard", data=data, quiet=True)
+            raise
         with whole("putting the old data files back"):
             say("the restore failed; putting the old data files back")
-            if started:
-                phase.run(inventory_file, "tasks.replica.stop", quiet=True)
-            _undo(inventory_file, data)
+            _undo(inventory_file, data, started=started)
         raise
 
 
-def _undo(inventory_file: str, data: Mapping[str, str]) -> None:
+def _undo(inventory_file: str, data: Mapping[str, str], *, started: bool = False) -> None:
     try:
+        if started:
+            phase.run(inventory_file, "tasks.replica.stop", quiet=True)
         phase.run(inventory_file, "tasks.backup.undo", data=data, quiet=True)
     except Failed as failed:
         named, source = shlex.quote(inventory_file), shlex.quote(data["backup_set"])
         fix = f"mend what it names, then again: make restore INVENTORY={named} FROM={source}"
-        found = str(failed)
-        raise _NotUndone("the old data files", expected="back", found=found, fix=fix) from None
+        told = Refusal("the old data files", expected="back", found=str(failed), fix=fix)
+        raise last_word.AsTold(str(told)) from None
 
 
 def _report(deployment: Deployment, manifest: Manifest) -> None:

@@ -163,7 +163,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def log_tail(self, index: int, lines: int = 15) -> list[str]:
-        """The last lines of it."""
+        """The last lines of it. Raises Refusal where its server cannot be asked."""
 
     @abstractmethod
     def follow(self, indexes: Sequence[int], lines: int) -> int:

@@ -11,8 +11,10 @@ import hashlib
 import json
 import shlex
 import subprocess
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ TEMPLATES = REPOSITORY / "files" / "tigerbeetle"
 SETTINGS_VARIABLE = "WALLET_SERVICE_SETTINGS"
 SETTINGS_LABEL = "wallet-service.settings"
 
+#: The exit code of `ssh` itself, never of what runs there.
+_SSH_FAILED = 255
 #: A server that cannot be asked. It may be restarting, so waiting on is of use.
 UNREACHABLE = ReplicaProcess("UNREACHABLE", 0)
 LINES_MAX = 20_000
@@ -107,8 +111,9 @@ class OnServers(Runtime):
         return self.marked(self._lines(index, quiet), mark)
 
     def log_tail(self, index: int, lines: int = 15) -> list[str]:
-        """The last lines; empty, too, when the server cannot be reached."""
-        return self._lines(index, f"{self.log_command(index)} 2>&1 | tail -n {lines}")
+        """The last lines. Raises SshError."""
+        script = f"{self.log_command(index)} 2>&1 | tail -n {lines}"
+        return ssh.run(self.deployment.servers[index], script).stdout.splitlines()
 
     def follow(self, indexes: Sequence[int], lines: int) -> int:
         """All servers' together, each line behind its replica's name."""
@@ -125,13 +130,25 @@ class OnServers(Runtime):
                 stdin=subprocess.PIPE,  # open for as long as this program lives
             )
 
+        def await_end(index: int, follower: subprocess.Popen[bytes]) -> int:
+            code = follower.wait()
+            if code == _SSH_FAILED:
+                print(
+                    f"replica {index}: its log ends here, since its server "
+                    f"{self.deployment.servers[index].hostname} does not answer. "
+                    f"Fix: make status {self.deployment.named}, and follow again when it is back",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            return code
+
         followers = list(map(begin, indexes))
-        try:
-            return max(follower.wait() for follower in followers)
-        finally:
-            for follower in followers:
-                follower.terminate()
-                follower.wait()
+        with ThreadPoolExecutor(len(followers)) as together:
+            try:
+                return min(max(together.map(await_end, indexes, followers)), 1)
+            finally:
+                for follower in followers:
+                    follower.terminate()
 
     def bootstrap_marker(self, index: int) -> str:
         """One on each server, from before the first format until all have been formatted."""

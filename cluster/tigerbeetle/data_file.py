@@ -52,7 +52,10 @@ class Past:
     def fix(self, missing: Sequence[int], count: int) -> str:
         """What to do about the files of these replicas of ``count``."""
         if len(missing) == count and not self.traces:
-            return f"mount their disks if there were some; for a new cluster: {self.new}"
+            return (
+                f"mount their disks if there were some, or go back to a backup: `{self.restore}`; "
+                f"for a cluster that has never existed: {self.new}"
+            )
         if len(missing) <= spared(count) and self.recover:
             recover = f"`{self.recover} REPLICA={missing[0]}` in the living cluster"
             return f"bring the file back, or {recover}"

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pyinfra import host, logger
-from pyinfra.api import StringCommand
+from pyinfra.api import State, StringCommand
+from pyinfra.api.exceptions import DeployError
 from pyinfra.api.host import Host
 from pyinfra.connectors.util import CommandOutput
 from pyinfra.operations import python, server
+
+from cluster.refusal import Refusal, refusal_of
 
 
 def shell(name: str, *commands: str, **options: Any) -> None:
@@ -17,9 +20,32 @@ def shell(name: str, *commands: str, **options: Any) -> None:
     server.shell(name=name, commands=[*commands], **options)
 
 
+def call(name: str, function: Callable[..., object], **arguments: Any) -> None:
+    """Call a function when it is its turn. What it refuses is said in its own words, and is all."""
+    python.call(name=name, function=_answering(function), **arguments)
+
+
 def call_once(name: str, function: Callable[..., object], **arguments: Any) -> None:
     """Call a function, whatever the number of hosts: it is about the cluster."""
-    python.call(name=name, function=function, _run_once=True, **arguments)
+    call(name, function, _run_once=True, **arguments)
+
+
+def _answering(function: Callable[..., object]) -> Callable[..., bool]:
+    """The same, as pyinfra calls one that answers whether it succeeds: an exception is a traceback.
+
+    ``state`` and ``host`` are the names by which it knows.
+    """
+
+    def answer(state: State, host: Host, **arguments: Any) -> bool:
+        try:
+            function(**arguments)
+        except (DeployError, Refusal, OSError) as error:
+            said = str(error if isinstance(error, DeployError) else refusal_of(error))
+            host.log_styled(said, fg="red", log_func=logger.error)
+            return False
+        return True
+
+    return answer
 
 
 def run_now(

@@ -49,6 +49,11 @@ def is_yes(key: str) -> bool:
     return str(host.data.get(key, "")).lower() in ("yes", "true", "1")
 
 
+def away_here() -> set[int]:
+    """The replicas whose servers the command line leaves out, since they are away."""
+    return {int(index) for index in str(host.data.get("away") or "").split(",") if index}
+
+
 def is_server() -> bool:
     """The current task's host is one of several, with one replica each."""
     return host.data.get("replica") is not None

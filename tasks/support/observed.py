@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import gevent
 from gevent.lock import BoundedSemaphore
@@ -56,23 +56,25 @@ def is_first_host() -> bool:
     return host.data.get("replica") in (0, None)
 
 
-def observed(deployment: Deployment) -> Mapping[int, Facts]:
+def observed(deployment: Deployment, away: Collection[int] = ()) -> Mapping[int, Facts]:
     """Replica index → its machine as it was before any change; asked once, of all together.
 
-    Raises DeployError when one is left out (``--limit``): a cluster is judged whole.
+    Raises DeployError when one is left out (``--limit``), but for those that are known to be
+    ``away``: a cluster is judged whole.
     """
     with _observing:  # every host's tasks come here at the same time
         if not _observed:
             with guarded():
                 is_here = of(deployment).WHERE != "servers"
-                here = observe.observe if is_here else _of_servers
-                _observed.update(here(deployment))
+                _observed.update(
+                    observe.observe(deployment) if is_here else _of_servers(deployment, away)
+                )
     return _observed
 
 
-def marks(deployment: Deployment) -> Mapping[int, str]:
+def marks(deployment: Deployment, away: Collection[int] = ()) -> Mapping[int, str]:
     """Of the replicas that run on servers: index → the settings with which it runs."""
-    seen = observed(deployment).items()
+    seen = observed(deployment, away).items()
     return {i: found.settings for i, found in seen if found.running.get(deployment.runtime)}
 
 
@@ -98,9 +100,9 @@ def act(index: int, command: str) -> None:
         raise DeployError(f"replica {index}: `{command}` failed: {output.output}")
 
 
-def _of_servers(deployment: Deployment) -> Mapping[int, Facts]:
-    indexes = [server.replica for server in deployment.servers]
-    if absent := [h.name for h in inventory if not h.connected]:
+def _of_servers(deployment: Deployment, away: Collection[int]) -> Mapping[int, Facts]:
+    indexes = [s.replica for s in deployment.servers if s.replica not in away]
+    if absent := [h.name for h in map(host_of, indexes) if not h.connected]:
         raise DeployError(
             f"{deployment.name}: expected to reach every server, found {', '.join(absent)} left "
             "out. Fix: repeat without --limit, when all can be reached"

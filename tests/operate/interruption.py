@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import pytest
@@ -58,8 +58,16 @@ def python(*words: str) -> list[str]:
     return [sys.executable, "-m", "cluster", *words]
 
 
+class Installation(Protocol):
+    """Whatever commands are typed for: a sandbox, or a site of servers."""
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The process environment of its commands."""
+
+
 def interrupted(
-    made: Sandbox, command: list[str], step: str, number: signal.Signals, times: int
+    made: Installation, command: list[str], step: str, number: signal.Signals, times: int
 ) -> tuple[int, str]:
     """The exit code and the output of a command that is interrupted when it says ``step``."""
     with subprocess.Popen(

@@ -18,7 +18,7 @@ from cluster.operate.backup_set import Damaged, Manifest, PackedFile
 from cluster.refusal import Refusal
 from cluster.runtimes import of
 from cluster.tigerbeetle import totals
-from cluster.tigerbeetle.data_file import RESTORING, Identity, Superblock
+from cluster.tigerbeetle.data_file import ACCEPTED, REPLACED, RESTORING, Identity, Superblock
 from cluster.tigerbeetle.totals import LedgerTotals, Totals
 
 CLUSTER = config.parse(config.read(config.ENV_FILE, {}))
@@ -317,6 +317,33 @@ def test_a_swap_can_be_undone_and_accepted(data: tuple[Path, Any]) -> None:
         assert path.read_text() == "new"
         assert shell(packing.on_files(packing.DROP, runtime, 0)) == 0
         assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_restore_to_new_disks_that_was_cut_off_before_its_end_can_be_repeated(
+    data: tuple[Path, Any],
+) -> None:
+    path, runtime = data
+    restoring(path).write_text("first")
+    again = (packing.REFUSE_LEFTOVER, packing.ACCEPT, packing.DROP)
+    assert shell(packing.on_files(packing.SWAP, runtime, 0)) == 0
+    for script in again:
+        assert shell(packing.on_files(script, runtime, 0)) == 0
+    restoring(path).write_text("half")
+    assert shell(packing.on_files(packing.DISCARD, runtime, 0)) == 0
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    restoring(path).write_text("second")
+    assert shell(packing.on_files(packing.SWAP, runtime, 0)) == 0
+    assert path.read_text() == "second"
+    assert shell(packing.on_files(packing.UNDO, runtime, 0)) == 0
+    assert path.read_text() == "first"  # which somebody may have used since
+
+
+def test_a_refused_leftover_changes_nothing(data: tuple[Path, Any]) -> None:
+    path, runtime = data
+    for name, text in (("", "new"), (REPLACED, "old"), (ACCEPTED, "older")):
+        path.with_name(path.name + name).write_text(text)
+    assert shell(packing.on_files(packing.REFUSE_LEFTOVER, runtime, 0)) != 0
+    assert sorted(p.read_text() for p in path.parent.iterdir()) == ["new", "old", "older"]
 
 
 def test_undoing_where_there_was_no_file_leaves_none(data: tuple[Path, Any]) -> None:
