@@ -118,7 +118,7 @@ class OnServers(Runtime):
             script = f"exec 3<&0; {{ cat <&3; kill 0; }} >/dev/null 2>&1 & {shown}"
             server = self.deployment.servers[index]
             return subprocess.Popen(
-                [*ssh.command(server), ssh.line(server, script)],
+                [*ssh.shared(server), ssh.line(server, script)],
                 stdin=subprocess.PIPE,  # open for as long as this program lives
             )
 

@@ -22,7 +22,7 @@ import testinfra
 from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
-from cluster.runtimes import of
+from cluster.runtimes import of, ssh
 from cluster.runtimes.container import InContainer
 
 _LISTEN = "0A"  # include/net/tcp_states.h
@@ -250,16 +250,11 @@ def _looked(host: Any, container: str) -> dict[tuple[int, str], str]:
 
 @cache
 def _login(server: Server) -> Any:
-    """testinfra's view of a server, over one SSH connection that it keeps for a minute."""
-    arguments = ["-o BatchMode=yes", "-o StrictHostKeyChecking=accept-new"]
-    if server.known_hosts:
-        arguments.append(f"-o UserKnownHostsFile={shlex.quote(server.known_hosts)}")
-    return testinfra.get_host(
-        f"ssh://{server.user}@{server.hostname}:{server.port}",
-        ssh_identity_file=server.key or None,
-        ssh_extra_args=" ".join(arguments),
-        sudo=server.sudo,
-    )
+    """testinfra's view of a server, through its own backend and the connection that all share."""
+    *options, hostname = ssh.shared(server)[1:]
+    host = f"[{hostname}]" if ":" in hostname else hostname
+    arguments = shlex.join(options)
+    return testinfra.get_host(f"ssh://{host}", ssh_extra_args=arguments, sudo=server.sudo)
 
 
 def _address(text: str) -> tuple[str, int]:
