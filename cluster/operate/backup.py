@@ -109,12 +109,10 @@ def _pack(inventory_file: str, partial: Path, *, was_running: bool) -> None:
 
 def _require_whole(deployment: Deployment) -> None:
     """Raises Refusal unless every replica works: after the stop each must come back."""
-    unwell = [r for r in health.of_replicas(deployment) if not r.is_normal]
+    unwell = ", ".join(str(r) for r in health.of_replicas(deployment) if not r.is_normal)
     if unwell:
-        raise Refusal(
-            f"backup: expected every replica to be normal, found {', '.join(map(str, unwell))}. "
-            "Fix: make status; make recover REPLICA=N for a lost data file"
-        )
+        fix = health.remedy(unwell, "make status; make recover REPLICA=N for a lost data file")
+        raise Refusal(f"backup: expected every replica to be normal, found {unwell}. Fix: {fix}")
 
 
 def _read_totals(deployment: Deployment) -> totals.Totals | None:

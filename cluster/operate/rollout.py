@@ -166,9 +166,10 @@ def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Act
     except Expired as expired:
         before = ", ".join(map(str, done))
         so_far = f"after replicas {before}" if done else "before the first replica"
+        fix = health.remedy(str(expired), "bring all replicas back (make status, make doctor)")
         raise Stopped(
             f"{what}: expected a cluster that can spare one replica, {so_far}, found: {expired}. "
-            "Fix: bring all replicas back (make status, make doctor), then repeat"
+            f"Fix: {fix}, then repeat"
         ) from None
     return chosen
 

@@ -61,9 +61,10 @@ def _normal(deployment: Deployment) -> list[ReplicaHealth]:
     try:
         waiting.wait_until(observe, what=what, timeout_s=rollout.GATE_TIMEOUT_S)
     except waiting.Expired as expired:
+        fix = health.remedy(str(expired), "bring them back first (make status, make up)")
         raise Refusal(
             f"upgrade: expected every replica normal, since a cluster switches only with all of "
-            f"them, found: {expired}. Fix: bring them back first (make status, make up)"
+            f"them, found: {expired}. Fix: {fix}"
         ) from None
     return seen
 

@@ -50,6 +50,12 @@ class RefusedBySshError(SshError):
     """A server that is there, and does not let us in. Whether its replica is well is not known."""
 
 
+#: What to do about a server that is there, and takes no connection.
+PATIENCE = (
+    "wait a minute, then look whether sshd runs there: it or a firewall may limit connections "
+    "(MaxStartups, PerSourcePenalties, `ufw limit`); raise that limit for this machine. The "
+    "replica may be well: repair nothing"
+)
 NO_SSH = "ssh: expected the command on PATH. Fix: install openssh-client"
 _UNREACHABLE = re.compile(
     r"timed out|no route to host|network is unreachable|host is down|could not resolve"
@@ -64,11 +70,7 @@ _FIXES = {
     r"Permission denied|Too many authentication failures": (
         "check ssh_user and ssh_key; a key with a passphrase must be in an agent (ssh-add)"
     ),
-    r"refused|reset by|closed by|Not allowed at this time": (
-        "wait a minute, and look whether sshd runs there: it or a firewall may limit connections "
-        "(MaxStartups, PerSourcePenalties, `ufw limit`); raise that limit for this machine. "
-        "Its replica may be well: repair nothing"
-    ),
+    r"refused|reset by|closed by|Not allowed at this time": PATIENCE,
 }
 
 
