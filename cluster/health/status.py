@@ -74,9 +74,11 @@ def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict
     Without a canary a majority in normal status, one of them primary, stands for commits.
     """
     normal = [r for r in replicas if r.is_normal]
-    unseen = ", ".join(str(r) for r in replicas if not (r.is_known or r.port_open))
-    if canary is not None and not canary.commits and (fix := health.remedy(unseen, "")):
-        return "unknown", f"{unseen}: {fix}"  # whoever lets no command in, has no tunnel either
+    is_down = not canary.commits if canary else 2 * len(normal) <= len(replicas)
+    # Who lets no command in carries no tunnel either, and its replica may be well.
+    unseen = ", ".join(str(r) for r in replicas if not (r.is_known or (canary and r.port_open)))
+    if is_down and (fix := health.remedy(unseen, "")):
+        return "unknown", f"{unseen}: {fix}"
     if canary is not None and not canary.commits:
         return "down", canary.detail
     if canary is None:

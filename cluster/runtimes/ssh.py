@@ -161,7 +161,7 @@ def connect(server: Host) -> Path:
 
 def prove(server: Host) -> None:
     """Log in anew, whatever is shared: SSH lets us in now. Raises SshError."""
-    done = _run(server, [*command(server, "-oControlPath=none"), "true"], ANSWER_TIMEOUT_S)
+    done = _run(server, [*command(server, "-oControlPath=none"), "true"], 3.0 * CONNECT_TIMEOUT_S)
     if done.returncode == FAILED:
         raise failure(server, done.stderr)
 

@@ -1,6 +1,6 @@
 """A cluster that only SSH reaches: loads and audits open tunnels, and record where clients find it.
 
-``ssh`` is a stand-in whose tunnels end at an emulator of the suite's; tests/remote has the real one.
+``ssh`` is a stand-in whose tunnels end at an emulator of the suite; tests/remote has the real one.
 """
 
 from __future__ import annotations

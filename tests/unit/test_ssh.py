@@ -23,7 +23,7 @@ from cluster.tigerbeetle.waiting import wait_until
 from tests.stand_in_ssh import StandIn, standing_in
 from tests.unit.test_units import deployment
 
-SERVER = Host(ssh_hostname="db0")
+SERVER = Host.model_validate({"ssh_hostname": "db0"})
 BUSY = "kex_exchange_identification: read: Connection reset by peer"
 #: What another program of this user does: it asks the same server.
 OTHER = """
