@@ -7,7 +7,6 @@ tests/remote has the real one.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -161,8 +160,3 @@ def standing_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     finally:
         made.end()
         rmtree(directory)
-
-
-def run(*command: str, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
-    """A program that finds it on PATH."""
-    return subprocess.run(command, text=True, capture_output=True, timeout=timeout_s, check=False)

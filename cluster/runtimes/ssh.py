@@ -70,7 +70,7 @@ _FIXES = {
     r"Permission denied|Too many authentication failures": (
         "check ssh_user and ssh_key; a key with a passphrase must be in an agent (ssh-add)"
     ),
-    r"refused|reset by|closed by|Not allowed at this time": PATIENCE,
+    r"refused|reset by|closed by|Exceeded MaxStartups|Not allowed at this time": PATIENCE,
 }
 
 

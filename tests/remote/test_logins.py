@@ -151,7 +151,7 @@ def busy(host: Machine, client: Machine) -> ExitStack:
     client.read(f"systemd-run --quiet --unit=idle sh -c 'sleep 10000 | nc {host.ip} 22'")
     stack.callback(client.inside, "systemctl stop idle")
     wait_until(
-        lambda: (client.inside(f"nc -w 3 {host.ip} 22 </dev/null").stdout == "", "a banner"),
+        lambda: ("SSH" not in client.inside(f"nc -w 3 {host.ip} 22 </dev/null").stdout, "a banner"),
         what="sshd to be full",
         timeout_s=60,
     )
