@@ -17,7 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import testinfra
+from testinfra.backend.ssh import SshBackend
+from testinfra.host import Host
 
 from cluster.config import Replica
 from cluster.config.deployment import Deployment
@@ -253,8 +254,17 @@ def _login(server: Server) -> Any:
     """testinfra's view of a server, through its own backend and the connection that all share."""
     *options, hostname = ssh.shared(server)[1:]
     host = f"[{hostname}]" if ":" in hostname else hostname
-    arguments = shlex.join(options)
-    return testinfra.get_host(f"ssh://{host}", ssh_extra_args=arguments, sudo=server.sudo)
+    return Host(_Quiet(host, ssh_extra_args=shlex.join(options), sudo=server.sudo))
+
+
+class _Quiet(SshBackend):  # type: ignore[misc]  # it has no types
+    """testinfra's backend over SSH, without what a login prints before the command does."""
+
+    def run(self, command: str, *args: str, **_: Any) -> Any:
+        done = self.run_ssh(f"echo {shlex.quote(ssh.MARK)}; {self.get_command(command, *args)}")
+        _, mark, said = done.stdout_bytes.partition(f"{ssh.MARK}\n".encode())
+        assert mark, done
+        return self.result(done.rc, done.command, said, done.stderr_bytes)
 
 
 def _address(text: str) -> tuple[str, int]:
