@@ -19,12 +19,17 @@ def accepted(host: Machine) -> int:
     return int(count.stdout)
 
 
+def cut(host: Machine) -> None:
+    """End all connections to a host, as a restart of it would."""
+    host.inside("pkill -f '^sshd: (admin|root)'")
+
+
 @contextmanager
 def counted(site: Site, *, cold: bool = True) -> Iterator[list[int]]:
     """The logins to each host while this lasts; ``cold`` ends all connections before."""
     hosts, found = site.bed.hosts, list[int]()
     for host in hosts if cold else ():
-        host.read("pkill -f '^sshd: (admin|root)' || true")
+        cut(host)
     before = [accepted(host) for host in hosts]
     yield found
     found += [accepted(host) - then for host, then in zip(hosts, before, strict=True)]

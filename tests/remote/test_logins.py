@@ -22,7 +22,7 @@ from cluster.tigerbeetle.waiting import wait_until
 from tests.docker.sandbox import has_base
 from tests.remote.bed import make_bed
 from tests.remote.image import Flavour
-from tests.remote.logins import LOGINS_MAX, counted, limited, sshd
+from tests.remote.logins import LOGINS_MAX, counted, cut, limited, sshd
 from tests.remote.machine import Machine
 from tests.remote.site import Site, changes, prints, said
 
@@ -160,7 +160,7 @@ def busy(host: Machine, client: Machine) -> ExitStack:
 
 def refused_by(how: str, site: Site) -> ExitStack:
     host = site.bed.hosts[1]
-    host.read("pkill -f '^sshd: (admin|root)' || true")
+    cut(host)
     if how == "MaxStartups":
         return busy(host, site.bed.client)
     stack = ExitStack()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.remote.bed import Bed
-from tests.remote.logins import counted, sshd
+from tests.remote.logins import counted, cut, sshd
 from tests.remote.machine import ADMIN
 from tests.remote.site import Site, changes, prints, said
 
@@ -39,7 +39,7 @@ def site(deployed: Site) -> Iterator[Site]:
     """The cluster, by a way of the test's own; all connections are new."""
     usual = dict(deployed.settings)
     for host in deployed.bed.hosts:
-        host.read("pkill -f '^sshd: (admin|root)' || true")
+        cut(host)
     yield deployed
     deployed.settings, deployed.exported = usual, {}
     deployed.write()
