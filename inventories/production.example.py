@@ -19,13 +19,16 @@ hosts = on_servers(
     runtime="systemd",
     # "emulator" only to rehearse a deployment: one node without replication.
     engine="tigerbeetle",
-    # SSH: names in replica order, if they are not the replicas' own addresses.
+    # SSH: names in replica order, if they are not the replicas' own addresses; an alias of
+    # ~/.ssh/config is one, too. A name may say more: "admin@db0.example.com:2222".
     # ssh_hosts=("db0.example.com", "db1.example.com", "db2.example.com"),
-    # A user other than root needs sudo without a password.
+    # For names that do not say it; None: what ssh_config has for them. A user other than root needs
+    # sudo without a password. docs/servers.md has a table of what works.
     ssh_user="root",
     ssh_port=22,
     # ssh_key="~/.ssh/id_ed25519",
     # ssh_known_hosts_file="~/.ssh/known_hosts",
+    # ssh_config_file="~/.ssh/config",
     # Where each server keeps its data file: a disk of its own, not shared with another replica.
     data_dir="/var/lib/tigerbeetle",
     # Who may reach the replicas' ports, beside the replicas: a firewall keeps all others out.

@@ -13,7 +13,7 @@ from io import StringIO
 from pyinfra import host, logger
 from pyinfra.api import deploy
 from pyinfra.api.command import StringCommand
-from pyinfra.api.exceptions import ConnectError, DeployError
+from pyinfra.api.exceptions import DeployError
 from pyinfra.facts.files import File
 from pyinfra.facts.server import Command, Which
 from pyinfra.operations import apt, files, systemd
@@ -23,15 +23,17 @@ from cluster.checks import firewall
 from cluster.checks.firewall import TABLE
 from cluster.config.model import Cluster
 from cluster.config.servers import Settings, monitoring_address
+from cluster.runtimes import ssh
 from tasks.support.act import call, run_now
+from tasks.support.connector import way_to
 from tasks.support.here import deployment_here, guarded
 from tasks.support.observed import is_outdated
 
 RULES = "/etc/tigerbeetle/firewall.nft"
 UNIT = "tigerbeetle-firewall.service"
 
-#: How long new rules are on trial: longer than to load them and to connect again (pyinfra waits
-#: 10 s for a connection), and the longest that a mistake can last.
+#: How long new rules are on trial: longer than to load them and to log in again, and the longest
+#: that a mistake can last.
 TRIAL_S = 40
 _COMMAND_TIMEOUT_S = 10
 
@@ -142,10 +144,9 @@ def _try_and_keep() -> None:
     try:
         # Without an answer, the rules have cut this very connection.
         _run(f"nft -f {_NEXT}", "refused")
-        host.disconnect()
-        host.connect(reason="to prove that SSH gets in", show_errors=False, raise_exceptions=True)
+        ssh.prove(way_to(host))
         _run(f"mv {_NEXT} {RULES} && systemctl stop {_ROLLBACK}.timer", "no answer")
-    except (ConnectError, TimeoutError, OSError, EOFError) as error:
+    except OSError as error:  # TimeoutError and SshError, too
         raise DeployError(_UNREACHABLE.format(found=error or "no answer")) from None
 
 

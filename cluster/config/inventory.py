@@ -66,7 +66,7 @@ def _of_servers(hosts: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -
     settings = servers.settings_of(hosts[0])
     cluster = servers.load(settings)
     found = sorted(map(Server.of, hosts), key=lambda server: server.replica)
-    servers.check_hosts([s.hostname for s in found], cluster, is_development=settings.development)
+    servers.check_hosts([s.place for s in found], cluster, is_development=settings.development)
     return Deployment(
         **common,
         engine=settings.engine,

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from cluster import REPOSITORY, config
-from cluster.config import Cluster, kept, loading, model, pyinfra_hosts, rules
+from cluster.config import Cluster, kept, loading, model, pyinfra_hosts, rules, ways
 from cluster.refusal import Refusal, told
 
 
@@ -62,9 +62,17 @@ class Host(BaseModel, frozen=True):
 
     hostname: str = Field(alias="ssh_hostname")
     user: str = Field("", alias="ssh_user")
-    port: int = Field(22, alias="ssh_port")
+    port: int = Field(ways.DEFAULT_PORT, alias="ssh_port")
     key: str = Field("", alias="ssh_key")
     known_hosts: str = Field("", alias="ssh_known_hosts_file")
+    #: Instead of ``~/.ssh/config`` and the system's.
+    config: str = Field("", alias="ssh_config_file")
+
+    @property
+    def place(self) -> str:
+        """One machine, of several that may share an address."""
+        return ways.Way(self.hostname, self.user, self.port).place
+
     sudo: bool = Field(False, alias="_sudo")
 
 
@@ -85,38 +93,50 @@ def on_servers(
     name: str,
     *,
     ssh_hosts: Sequence[str] = (),
-    ssh_user: str = "root",
-    ssh_port: int = 22,
+    ssh_user: str | None = "root",
+    ssh_port: int | None = ways.DEFAULT_PORT,
     ssh_key: str = "",
     ssh_known_hosts_file: str = "",
+    ssh_config_file: str = "",
     **settings: Any,
 ) -> list[tuple[str, dict[str, Any]]]:
     """The hosts of an inventory file for servers: one pyinfra host per replica, in replica order.
 
-    ``ssh_hosts`` are their SSH names; without them, the replicas' own addresses. Validates
-    everything first: bad input ends the program with exit code 2.
+    ``ssh_hosts`` are their SSH names, each ``[user@]host[:port]``; without them, the replicas' own
+    addresses. None for user or port is ssh_config's. Validates everything first: bad input ends the
+    program with exit code 2.
     """
+    files = {
+        "ssh_key": ssh_key,
+        "ssh_known_hosts_file": ssh_known_hosts_file,
+        "ssh_config_file": ssh_config_file,
+    }
     with told():
         valid = _validated(settings)
         cluster = load(valid)
-        hosts = tuple(ssh_hosts) or tuple(str(r.ip) for r in cluster.replicas)
-        check_hosts(hosts, cluster, is_development=valid.development)
-        check_monitoring(hosts, cluster, valid)
+        files = {key: str(kept.expanded(file)) for key, file in files.items() if file}
+        names = tuple(ssh_hosts) or tuple(str(r.ip) for r in cluster.replicas)
+        config = files.get("ssh_config_file", "")
+        hosts = [ways.of(name, ssh_user, ssh_port, config) for name in names]
+        check_hosts([host.place for host in hosts], cluster, is_development=valid.development)
+        check_monitoring([host.hostname for host in hosts], cluster, valid)
     common = {
         "deployment": name,
         "inventory_file": pyinfra_hosts.calling_file(),
         "bootstrap": False,  # only ever set on the command line, for one deployment
         **valid.model_dump(mode="json"),
-        "ssh_user": ssh_user,
-        "ssh_port": ssh_port,
-        "_sudo": ssh_user != "root",
+        **files,
     }
-    files = {"ssh_key": ssh_key, "ssh_known_hosts_file": ssh_known_hosts_file}
-    common |= {key: str(kept.expanded(file)) for key, file in files.items() if file}
     return [
-        (replica.name, {**common, "replica": replica.index, "ssh_hostname": host})
+        (replica.name, {**common, "replica": replica.index, **_login(host)})
         for replica, host in zip(cluster.replicas, hosts, strict=True)
     ]
+
+
+def _login(way: ways.Way) -> dict[str, Any]:
+    """The host data by which pyinfra logs in, and ``Host`` too."""
+    login = {"ssh_hostname": way.hostname, "ssh_user": way.user, "ssh_port": way.port}
+    return {**login, "_sudo": way.user != "root"}
 
 
 def settings_of(data: Mapping[str, Any]) -> Settings:
@@ -198,7 +218,8 @@ def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings)
             found=cluster.statsd,
             fix="name that host's own: it must not fail together with what it watches",
         )
-    if settings.monitoring_host in hosts:
+    watching = ways.of(settings.monitoring_host, "root", ways.DEFAULT_PORT, what="monitoring_host")
+    if watching.hostname in hosts:
         raise Refusal(
             "monitoring_host",
             expected=str(Settings.model_fields["monitoring_host"].description),
@@ -208,11 +229,14 @@ def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings)
 
 
 def monitoring_host(settings: Settings, server: Server) -> Host | None:
-    """How the monitoring host is reached: as the servers are; None where there is none."""
+    """How the monitoring host is reached; None where there is none.
+
+    As replica 0's server is, but for what its own name says: ``[user@]host[:port]``.
+    """
     if not settings.monitoring_host:
         return None
-    like = server.model_dump(by_alias=True, exclude={"replica", "hostname"})
-    return Host(ssh_hostname=settings.monitoring_host, **like)
+    way = ways.of(settings.monitoring_host, server.user, server.port, what="monitoring_host")
+    return Host.model_validate(server.model_dump(by_alias=True) | _login(way))
 
 
 def monitoring_address(cluster: Cluster) -> tuple[IPv4Address, int]:

@@ -17,6 +17,7 @@ from cluster.config.deployment import Deployment
 from cluster.refusal import Failed
 from cluster.runtimes import of, ssh, tunnel
 from cluster.runtimes.base import ReplicaProcess
+from cluster.runtimes.servers import REFUSED_BY_SSH
 from cluster.tigerbeetle import canary, log, ping, waiting
 from cluster.tigerbeetle.canary import Canary
 from cluster.tigerbeetle.ping import Pong
@@ -31,6 +32,9 @@ _KEPT_S = 0.1
 #: A backup that hears nothing says so again and again, ever less often: up to 5.6 s apart were
 #: measured within the first minute (0.17.9).
 HEARTBEAT_LOST_S = 12.0
+
+
+_REFUSED = "refused by SSH"
 
 
 class Unhealthy(Failed):
@@ -68,6 +72,11 @@ class ReplicaHealth:
         return "hears no primary" if is_deaf else ""
 
     @property
+    def is_known(self) -> bool:
+        """Its server has told what runs there."""
+        return ReplicaProcess(self.process, self.pid).is_known
+
+    @property
     def is_normal(self) -> bool:
         """Running, answering, and in normal status: it takes part in commits."""
         is_up = self.process == "RUNNING" and self.port_open and not self.wedged_because
@@ -75,13 +84,23 @@ class ReplicaHealth:
 
     def __str__(self) -> str:
         said = self.log.role
-        if self.process != "RUNNING":
+        if self.process == REFUSED_BY_SSH.state:
+            said = _REFUSED
+        elif self.process != "RUNNING":
             said = self.process.lower()
         elif not self.port_open:
             said = "starting"
         elif self.wedged_because:
             said = "wedged"
         return f"replica {self.replica.index} {said}"
+
+
+def remedy(seen: str, otherwise: str) -> str:
+    """What to do about replicas that are not normal, told of by ``str``. Pure.
+
+    One whose server lets nobody in may be well: nothing is to be repaired there.
+    """
+    return ssh.PATIENCE if _REFUSED in seen else otherwise
 
 
 class Logs:

@@ -74,6 +74,11 @@ def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict
     Without a canary a majority in normal status, one of them primary, stands for commits.
     """
     normal = [r for r in replicas if r.is_normal]
+    is_down = not canary.commits if canary else 2 * len(normal) <= len(replicas)
+    # Who lets no command in carries no tunnel either, and its replica may be well.
+    unseen = ", ".join(str(r) for r in replicas if not (r.is_known or (canary and r.port_open)))
+    if is_down and (fix := health.remedy(unseen, "")):
+        return "unknown", f"{unseen}: {fix}"
     if canary is not None and not canary.commits:
         return "down", canary.detail
     if canary is None:
@@ -81,8 +86,9 @@ def judge(replicas: list[ReplicaHealth], canary: Canary | None) -> tuple[Verdict
             return "down", f"{len(normal)} of {len(replicas)} replicas are normal: no majority"
         if not any(r.log.is_primary for r in normal):
             return "down", "no replica is primary"
-    if missing := [str(r) for r in replicas if not r.is_normal]:
-        return "degraded", ", ".join(missing)
+    if missing := ", ".join(str(r) for r in replicas if not r.is_normal):
+        fix = health.remedy(missing, "")
+        return "degraded", f"{missing}: {fix}" if fix else missing
     return "healthy", "it commits" if canary else "all replicas are normal"
 
 
@@ -111,8 +117,10 @@ def read(deployment: Deployment, client: Probe | None = None) -> Status:
             canary = client.result(health.PROBE_TIMEOUT_S) if is_open else silent
     except (OSError, Refusal) as error:
         return unknown.model_copy(update={"reason": str(refusal_of(error))})
-    if replicas and all(r.process == "UNREACHABLE" and not r.port_open for r in replicas):
-        return unknown.model_copy(update={"reason": "no server can be reached over SSH"})
+    if replicas and not any(r.is_known or r.port_open for r in replicas):
+        told = ", ".join(map(str, replicas))
+        reason = f"no server can be asked: {health.remedy(told, told)}"
+        return unknown.model_copy(update={"reason": reason})
     verdict, reason = judge(replicas, canary)
     return unknown.model_copy(
         update={

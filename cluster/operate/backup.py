@@ -111,13 +111,14 @@ def _pack(inventory_file: str, deployment: Deployment, partial: Path, *, was_run
 
 def _require_whole(deployment: Deployment) -> None:
     """Raises Refusal unless every replica works: after the stop each must come back."""
-    unwell = [r for r in health.of_replicas(deployment) if not r.is_normal]
+    unwell = ", ".join(str(r) for r in health.of_replicas(deployment) if not r.is_normal)
     if unwell:
-        raise Refusal(
-            f"backup: expected every replica to be normal, found {', '.join(map(str, unwell))}. "
-            f"Fix: make status {deployment.named}; for a lost data file: make recover "
+        otherwise = (
+            f"make status {deployment.named}; for a lost data file: make recover "
             f"{deployment.named} REPLICA=N"
         )
+        fix = health.remedy(unwell, otherwise)
+        raise Refusal(f"backup: expected every replica to be normal, found {unwell}. Fix: {fix}")
 
 
 def _read_totals(deployment: Deployment) -> totals.Totals | None:

@@ -94,6 +94,14 @@ def refuse_unsafe(
     """
     lost = replicas[index]
     unwell = [r for r in replicas if r.replica.index != index and not r.is_normal]
+    if not lost.is_known:
+        otherwise = "bring its server back, or put another in its place first"
+        raise Refusal(
+            "recover",
+            expected=f"an answer of replica {index}'s server",
+            found=lost,
+            fix=health.remedy(str(lost), otherwise),
+        )
     if lost.process == "RUNNING" and lost.port_open:
         raise Refusal(
             f"recover: expected replica {index} not to run, found it running as pid {lost.pid}. "
@@ -102,10 +110,14 @@ def refuse_unsafe(
         )
     if len(unwell) >= spared(len(replicas)):
         more = " and one more" if len(replicas) > 3 else ""
+        seen = ", ".join(map(str, unwell))
+        otherwise = (
+            "bring them back first, one at a time; if more files are lost than a majority can "
+            f"spare, make restore {named} FROM= a backup"
+        )
         raise Refusal(
-            f"recover: expected all replicas but {index}{more} to be normal, found "
-            f"{', '.join(map(str, unwell))}. Fix: bring them back first, one at a time; if more "
-            f"files are lost than a majority can spare, make restore {named} FROM= a backup"
+            f"recover: expected all replicas but {index}{more} to be normal, found {seen}. "
+            f"Fix: {health.remedy(seen, otherwise)}"
         )
     if canary is None or not canary.commits:
         raise Refusal(

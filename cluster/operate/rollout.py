@@ -167,10 +167,11 @@ def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Act
     except Expired as expired:
         before = ", ".join(map(str, done))
         so_far = f"after replicas {before}" if done else "before the first replica"
+        back = f"bring all replicas back (make status {act.named}, make doctor {act.named})"
+        fix = health.remedy(str(expired), back)
         raise Stopped(
             f"{what}: expected a cluster that can spare one replica, {so_far}, found: {expired}. "
-            f"Fix: bring all replicas back (make status {act.named}, make doctor {act.named}), "
-            "then repeat"
+            f"Fix: {fix}, then repeat"
         ) from None
     return chosen
 

@@ -62,10 +62,12 @@ def _normal(deployment: Deployment) -> list[ReplicaHealth]:
     try:
         waiting.wait_until(observe, what=what, timeout_s=rollout.GATE_TIMEOUT_S)
     except waiting.Expired as expired:
+        named = deployment.named
+        back = f"bring them back first (make status {named}, make up {named})"
+        fix = health.remedy(str(expired), back)
         raise Refusal(
             f"upgrade: expected every replica normal, since a cluster switches only with all of "
-            f"them, found: {expired}. Fix: bring them back first (make status {deployment.named}, "
-            f"make up {deployment.named})"
+            f"them, found: {expired}. Fix: {fix}"
         ) from None
     return seen
 

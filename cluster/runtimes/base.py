@@ -36,6 +36,11 @@ class ReplicaProcess:
         """Started, and not restarting."""
         return self.state == "RUNNING"
 
+    @property
+    def is_known(self) -> bool:
+        """Its server has told. Otherwise it may be well, and waiting on is of use."""
+        return self.state not in ("UNREACHABLE", "REFUSED BY SSH")
+
 
 @dataclass(frozen=True)
 class Diagnosis:

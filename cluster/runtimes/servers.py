@@ -31,8 +31,10 @@ SETTINGS_LABEL = "wallet-service.settings"
 
 #: The exit code of `ssh` itself, never of what runs there.
 _SSH_FAILED = 255
-#: A server that cannot be asked. It may be restarting, so waiting on is of use.
+#: Of a server that cannot be asked: it is out of reach, or there and lets nobody in. Either may be
+#: restarting, so waiting on is of use.
 UNREACHABLE = ReplicaProcess("UNREACHABLE", 0)
+REFUSED_BY_SSH = ReplicaProcess("REFUSED BY SSH", 0)
 LINES_MAX = 20_000
 #: Each probe of the port leaves this line; weeks of them would hide what was said before.
 _NOISE = "orderly shutdown"
@@ -91,8 +93,9 @@ class OnServers(Runtime):
         def ask(server: Server) -> ReplicaProcess | None:
             try:
                 return self.parse_state(ssh.run(server, self.state_command(server.replica)).stdout)
-            except ssh.SshError:
-                return UNREACHABLE
+            except ssh.SshError as error:
+                is_there = isinstance(error, ssh.RefusedBySshError)
+                return REFUSED_BY_SSH if is_there else UNREACHABLE
 
         found = ssh.on_each(self.deployment, ask)
         return {index: process for index, process in found.items() if process is not None} or None
@@ -126,7 +129,7 @@ class OnServers(Runtime):
             script = f"exec 3<&0; {{ cat <&3; kill 0; }} >/dev/null 2>&1 & {shown}"
             server = self.deployment.servers[index]
             return subprocess.Popen(
-                [*ssh.command(server), ssh.line(server, script)],
+                [*ssh.shared(server), ssh.line(server, script)],
                 stdin=subprocess.PIPE,  # open for as long as this program lives
             )
 

@@ -6,7 +6,7 @@ a client: its SSH connections are enough to carry a status, a verification, or a
 
 from __future__ import annotations
 
-import atexit
+import shlex
 import socket
 import subprocess
 from collections.abc import Iterable
@@ -18,11 +18,8 @@ from cluster.config.deployment import Deployment
 from cluster.config.servers import Host, Server
 from cluster.refusal import last_line
 from cluster.runtimes import ssh
-from cluster.tigerbeetle.waiting import Expired, wait_until
 
-OPEN_TIMEOUT_S = 15.0
-_CLOSE_TIMEOUT_S = 5
-
+#: What has opened a tunnel, and its port.
 _opened: dict[tuple[Host, str], tuple[subprocess.Popen[bytes], int]] = {}
 
 
@@ -83,52 +80,38 @@ def _port_to(server: Server, replica: Replica) -> int:
 
 def port_to(host: Host, address: str) -> int:
     """A port of 127.0.0.1 that leads to ``address`` as the host sees it. Raises SshError."""
-    opened = _opened.get((host, address))
-    if opened is None or opened[0].poll() is not None:
-        opened = _opened[(host, address)] = _open(host, address)
-    return opened[1]
+    keeper, port = _opened.get((host, address), (None, 0))
+    if keeper is None or keeper.poll() is not None:  # a new one is where the old one was
+        _opened[(host, address)] = _open(host, address, port or _free_port())
+    return _opened[(host, address)][1]
 
 
-def _open(server: Host, address: str) -> tuple[subprocess.Popen[bytes], int]:
-    """The tunnel, and its port. Raises SshError."""
-    port = _free_port()
-    forward = f"127.0.0.1:{port}:{address}"
-    # `cat` ends with our end of its input: a tunnel never outlives the program that opened it.
-    # A connection of its own: through a shared one, the port would stay open until that one ends.
-    options = ("-oControlPath=none", "-oExitOnForwardFailure=yes", "-L", forward)
-    try:
-        process = subprocess.Popen(
-            [*ssh.command(server, *options), "cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except FileNotFoundError:
-        raise ssh.SshError(ssh.NO_SSH) from None
-    atexit.register(_close, process)
-
-    def is_open() -> tuple[bool, str]:
-        if process.poll() is not None:
-            said = process.communicate()[1].decode(errors="replace")
-            raise ssh.SshError(f"{server.hostname}: expected a tunnel, found: {last_line(said)}")
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0, "no port yet"
-
-    try:
-        wait_until(is_open, what=f"a tunnel to {server.hostname}", timeout_s=OPEN_TIMEOUT_S)
-    except Expired as expired:
-        _close(process)
-        raise ssh.SshError(str(expired)) from None
-    return process, port
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_CLOSE_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
+def _open(server: Host, address: str, port: int) -> tuple[subprocess.Popen[bytes], int]:
+    """A forward of the shared connection, and who keeps it. Raises SshError."""
+    forward = ["-L", f"127.0.0.1:{port}:{address}"]
+    asked = [*ssh.shared(server)[:-1], "-O"]
+    done = subprocess.run(
+        [*asked, "forward", *forward, server.hostname],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=ssh.ANSWER_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = last_line(done.stderr.decode(errors="replace"))
+        raise ssh.SshError(f"{server.hostname}: expected a tunnel, found: {said}")
+    # The connection outlives this program, and so would its ports. `cat` ends with our end of its
+    # input, however this program ends; until then the connection is in use.
+    keep = shlex.join([*ssh.shared(server), "cat"])
+    cancel = shlex.join([*asked, "cancel", *forward, server.hostname])
+    keeper = subprocess.Popen(
+        ["sh", "-c", f"{keep}; {cancel}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return keeper, port
 
 
 def _free_port() -> int:

@@ -11,7 +11,6 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment, Engine, Runtime
 from cluster.refusal import Refusal
 from cluster.runtimes import of
-from cluster.runtimes.servers import UNREACHABLE
 from tests.infra.world import World, seen
 
 _DEPLOYMENT = pytest.StashKey[Deployment]()
@@ -31,7 +30,7 @@ def _require_replicas(deployment: Deployment) -> None:
     runtime = of(deployment)
     runtime.check_readable()
     states = (runtime.states() or {}).values()
-    if not any(state.pid or state == UNREACHABLE for state in states):
+    if not any(state.pid or not state.is_known for state in states):
         found = f"none of {deployment.name}"
         raise Refusal("verify", expected="replicas that run", found=found, fix=runtime.up)
 

@@ -17,12 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import testinfra
+from testinfra.backend.ssh import SshBackend
+from testinfra.host import Host
 
 from cluster.config import Replica
 from cluster.config.deployment import Deployment
 from cluster.config.servers import Server
-from cluster.runtimes import of
+from cluster.runtimes import of, ssh
 from cluster.runtimes.container import InContainer
 
 _LISTEN = "0A"  # include/net/tcp_states.h
@@ -250,16 +251,20 @@ def _looked(host: Any, container: str) -> dict[tuple[int, str], str]:
 
 @cache
 def _login(server: Server) -> Any:
-    """testinfra's view of a server, over one SSH connection that it keeps for a minute."""
-    arguments = ["-o BatchMode=yes", "-o StrictHostKeyChecking=accept-new"]
-    if server.known_hosts:
-        arguments.append(f"-o UserKnownHostsFile={shlex.quote(server.known_hosts)}")
-    return testinfra.get_host(
-        f"ssh://{server.user}@{server.hostname}:{server.port}",
-        ssh_identity_file=server.key or None,
-        ssh_extra_args=" ".join(arguments),
-        sudo=server.sudo,
-    )
+    """testinfra's view of a server, through its own backend and the connection that all share."""
+    *options, hostname = ssh.shared(server)[1:]
+    host = f"[{hostname}]" if ":" in hostname else hostname
+    return Host(_Quiet(host, ssh_extra_args=shlex.join(options), sudo=server.sudo))
+
+
+class _Quiet(SshBackend):  # type: ignore[misc]  # it has no types
+    """testinfra's backend over SSH, without what a login prints before the command does."""
+
+    def run(self, command: str, *args: str, **_: Any) -> Any:
+        done = self.run_ssh(f"echo {shlex.quote(ssh.MARK)}; {self.get_command(command, *args)}")
+        _, mark, said = done.stdout_bytes.partition(f"{ssh.MARK}\n".encode())
+        assert mark, done
+        return self.result(done.rc, done.command, said, done.stderr_bytes)
 
 
 def _address(text: str) -> tuple[str, int]:

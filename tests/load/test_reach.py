@@ -1,13 +1,12 @@
 """A cluster that only SSH reaches: loads and audits open tunnels, and record where clients find it.
 
-``ssh`` is a stand-in that forwards its tunnels to an emulator of the suite's; tests/remote has the
-real one.
+``ssh`` is a stand-in whose tunnels end at an emulator of the suite; tests/remote has the real one.
 """
 
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,37 +16,17 @@ from loadtests.run import target
 from loadtests.run.result import Target, read_audit, read_manifest, read_result
 from loadtests.run.servers import Servers, own_addresses
 from tests.load.conftest import CLUSTER_ID, Program, Server
+from tests.stand_in_ssh import StandIn, standing_in
 from tests.unit.test_servers import env_text
 
 HOSTS = ("10.1.0.11", "10.1.0.12", "10.1.0.13")
 LISTED = ",".join(f"{host}:3000" for host in HOSTS)
 
-FAKE_SSH = """#!{python}
-import asyncio, os, sys
-
-async def forward(reader, writer):
-    port = int(os.environ["FAKE_SSH_PORT"])
-    there, back = await asyncio.open_connection("127.0.0.1", port)
-    await asyncio.gather(pump(reader, back), pump(there, writer))
-
-async def pump(reader, writer):
-    while data := await reader.read(65536):
-        writer.write(data)
-    writer.close()
-
-async def main(port):
-    await asyncio.start_server(forward, "127.0.0.1", port)
-    await asyncio.to_thread(sys.stdin.read)
-
-forwards = [value for option, value in zip(sys.argv, sys.argv[1:]) if option == "-L"]
-with open(os.environ["FAKE_SSH_LOG"], "a") as log:
-    print(*forwards, file=log)
-asyncio.run(main(int(forwards[0].split(":")[1])))
-"""
-
 
 @pytest.fixture
-def behind_ssh(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def behind_ssh(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StandIn]:
     """$INVENTORY names three servers behind SSH; the tunnels that were opened to them."""
     env_file = tmp_path / "eu.env"
     env_file.write_text(env_text(HOSTS, {"CLUSTER_ID": str(CLUSTER_ID)}))
@@ -57,26 +36,19 @@ def behind_ssh(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         f"hosts = on_servers('production', env_file={str(env_file)!r}, runtime='systemd',\n"
         "    engine='emulator', reach='tunnel', development=True)\n"
     )
-    ssh = tmp_path / "bin" / "ssh"
-    ssh.parent.mkdir()
-    ssh.write_text(FAKE_SSH.format(python=sys.executable))
-    ssh.chmod(0o700)
-    log = tmp_path / "tunnels"
-    log.touch()
-    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("INVENTORY", str(inventory))
-    monkeypatch.setenv("FAKE_SSH_PORT", str(server.port))
-    monkeypatch.setenv("FAKE_SSH_LOG", str(log))
-    return log
+    with standing_in(monkeypatch) as made:
+        made.be(port=str(server.port))
+        yield made
 
 
 def test_a_load_through_tunnels_is_audited_through_the_same_and_later_through_others(
-    behind_ssh: Path, program: Program
+    behind_ssh: StandIn, program: Program
 ) -> None:
     options = ["--users", "5", "--run-time", "3", "--warmup-s", "1", "--wallets", "50"]
     done = program(*options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(behind_ssh.read_text().splitlines()) == len(HOSTS)
+    assert len(behind_ssh.forwards) == len(HOSTS)
     run = program.newest
     recorded = read_manifest(run).target
     assert (recorded.addresses, recorded.inventory) == (LISTED, os.environ["INVENTORY"])
@@ -88,8 +60,9 @@ def test_a_load_through_tunnels_is_audited_through_the_same_and_later_through_ot
     (run / "audit.json").unlink()
     done = program(command="audit")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(behind_ssh.read_text().splitlines()) == 2 * len(HOSTS)
     assert "audit passed: cluster 7 (production, emulator): " in done.stdout
+    assert len(behind_ssh.forwards) == 2 * len(HOSTS)
+    assert len(behind_ssh.logins) == len(HOSTS)
 
     done = program("--run-time", "1", command="workload")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -103,16 +76,16 @@ def test_a_load_through_tunnels_is_audited_through_the_same_and_later_through_ot
 
 
 def test_a_cluster_that_answers_through_no_tunnel_is_told_of(
-    behind_ssh: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+    behind_ssh: StandIn, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_SSH_PORT", "1")
+    behind_ssh.be(port="1")
     done = program("--users", "5", "--run-time", "1")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "error: cluster 7: no reply within" in done.stderr
 
 
 @pytest.fixture
-def found(behind_ssh: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+def found(behind_ssh: StandIn, monkeypatch: pytest.MonkeyPatch) -> Target:
     """The target, with tunnels that end at ports 40000 to 40002."""
     monkeypatch.setattr(tunnel, "_port_to", lambda _, replica: 40_000 + replica.index)
     return target.resolve(cluster_id=None, addresses=None, engine=None)

@@ -187,6 +187,31 @@ def test_a_verdict_follows_from_what_is_seen(
     assert status.judge(replicas, canary)[0] == verdict
 
 
+REFUSED = {"process": "REFUSED BY SSH", "pid": 0, "log": ReplicaLog()}
+CLOSED = REFUSED | {"port_open": False, "pong": None}
+
+
+@pytest.mark.parametrize(
+    ("refused", "canary", "verdict"),
+    [
+        ({2: REFUSED}, COMMITS, "degraded"),
+        ({2: CLOSED}, COMMITS, "degraded"),
+        ({1: CLOSED, 2: CLOSED}, SILENT, "unknown"),  # no tunnel, so no canary could get there
+        ({1: REFUSED, 2: REFUSED}, SILENT, "down"),  # it was reached, and commits nothing
+        ({1: REFUSED, 2: REFUSED}, None, "unknown"),
+    ],
+)
+def test_a_server_that_refuses_ssh_is_no_reason_to_call_a_cluster_down(
+    refused: dict[int, dict[str, Any]], canary: Canary | None, verdict: str
+) -> None:
+    replicas = [seen(i, **refused.get(i, {})) for i in range(3)]
+    found, reason = status.judge(replicas, canary)
+    assert found == verdict
+    if verdict != "down":
+        assert "replica 2 refused by SSH: wait a minute" in reason
+        assert "make " not in reason
+
+
 @pytest.mark.parametrize(("normal", "verdict"), [(3, "down"), (4, "degraded"), (6, "healthy")])
 def test_three_of_six_are_no_majority_and_four_are(normal: int, verdict: str) -> None:
     replicas = [seen(i, **({} if i < normal else {"pong": None})) for i in range(6)]

@@ -16,6 +16,7 @@ from cluster.runtimes import layout
 from cluster.tigerbeetle.waiting import wait_until
 from tests.docker.sandbox import docker
 from tests.remote.bed import Bed
+from tests.remote.logins import cut
 from tests.remote.machine import Machine
 from tests.remote.site import PORT, Site, changes, prints, said
 
@@ -122,6 +123,7 @@ def test_a_host_with_another_ssh_key_than_the_known_one_is_refused(site: Site) -
     ip = site.bed.hosts[1].ip
     kept = [line for line in known.splitlines() if not line.startswith(f"{ip} ")]
     site.bed.known_hosts.write_text("\n".join([*kept, f"{ip} {' '.join(other)}\n"]))
+    cut(site.bed.hosts[1])  # the former connection is with the server that it knew
     try:
         assert_refused(site, "tigerbeetle-1")
     finally:

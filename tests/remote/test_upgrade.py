@@ -9,6 +9,7 @@ import pytest
 from tests.deploy import releases
 from tests.operate.ledger import Ledger
 from tests.remote.bed import Bed
+from tests.remote.logins import LOGINS_MAX, counted
 from tests.remote.site import CLUSTER_ID, PORT, Site, changes, said
 
 pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
@@ -44,8 +45,11 @@ def test_servers_move_to_the_new_release_and_keep_their_ledger(bed: Bed, tmp_pat
     assert "CONFIRM: expected yes" in unconfirmed.stderr
     assert running(site) == [old] * 3
 
-    done = site.run("make", "upgrade", f"TO={new}", "CONFIRM=yes")
+    with counted(site) as logins:
+        done = site.run("make", "upgrade", f"TO={new}", "CONFIRM=yes")
     assert done.returncode == 0, said(done)[-4000:]
+    print(f"| systemd | auto | upgrade | {max(logins)} |")
+    assert max(logins) <= LOGINS_MAX
     assert f"every replica runs {new}" in done.stdout
     assert running(site) == [new] * 3
     assert f"RELEASE={new}\n" in site.env_file.read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -130,6 +130,16 @@ def test_a_replica_that_is_out_and_not_among_them_stops_it() -> None:
     world = World(out={2})
     with pytest.raises(Stopped, match="replica 2 exited"):
         roll("restart", {0, 1}, world.actions())
+    assert world.did == []
+
+
+def test_a_server_that_limits_ssh_stops_it_and_is_only_waited_for() -> None:
+    world = World()
+    refused = replace(member(2, normal=False), said="replica 2 refused by SSH")
+    actions = replace(world.actions(), look=lambda: [member(0), member(1), refused])
+    with pytest.raises(Stopped, match=r"found: .*refused by SSH.*Fix: wait a minute") as stopped:
+        roll("restart", {0, 1}, actions)
+    assert "make " not in str(stopped.value)
     assert world.did == []
 
 
