@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class World:
             started_in=str(self.directory),
             file=file,
         )
-        return Process(**{**started.__dict__, **changes})
+        return replace(started, **changes)
 
     def standing(self) -> Standing:
         """Judged anew from what lies there, as a repeated command does; no server runs."""
@@ -81,7 +82,7 @@ class World:
             inode = str(Path(note.path).stat().st_ino)
             noted = File(note.path, 6, note.owner, note.mode, inode, "ext2/ext3", "/")
         there = (DataFile(self.new.name, 6, b""),) if self.new.exists() else ()
-        seen = fit().__class__(**{**fit().__dict__, "data_files": there})
+        seen = replace(fit(), data_files=there)
         return adoption.stands(self.deployment, 0, seen, Found(note=note, noted=noted))
 
 
@@ -244,8 +245,7 @@ def steps(line: str) -> list[str]:
 def test_cut_off_after_any_line_it_is_finished_by_repeating_it(
     world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    started = world.process(0)
-    started = Process(**{**started.__dict__, "container": ("x", "no", "false")})
+    started = world.process(0, container=("x", "no", "false"))
     foreign_one = Standing(0, "foreign", started, started.file)
     line = adopt.take_over(world.deployment, foreign_one).replace(started.stop, "true")
     cuts = [
