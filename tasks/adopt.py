@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pyinfra.api import deploy
+from pyinfra.api.exceptions import DeployError
 
 from cluster.checks import existence, foreign
 from cluster.checks.adoption import Standing
@@ -19,9 +20,10 @@ from cluster.health.health import Unhealthy
 from cluster.operate import rollout
 from cluster.operate.adopt import health_of, survey
 from cluster.operate.rollout import Actions, Member
-from cluster.refusal import Failed, begun
+from cluster.refusal import Failed, last_line
 from cluster.runtimes import layout, of
 from cluster.tigerbeetle import waiting
+from cluster.tigerbeetle.waiting import Expired
 from tasks import exporter, firewall, program
 from tasks import host as machine
 from tasks import replica as replicas
@@ -93,36 +95,49 @@ class Takeover:
         self._left.discard(index)
         try:
             self.act(index, take_over(self.deployment, self._standings[index]))
-        except Exception:
+        except DeployError as error:
             self._put_back(index)
-            raise
+            raise Unhealthy(
+                f"adopt: expected to take replica {index} over, found: {last_line(str(error))}"
+            ) from None
 
     def _settle(self, index: int) -> None:
-        """All are normal, and commit. Raises Unhealthy, with the file where it was before."""
+        """It is normal, then all are, and commit. Raises Unhealthy.
+
+        If it is not, its file goes back to where it was; if another is not, that would help nobody.
+        """
+        try:
+            self._await([index])
+        except Failed as failed:
+            tail = "".join(f"\n    {line}" for line in of(self.deployment).log_tail(index))
+            self._put_back(index)
+            raise Unhealthy(f"{failed}{tail}") from None
+        try:
+            self._await([replica.index for replica in self.deployment.cluster.replicas])
+        except Expired as expired:
+            raise Unhealthy(str(expired)) from None
+        canaries = (health.probe(self.deployment) for _ in range(health.PROBES))
+        if not any(canary.commits for canary in canaries):
+            raise Unhealthy("the cluster does not commit")
+
+    def _await(self, indexes: list[int]) -> None:
+        """Until these are normal. Raises Unhealthy at once where one is given up, and Expired."""
         runtime = of(self.deployment)
 
         def observe() -> tuple[bool, str]:
-            process = (runtime.states() or {}).get(index)
-            if process and process.state in runtime.GIVEN_UP:
-                raise Unhealthy(f"replica {index} {process.state.lower()}")
-            members = self._members()
+            states = runtime.states() or {}
+            for index in set(indexes) & states.keys() - self._left:
+                if states[index].state in runtime.GIVEN_UP:
+                    raise Unhealthy(f"replica {index} {states[index].state.lower()}")
+            members = [m for m in self._members() if m.index in indexes]
             return all(m.is_normal for m in members), ", ".join(m.said for m in members)
 
-        try:
-            with begun():
-                waiting.wait_until(
-                    observe,
-                    what=f"replica {index} to be normal",
-                    timeout_s=health.START_TIMEOUT_S,
-                    on_progress=lambda seen: self.tell(f"  {seen}"),
-                )
-            canaries = (health.probe(self.deployment) for _ in range(health.PROBES))
-            if not any(canary.commits for canary in canaries):
-                raise Unhealthy("the cluster does not commit")
-        except Failed as failed:
-            tail = "".join(f"\n    {line}" for line in runtime.log_tail(index))
-            self._put_back(index)
-            raise Unhealthy(f"{failed}{tail}") from None
+        waiting.wait_until(
+            observe,
+            what=f"replica {', '.join(map(str, indexes))} to be normal",
+            timeout_s=health.START_TIMEOUT_S,
+            on_progress=lambda seen: self.tell(f"  {seen}"),
+        )
 
     def _put_back(self, index: int) -> None:
         standing = self._standings[index]

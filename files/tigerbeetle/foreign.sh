@@ -55,7 +55,9 @@ for process in /proc/[0-9]*; do
   parent=$(sed -n 's/^PPid:[[:space:]]*//p' "$process/status")
   is_listening=no
   case $listening in *" pid=$pid "*) is_listening=yes ;; esac
-  say process "$pid" "$(stat --format=%U "$process")" "$is_listening" "$parent"
+  uid=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$process/status")
+  user=$(getent passwd "$uid" | cut -d: -f1)
+  say process "$pid" "${user:-$uid}" "$is_listening" "$parent"
   say arguments "$pid" "$(one_word <"$process/cmdline")"
   say parent "$pid" "$(one_word <"/proc/$parent/cmdline")"
   say started_in "$pid" "$(readlink "$process/cwd" | one_word)"
