@@ -86,7 +86,7 @@ class Takeover:
         )
         rollout.roll("adopt", sorted(self._left), actions)
         for index in now.standings:
-            self.act(index, f"rm -f {_q(foreign.note_path(self.deployment, index))}")
+            self.act(index, f"rm -f {_q(foreign.note_path(index))}")
 
     def _members(self) -> list[Member]:
         return list(map(Member.of, health_of(self.deployment, self._left, self._logs)))
@@ -156,12 +156,12 @@ def _take_over(deployment: Deployment) -> None:
 def take_over(deployment: Deployment, standing: Standing) -> str:
     """The shell line that makes one replica ours, whatever of it was done before. Pure."""
     index, process, note = standing.index, standing.process, standing.note
-    marker = _q(foreign.note_path(deployment, index))
+    marker = _q(foreign.note_path(index))
     lines = ["set -eu"]
     if process:
         note = Note.of(process)
         lines += [
-            f"printf %s {_q(str(note))} >{marker}.new && mv {marker}.new {marker} && sync",
+            f"(umask 077; printf %s {_q(str(note))} >{marker}.new); mv {marker}.new {marker}; sync",
             process.stop,
         ]
     lines.append(_places(deployment, index, note))
@@ -189,7 +189,7 @@ def put_back(deployment: Deployment, index: int, note: Note) -> str:
             f'chown {note.owner} "$to"; chmod {note.mode} "$to"',
             # It may never have ended: a second one would only fail.
             f'if flock --nonblock "$to" true; then {note.again}; fi',
-            f"rm -f {_q(foreign.note_path(deployment, index))}",
+            f"rm -f {_q(foreign.note_path(index))}",
         ]
     )
 

@@ -42,6 +42,7 @@ class Standing:
     process: Process | None = None
     file: File | None = None  # where it is served from, or was
     note: Note | None = None
+    identity: Identity | None = None  # of the file, by the server program's own reading
 
     @property
     def is_to_do(self) -> bool:
@@ -118,12 +119,13 @@ def check(
             )
     if standing.file is not None:
         server.refuse_place(standing.file, seen, found)
-        server.refuse_identity(identify(standing.file.named(standing.file.path)))
+        read = identify(standing.file.named(standing.file.path))
     else:
         name = of(deployment).data_file_name(index)
         refuse_others(index, name, [each.name for each in seen.data_files])
-        server.refuse_identity(identify(seen.data_files[0]))
-    return standing
+        read = identify(seen.data_files[0])
+    server.refuse_identity(read)
+    return replace(standing, identity=read)
 
 
 def check_release(deployment: Deployment, running: Mapping[int, str]) -> None:

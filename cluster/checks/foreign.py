@@ -21,8 +21,6 @@ from cluster.config.deployment import Deployment
 from cluster.runtimes import layout
 
 SCRIPT = REPOSITORY / "files" / "tigerbeetle" / "foreign.sh"
-#: Written beside the data file's new place before its server is stopped: see ``Note``.
-NOTE = "adopting"
 #: Where the server listens when an address does not say it.
 _DEFAULT_IP, _DEFAULT_PORT = "127.0.0.1", "3001"
 
@@ -106,10 +104,10 @@ class Process:
             name, policy = self.container[:2]
             return f"docker update --restart={policy} {name} >/dev/null && docker start {name}"
         by = "" if self.user == "root" else f"runuser -u {shlex.quote(self.user)} -- "
-        output = shlex.quote(self.output or "/dev/null")
-        command = shlex.join(self.arguments)
-        where = shlex.quote(self.started_in)
-        return f"cd {where} && {{ setsid {by}{command} </dev/null >>{output} 2>&1 & }}"
+        output = shlex.quote(self.output or "/dev/null")  # opened by the user, who may write there
+        command = shlex.quote(f"exec {shlex.join(self.arguments)} >>{output} 2>&1")
+        where, nothing = shlex.quote(self.started_in), "</dev/null >/dev/null 2>&1"
+        return f"cd {where} && {{ setsid {by}sh -c {command} {nothing} & }}"
 
     @property
     def _is_enabled(self) -> bool:
@@ -157,13 +155,13 @@ class Found:
 
 def command(deployment: Deployment, index: int) -> str:
     """The shell line that makes replica ``index``'s server print it."""
-    port = deployment.cluster.replicas[index].port
-    return script.command(SCRIPT, layout.directory(deployment, index), str(port))
+    port = str(deployment.cluster.replicas[index].port)
+    return script.command(SCRIPT, layout.directory(deployment, index), port, note_path(index))
 
 
-def note_path(deployment: Deployment, index: int) -> str:
-    """Where the note of an adoption under way is."""
-    return f"{layout.directory(deployment, index)}/{NOTE}"
+def note_path(index: int) -> str:
+    """Where the note of an adoption under way is: root's alone, for its lines are run."""
+    return f"{layout.ETC}/adopting-{index}"
 
 
 def parse(lines: Sequence[str]) -> Found:

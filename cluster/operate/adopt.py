@@ -69,14 +69,16 @@ def survey(deployment: Deployment) -> Survey:
             fix=f"make up {deployment.named}",
         )
     reader = partial(identify, tuple(program.reader(deployment)), scratch=deployment.state_dir)
-    for index, facts in now.seen.items():
-        adoption.check(deployment, index, facts, now.found[index], reader)
+    checked = {
+        index: adoption.check(deployment, index, facts, now.found[index], reader)
+        for index, facts in now.seen.items()
+    }
     rules.check(deployment, adoption.as_ours(deployment, now.seen, now.standings))
     for index, facts in now.seen.items():
         of(deployment).check_program(index, facts.machine or "")
     for server in deployment.servers:
         firewall.check(cluster, settings.clients, server.port)
-    return now
+    return replace(now, standings=checked)
 
 
 def refuse_unwell(now: Survey, replicas: Sequence[ReplicaHealth], canary: Canary | None) -> None:
@@ -180,10 +182,11 @@ def _what(deployment: Deployment, standing: Standing) -> list[str]:
     if process:
         lines.append(f"runs   {shlex.join(process.arguments)}")
         steps.append(process.stop)
+    if standing.identity:
+        lines.append(f"holds  {standing.identity}")
     if file:
-        lines.append(
-            f"file   {file.path}, of uid {file.owner.partition(':')[0]}, {file.size:,} bytes"
-        )
+        uid = file.owner.partition(":")[0]
+        lines.append(f"file   {file.path}, of uid {uid}, {file.size:,} bytes")
         steps += [f"rename the file to {own}"] if file.path != own else []
     if process and (differs := _differing(deployment, process)):
         lines.append(f"differs {differs}")

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Print which TigerBeetle servers run here, who started them and what else would, one `key value` a
 # line, for cluster/checks/foreign.py; words that may have spaces in base64. Changes nothing.
-# Usage: foreign.sh DIRECTORY PORT
+# Usage: foreign.sh DIRECTORY PORT NOTE
 set -u
-directory=$1 port=$2
+directory=$1 port=$2 note=$3
 
 say() { printf '%s\n' "$*"; }
 one_word() { base64 --wrap=0; }
@@ -39,7 +39,6 @@ logged() {
 existing=$directory
 while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
 say mount "$(mounted_at "$existing" | one_word)"
-note=$directory/adopting
 if [ -f "$note" ]; then
   say note "$(one_word <"$note")"
   noted=$(head -n 1 "$note")

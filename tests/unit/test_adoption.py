@@ -25,6 +25,7 @@ ID = 2**100 + 7
 OWN = f"/var/lib/tigerbeetle/replica-0/{ID}_0.tigerbeetle"
 ADDRESSES = ",".join(f"{host}:3000" for host in HOSTS)
 SERVED = File("/srv/tb/0_0.tigerbeetle", 4096, "0:0", "600", "77", "ext2/ext3", "/")
+READ = Identity(ID, 0, 3, "0.17.9")
 COMMITS = Canary(True, "committed and read back")
 
 
@@ -82,7 +83,7 @@ def judged(
 ) -> Standing:
     """What is said of replica 0's server."""
     its = Found(running, mount="/", **found)
-    read = identity or Identity(ID, 0, 3, "0.17.9")
+    read = identity or READ
     return adoption.check(deployment, 0, seen or fit(), its, lambda file: read)
 
 
@@ -109,7 +110,8 @@ def test_a_server_of_this_cluster_is_adopted_whoever_has_started_it(
     deployment: Deployment, changes: dict[str, Any]
 ) -> None:
     started = process(**changes)
-    assert judged(deployment, started) == Standing(0, "foreign", started, started.file)
+    wanted = Standing(0, "foreign", started, started.file, identity=READ)
+    assert judged(deployment, started) == wanted
 
 
 @pytest.mark.parametrize(
@@ -273,9 +275,10 @@ NOTE = Note(SERVED.path, "0:0", "600", "77", "start it")
 
 def test_an_adoption_that_was_cut_off_goes_on_from_its_note(deployment: Deployment) -> None:
     stopped = judged(deployment, note=NOTE, noted=SERVED)
-    assert stopped == Standing(0, "stopped", file=SERVED, note=NOTE)
+    assert stopped == Standing(0, "stopped", file=SERVED, note=NOTE, identity=READ)
     seen = replace(fit(), data_files=(DataFile(f"{ID}_0.tigerbeetle", 4096, b""),))
-    assert judged(deployment, seen=seen, note=NOTE) == Standing(0, "moved", note=NOTE)
+    moved = judged(deployment, seen=seen, note=NOTE)
+    assert moved == Standing(0, "moved", note=NOTE, identity=READ)
 
 
 @pytest.mark.parametrize(

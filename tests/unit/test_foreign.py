@@ -32,6 +32,7 @@ from tests.unit.test_adoption import (
     ID,
     NOTE,
     OWN,
+    READ,
     SERVED,
     UNIT,
     foreign_cluster,
@@ -54,14 +55,14 @@ def deployment(tmp_path: Path) -> Deployment:
         (
             {},
             "kill -TERM 812",
-            "cd /srv/tb && { setsid tigerbeetle start --addresses="
-            f"{ADDRESSES} 0_0.tigerbeetle </dev/null >>/dev/null 2>&1 & }}",
+            "cd /srv/tb && { setsid sh -c 'exec tigerbeetle start --addresses="
+            f"{ADDRESSES} 0_0.tigerbeetle >>/dev/null 2>&1' </dev/null >/dev/null 2>&1 & }}",
         ),
         (
-            {"user": "ledger", "output": "/srv/tb/my log"},
+            {"user": "ledger", "output": "/srv/tb/my.log"},
             "kill -TERM 812",
-            "cd /srv/tb && { setsid runuser -u ledger -- tigerbeetle start --addresses="
-            f"{ADDRESSES} 0_0.tigerbeetle </dev/null >>'/srv/tb/my log' 2>&1 & }}",
+            "cd /srv/tb && { setsid runuser -u ledger -- sh -c 'exec tigerbeetle start --addresses="
+            f"{ADDRESSES} 0_0.tigerbeetle >>/srv/tb/my.log 2>&1' </dev/null >/dev/null 2>&1 & }}",
         ),
         (
             UNIT,
@@ -190,7 +191,7 @@ def serving(directory: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]
 
 def asked(directory: Path) -> Found:
     """What the script prints of this machine."""
-    command = ["sh", str(foreign.SCRIPT), str(directory), "3000"]
+    command = ["sh", str(foreign.SCRIPT), str(directory), "3000", "/nowhere"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     return foreign.parse(said.stdout.splitlines())
 
@@ -286,7 +287,7 @@ def test_what_a_person_agrees_to_says_what_is_there_and_what_will_be_done(
     deployment: Deployment,
 ) -> None:
     now = surveyed(
-        Standing(0, "foreign", process("--cache-grid=1GiB"), SERVED),
+        Standing(0, "foreign", process("--cache-grid=1GiB"), SERVED, identity=READ),
         Standing(1, "ours"),
         Standing(2, "stopped", file=SERVED, note=NOTE),
         clients=frozenset({"10.1.9.7", "10.1.0.12", "127.0.0.1", "10.9.9.9"}),
@@ -296,6 +297,7 @@ def test_what_a_person_agrees_to_says_what_is_there_and_what_will_be_done(
     for line in (
         f"adopt cluster {ID}, one replica after the other:",
         "replica 0 on 10.1.0.11: pid 812, started by hand, as root",
+        f"  holds  cluster {ID}, replica 0 of 3",
         "  file   /srv/tb/0_0.tigerbeetle, of uid 0, 4,096 bytes",
         f"  differs --cache-grid 1GiB, then {grid}",
         f"  to do  kill -TERM 812; rename the file to {OWN}; give it to tigerbeetle; "

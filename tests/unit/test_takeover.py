@@ -75,7 +75,7 @@ class World:
 
     def standing(self) -> Standing:
         """Judged anew from what lies there, as a repeated command does; no server runs."""
-        marker = Path(foreign.note_path(self.deployment, 0))
+        marker = Path(foreign.note_path(0))
         note = Note.parse(marker.read_text()) if marker.exists() else None
         noted = None
         if note and Path(note.path).exists():
@@ -100,6 +100,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         settings=servers.Settings.model_validate(said),
     )
     world = World(deployment, tmp_path)
+    monkeypatch.setattr(layout, "ETC", str(tmp_path))
     monkeypatch.setattr(Systemd, "start", lambda *_: f"echo started >>{world.started}")
     monkeypatch.setattr(Systemd, "stop_all", lambda *_: [f"echo stopped >>{world.started}"])
     monkeypatch.setattr(adopt, "_QUIET_S", 1)
@@ -153,7 +154,7 @@ def test_a_server_that_does_not_end_keeps_its_file(
         assert running.poll() is None
         note = Note.of(started)
         assert sh(adopt.put_back(world.deployment, 0, note)).returncode == 0
-        assert not Path(foreign.note_path(world.deployment, 0)).exists()
+        assert not Path(foreign.note_path(0)).exists()
     assert world.place == "old"
     assert world.started.read_text() == "stopped\n"  # and no second one was started on it
 
@@ -273,6 +274,6 @@ def test_cut_off_after_any_line_it_is_finished_by_repeating_it(
         assert world.place == "new"
         assert world.started.read_text().endswith("started\n")
         world.new.rename(world.old)
-        Path(foreign.note_path(world.deployment, 0)).unlink()
+        Path(foreign.note_path(0)).unlink()
     assert states[0] == "missing"
     assert {"stopped", "moved"} <= set(states)
