@@ -73,6 +73,10 @@ init-env: $(INSTALLED) ## Write a private env file with a cluster id and token o
 restart: $(INSTALLED) ## Restart one replica after the other, the primary last, while the cluster goes on
 	@$(PYTHON) -m cluster run tasks.replica.restart
 
+.PHONY: adopt
+adopt: $(INSTALLED) ## Take over replicas that somebody else has started on servers, one after the other; looks first, and asks (CONFIRM=yes)
+	@$(PYTHON) -m cluster adopt
+
 .PHONY: upgrade
 upgrade: $(INSTALLED) ## Upgrade every replica to release TO=; checks the path, asks first (CONFIRM=yes)
 	@$(PYTHON) -m cluster upgrade $(call quoted,TO)

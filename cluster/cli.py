@@ -25,6 +25,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "inventory": ("cluster.config.check:of_inventory", "Check an inventory; say what it is."),
         "run": ("cluster.operate.phase:main", "Run a task on an inventory's hosts, or deploy."),
         "init-env": ("cluster.config.env_file:main", "Write a private env file."),
+        "adopt": ("cluster.operate.adopt:main", "Take over replicas that somebody has started."),
         "upgrade": ("cluster.operate.upgrade:main", "Upgrade every replica to a release."),
         "migrate": ("cluster.operate.migrate:main", "Move a whole ledger into a new cluster."),
         "status": ("cluster.health.status_command:main", "Show the replicas, and if they commit."),

@@ -167,10 +167,12 @@ def _ports(machine: Machine) -> None:
         if machine.runs(seen) and seen.has_port(replica):
             continue
         if seen.listening & (ANY | {str(replica.ip)}):
+            adopt = f"make adopt {machine.deployment.named}, if it is this very replica; or "
+            is_one = bool(machine.name) and "tigerbeetle" in seen.holder
             machine.refuse(
                 f"{replica.address} to be free",
                 f"{seen.holder or 'a process'} listening",
-                "stop it, unless it is another cluster's replica; or set another "
+                f"{adopt * is_one}stop it, unless it is another cluster's replica; or set another "
                 f"{PREFIX}{index}_PORT, and change {PREFIX}ADDRESSES with it",
                 here=f"{PREFIX}{index}_PORT",
             )

@@ -114,6 +114,15 @@ def test_an_unfit_server_is_refused(
     assert "\n" not in line
 
 
+def test_a_server_of_this_kind_at_the_port_may_be_adopted(deployment: Deployment) -> None:
+    seen = replace(fit(), listening=frozenset({HOSTS[0]}))
+    adopt = f"Fix: make adopt {deployment.named}, if it is this very replica; or stop it"
+    for holder, is_named in (("pid 7 (tigerbeetle)", True), ("pid 7 (nc)", False), ("", False)):
+        with pytest.raises(Refusal) as refused:
+            rules.check(deployment, {0: replace(seen, holder=holder)})
+        assert (adopt in str(refused.value)) == is_named
+
+
 NO_DOCKER: list[tuple[dict[str, Any], str]] = [
     ({"docker": ""}, "found Docker none"),
     ({"docker": "19.03.1"}, "found Docker 19.03.1"),
