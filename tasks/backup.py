@@ -164,7 +164,7 @@ def _require_room_here(deployment: Deployment, directory: Path) -> None:
     whole = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
     for path in tried:
         path.unlink()
-    sets = backup_set.of_cluster(backup_set.complete(root), deployment.cluster.id).values()
+    sets = backup_set.of_cluster(backup_set.complete(root), deployment).values()
     needed = min([whole, *(2 * newest.size for newest in [*sets][-1:])])
     if (free := shutil.disk_usage(directory).free) < needed:
         raise DeployError(

@@ -70,7 +70,7 @@ def test_a_load_through_tunnels_is_audited_through_the_same_and_later_through_ot
     assert "history passed: cluster 7 (production, emulator): " in done.stdout, done.stderr
 
     # The same cluster, described by a file that has been moved: it says through what.
-    moved = Path(os.environ["INVENTORY"]).rename(behind_ssh.parent / "moved.py")
+    moved = Path(os.environ["INVENTORY"]).rename(behind_ssh.directory / "moved.py")
     done = program("--inventory", str(moved), command="audit")
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -110,11 +110,11 @@ def test_a_replica_that_does_not_exist_is_refused(text: str) -> None:
 def test_a_server_that_limits_ssh_is_waited_for_and_no_replica_made_anew(lost: int) -> None:
     replicas = [replica(0, "DOWN"), replica(1, "REFUSED BY SSH"), replica(2)]
     with pytest.raises(Refusal, match=r"refused by SSH\. Fix: wait a minute") as refused:
-        refuse_unsafe(replicas, lost, COMMITS)
+        refuse_unsafe(replicas, lost, COMMITS, NAMED)
     assert "make " not in str(refused.value)
 
 
 def test_a_replica_whose_server_does_not_answer_is_not_made_anew() -> None:
     replicas = [replica(0), replica(1, "UNREACHABLE"), replica(2)]
     with pytest.raises(Refusal, match="expected an answer of replica 1's server, found replica 1"):
-        refuse_unsafe(replicas, 1, COMMITS)
+        refuse_unsafe(replicas, 1, COMMITS, NAMED)
