@@ -102,9 +102,9 @@ def _undo(inventory_file: str, data: Mapping[str, str]) -> None:
     try:
         phase.run(inventory_file, "tasks.backup.undo", data=data, quiet=True)
     except Failed as failed:
-        named, source = shlex.quote(inventory_file), shlex.quote(data["backup_set"])
-        fix = f"mend what it names, then again: make restore INVENTORY={named} FROM={source}"
-        found = str(failed)
+        named, source = f"INVENTORY={shlex.quote(inventory_file)}", data["backup_set"]
+        again = f"make restore {named} FROM={shlex.quote(source)}"
+        found, fix = str(failed), f"mend what it names, then again: {again}"
         raise _NotUndone("the old data files", expected="back", found=found, fix=fix) from None
 
 
