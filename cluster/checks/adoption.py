@@ -139,7 +139,7 @@ def check_release(deployment: Deployment, running: Mapping[int, str]) -> None:
                 f"{PREFIX}RELEASE={release} in the env file, with that release's program here; "
                 "upgrade when it is adopted"
                 if release
-                else "make status",
+                else f"make status {deployment.named}",
             )
 
 

@@ -177,8 +177,8 @@ def _report(deployment: Deployment, manifest: Manifest, taken: Path) -> None:
         print(f"  downtime {manifest.stopped_s:.1f} s, from the stop to the next commit")
     if manifest.before:
         print(f"  {manifest.before}, read before the stop")
-    source = shlex.quote(str(taken))
-    print(f"  prove it: make backup-verify {deployment.named} FROM={source}")
+    named = deployment.named
+    print(f"  prove it: make backup-verify {named} FROM={shlex.quote(str(taken))}")
 
 
 @click.command()

@@ -119,8 +119,8 @@ def _undo(inventory_file: str, data: Mapping[str, str], *, started: bool = False
             phase.run(inventory_file, "tasks.replica.stop", quiet=True)
         phase.run(inventory_file, "tasks.backup.undo", data=data, quiet=True)
     except Failed as failed:
-        named, source = shlex.quote(inventory_file), shlex.quote(data["backup_set"])
-        fix = f"mend what it names, then again: make restore INVENTORY={named} FROM={source}"
+        named, source = f"INVENTORY={shlex.quote(inventory_file)}", data["backup_set"]
+        fix = f"mend what it names, then again: make restore {named} FROM={shlex.quote(source)}"
         told = Refusal("the old data files", expected="back", found=str(failed), fix=fix)
         raise last_word.AsTold(str(told)) from None
 

@@ -165,7 +165,8 @@ def test_the_room_here_is_for_all_servers_files_together(
 def test_twice_the_newest_backup_of_this_cluster_is_room_enough(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster_id: int
 ) -> None:
-    made_set(tmp_path / "20261128T000000Z", cluster_id=str(cluster_id))
+    whose = {"deployment": deployment.name, "engine": deployment.engine}
+    made_set(tmp_path / "20261128T000000Z", cluster_id=str(cluster_id), **whose)
     partial = tried(tmp_path, 200)
     free_here(monkeypatch, 100)
     if cluster_id == deployment.cluster.id:

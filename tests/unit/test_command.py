@@ -138,7 +138,7 @@ REFUSED = [
     ("download", "SHA256_X86_64: expected a recorded checksum, found nothing"),
     ("init-env --out x.env", "x.env: expected a path that git ignores, since the file holds"),
     ("audit --run nowhere", "run: expected an id such as"),
-    ("check --run nowhere", "run: expected a directory with history.jsonl"),
+    ("check --run nowhere", "run: expected an id such as"),
     ("compare a b", "run: expected an id such as"),
     ("gate nowhere.toml", "nowhere.toml: [Errno 2] No such file"),
     ("workload --cluster-id 1", "expected only together with --addresses"),

@@ -86,6 +86,7 @@ GIVEN = [
     ("test-long", "BUDGET_S"),
     ("init-env", "OUT"),
     ("init-env", "PORT"),
+    ("down", "AWAY"),
     ("upgrade", "TO"),
     ("migrate", "FROM"),
     ("migrate", "TO"),
