@@ -15,6 +15,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,6 @@ TEMPLATES = REPOSITORY / "files" / "tigerbeetle"
 SETTINGS_VARIABLE = "WALLET_SERVICE_SETTINGS"
 SETTINGS_LABEL = "wallet-service.settings"
 
-#: The exit code of `ssh` itself, never of what runs there.
-_SSH_FAILED = 255
 #: Of a server that cannot be asked: it is out of reach, or there and lets nobody in. Either may be
 #: restarting, so waiting on is of use.
 UNREACHABLE = ReplicaProcess("UNREACHABLE", 0)
@@ -120,28 +119,34 @@ class OnServers(Runtime):
 
     def follow(self, indexes: Sequence[int], lines: int) -> int:
         """All servers' together, each line behind its replica's name."""
+        tell = partial(print, file=sys.stderr, flush=True)
 
-        def begin(index: int) -> subprocess.Popen[bytes]:
+        def begin(index: int) -> subprocess.Popen[bytes] | None:
+            server = self.deployment.servers[index]
+            try:
+                login = ssh.shared(server)
+            except ssh.SshError as away:
+                tell(f"replica {index}: its log is not followed: {away}")
+                return None
             log = self.log_command(index, "--follow", f"{self.LINES_OPTION}={lines}")
             shown = f"{log} 2>&1 | sed -u {shlex.quote(f's/^/replica-{index} | /')}"
             # A quiet log has nothing to write, and so would never notice that nobody reads it any
             # more: it ends when our end of its input does.
             script = f"exec 3<&0; {{ cat <&3; kill 0; }} >/dev/null 2>&1 & {shown}"
-            server = self.deployment.servers[index]
             return subprocess.Popen(
-                [*ssh.shared(server), ssh.line(server, script)],
+                [*login, ssh.line(server, script)],
                 stdin=subprocess.PIPE,  # open for as long as this program lives
             )
 
-        def await_end(index: int, follower: subprocess.Popen[bytes]) -> int:
+        def await_end(index: int, follower: subprocess.Popen[bytes] | None) -> int:
+            if follower is None:
+                return 1
             code = follower.wait()
-            if code == _SSH_FAILED:
-                print(
+            if code == ssh.FAILED:
+                tell(
                     f"replica {index}: its log ends here, since its server "
                     f"{self.deployment.servers[index].hostname} does not answer. "
-                    f"Fix: make status {self.deployment.named}, and follow again when it is back",
-                    file=sys.stderr,
-                    flush=True,
+                    f"Fix: make status {self.deployment.named}, and follow again when it is back"
                 )
             return code
 
@@ -150,7 +155,7 @@ class OnServers(Runtime):
             try:
                 return min(max(together.map(await_end, indexes, followers)), 1)
             finally:
-                for follower in followers:
+                for follower in filter(None, followers):
                     follower.terminate()
 
     def bootstrap_marker(self, index: int) -> str:

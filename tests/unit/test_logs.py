@@ -82,6 +82,7 @@ def as_ssh(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Log in by this shell line, in which ``$0`` is the server's name."""
 
     def log_in(script: str) -> None:
+        monkeypatch.setattr(ssh, "_failed", {})
         monkeypatch.setattr(
             ssh, "command", lambda server, *_: ["sh", "-c", script, server.hostname]
         )
@@ -89,10 +90,22 @@ def as_ssh(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return log_in
 
 
-def test_following_ends_with_a_line_for_the_server_that_is_away(
+def test_the_living_are_followed_and_who_is_away_is_told_of(
     cluster: Deployment, capfd: pytest.CaptureFixture[str], as_ssh: Any
 ) -> None:
-    as_ssh(f'test "$0" != {AWAY} || exit 255; echo "log of $0"')
+    as_ssh(f'test "$0" != {AWAY} || {{ echo "timed out" >&2; exit 255; }}; echo "log of $0"')
+    assert of(cluster).follow([0, 1, 2], 40) == 1
+    printed, told = capfd.readouterr()
+    assert sorted(printed.splitlines()) == [f"log of {HOSTS[0]}", f"log of {HOSTS[2]}"]
+    assert told.startswith("replica 1: its log is not followed: 10.1.0.12: ")
+    assert "replica 0" not in told
+
+
+def test_following_ends_with_a_line_for_the_server_that_goes_away(
+    cluster: Deployment, capfd: pytest.CaptureFixture[str], as_ssh: Any, tmp_path: Path
+) -> None:
+    has_let_in = f"test -e {tmp_path}/let-in-$0 || {{ touch {tmp_path}/let-in-$0; exit 0; }}"
+    as_ssh(f'{has_let_in}; test "$0" != {AWAY} || exit 255; echo "log of $0"')
     assert of(cluster).follow([0, 1, 2], 40) == 1
     printed, told = capfd.readouterr()
     assert sorted(printed.splitlines()) == [f"log of {HOSTS[0]}", f"log of {HOSTS[2]}"]
