@@ -194,19 +194,11 @@ class UnitWorld(ServerWorld):
 
     def show(self, replica: Replica, setting: str) -> str:
         """One property of the unit, as systemd has it."""
-        return str(
-            self.at(replica).check_output(
-                "systemctl show %s.service --value --property=%s", replica.name, setting
-            )
-        )
+        return _shown(self.at(replica), replica.name)[setting]
 
     def log(self, replica: Replica) -> str:
         """The unit's whole journal, as far as it is kept."""
-        return str(
-            self.at(replica).check_output(
-                "journalctl --namespace=tigerbeetle --unit=%s --output=cat --no-pager", replica.name
-            )
-        )
+        return _journal(self.at(replica), replica.name)
 
     def pid(self, replica: Replica) -> int:
         """The unit's main process."""
@@ -247,6 +239,23 @@ def _looked(host: Any, container: str) -> dict[tuple[int, str], str]:
     parts = _LOOKED.split(said)
     keys = zip(map(int, parts[1::3]), parts[2::3], strict=True)
     return {key: text.strip("\n") for key, text in zip(keys, parts[3::3], strict=True)}
+
+
+@cache
+def _shown(host: Any, unit: str) -> dict[str, str]:
+    """Every property of a unit, read once: each command takes a session of SSH and a sudo."""
+    said = host.check_output("systemctl show --all %s.service", unit)
+    pairs = (line.partition("=") for line in said.splitlines())
+    return {name: value for name, _, value in pairs}
+
+
+@cache
+def _journal(host: Any, unit: str) -> str:
+    """All that a unit has said, read once."""
+    said: str = host.check_output(
+        "journalctl --namespace=tigerbeetle --unit=%s --output=cat --no-pager", unit
+    )
+    return said
 
 
 @cache
