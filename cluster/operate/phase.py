@@ -24,6 +24,7 @@ from cluster import REPOSITORY
 from cluster.command import by_inventory
 from cluster.config import check, inventory
 from cluster.config.deployment import Deployment
+from cluster.health import health
 from cluster.interruption import say, whole
 from cluster.operate import last_word
 from cluster.refusal import Failed, Interrupted, Refusal
@@ -259,16 +260,22 @@ def _ended(state: State, heard: Heard, deployment: Deployment, task: str, refuse
 def away(why: Mapping[int | None, str], deployment: Deployment, task: str) -> Refusal:
     """Servers could not be reached: whose (None: the monitoring host's), and why. Pure."""
     named = {server.replica: server.hostname for server in deployment.servers}
+    parts = {index: said.partition(". Fix: ") for index, said in why.items()}
     found = "; ".join(
-        f"replica {index}'s, {named[index]}: {said}" if index in named else f"another: {said}"
-        for index, said in why.items()
+        f"replica {index}'s, {named[index]}: {said.removeprefix(f'{named[index]}: ')}"
+        if index in named
+        else f"another: {said}"
+        for index, (said, _, _) in parts.items()
     )
-    fix = "bring it back, or correct ssh_user, ssh_key or known_hosts, and repeat"
+    own = "; ".join(dict.fromkeys(fix.removesuffix(".") for *_, fix in parts.values() if fix))
+    fix = f"{own or 'bring it back, or correct ssh_user, ssh_key or known_hosts'}; then repeat"
+    # Who is there and lets nobody in is not lost.
+    is_there = all(health.remedy(said, "") for said, _, _ in parts.values())
     indexes, count = [index for index in why if index is not None], len(named)
     if task == _STOP and len(indexes) < count:
         others = f"make down {deployment.named} AWAY={','.join(map(str, indexes))}"
         fix += f"; to stop the others alone: {others}"
-    elif indexes:
+    elif indexes and not is_there:
         is_spared, is_left = len(indexes) <= spared(count), len(indexes) < count
         page = "runbooks/lost-host.md" if is_spared else "runbooks/lost-majority.md"
         fix += f"; if it is lost: docs/{page if is_left else 'servers.md#all-servers-are-lost'}"

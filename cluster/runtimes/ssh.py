@@ -76,7 +76,7 @@ _FIXES = {
 
 def failure(host: Host, said: str) -> SshError:
     """What ssh has said of its own failure, by kind. Pure."""
-    found = last_line(said)
+    found = last_line(said).rstrip(".")
     if _UNREACHABLE.search(said):
         fix = "check the server, the network, and its name or address in the inventory"
         return SshError(f"{host.hostname}: expected to log in over SSH, found: {found}. Fix: {fix}")

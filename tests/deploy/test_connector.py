@@ -34,7 +34,7 @@ def pyinfra(tmp_path: Path, deploy: str) -> subprocess.CompletedProcess[str]:
         cwd=REPOSITORY,
         text=True,
         capture_output=True,
-        timeout=100,
+        timeout=600,
         check=False,
     )
 

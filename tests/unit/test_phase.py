@@ -13,8 +13,9 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.operate import last_word, phase
 from cluster.refusal import Failed, Interrupted, Refusal
+from cluster.runtimes import ssh
 from cluster.runtimes.base import ReplicaProcess
-from cluster.runtimes.servers import UNREACHABLE
+from cluster.runtimes.servers import REFUSED_BY_SSH, UNREACHABLE
 from tests.unit.test_servers import env_text
 
 STOP = "tasks.replica.stop"
@@ -92,6 +93,18 @@ def test_a_server_that_is_away_is_named_with_why_and_what_now(
     assert "AWAY" not in said
 
 
+def test_a_server_that_refuses_ssh_is_not_called_lost(servers: Deployment) -> None:
+    refused = str(ssh.failure(servers.servers[2], "Connection reset by peer"))
+    said = str(phase.away({2: refused}, servers, "deploy.py"))
+    assert said.count("Fix: ") == 1
+    assert "Fix: wait a minute" in said
+    assert "lost" not in said
+    timed_out = str(ssh.failure(servers.servers[1], "Connection timed out"))
+    both = str(phase.away({1: timed_out, 2: refused}, servers, "deploy.py"))
+    assert both.count("Fix: ") == 1
+    assert both.endswith("if it is lost: docs/runbooks/lost-majority.md.")
+
+
 def test_a_stop_says_how_to_do_without_the_server_that_is_away(servers: Deployment) -> None:
     why: dict[int | None, str] = {0: "timed out", 2: "refused"}
     said = str(phase.away(why, servers, STOP))
@@ -145,6 +158,7 @@ RUNS = ReplicaProcess("RUNNING", 7)
         ({0: RUNS, 2: UNREACHABLE}, "not running: replica 1; not seen: replica 2, whose server"),
         ({0: RUNS, 1: RUNS, 2: RUNS}, "no; every replica runs"),
         ({}, "no; no replica runs. Fix: make up"),
+        ({0: RUNS, 1: RUNS, 2: REFUSED_BY_SSH}, "no; not seen: replica 2, whose server does not"),
     ],
 )
 def test_the_last_word_tells_a_replica_that_stopped_from_one_that_is_away(
