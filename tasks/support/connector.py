@@ -33,6 +33,7 @@ from pyinfra.connectors.util import (
 )
 
 from cluster.config.servers import Host
+from cluster.refusal import Refusal
 from cluster.runtimes import ssh
 
 _OURS = tuple(field.alias or name for name, field in Host.model_fields.items())
@@ -66,7 +67,7 @@ class OpenSsh(pyinfra_ssh.SSHConnector):
         """Log in, unless somebody has. Raises ConnectError, too where nothing answers any more."""
         try:
             ssh.run(way_to(self.host), "true")
-        except ssh.SshError as error:
+        except Refusal as error:
             raise ConnectError(str(error)) from None
 
     def disconnect(self) -> None:

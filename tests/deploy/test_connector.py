@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -108,6 +109,17 @@ files.put(name="Write", src=StringIO("newer"), dest="{there}")
     assert done.returncode != 0
     assert there.read_text() == "former"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_sockets_that_others_could_use_are_refused_without_a_traceback(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    (stand_in.directory / f"ws-ssh-{os.getuid()}").mkdir(mode=0o755)
+    done = pyinfra(tmp_path, "server.shell(name='Never', commands=['true'])\n")
+    assert done.returncode != 0
+    assert "expected a directory of this user's alone" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert stand_in.logins == []
 
 
 @pytest.mark.parametrize("command", ["exit 3", "echo why >&2; exit 1"])
