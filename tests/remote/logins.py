@@ -36,14 +36,14 @@ def counted(site: Site, *, cold: bool = True) -> Iterator[list[int]]:
 
 
 @contextmanager
-def sshd(host: Machine, *lines: str) -> Iterator[None]:
-    """The host's sshd with other settings: the first one that it reads counts."""
-    text = "\\n".join(lines)
-    host.read(f"printf '{text}\\n' >{_SSHD}/0-of-a-test.conf && systemctl restart ssh")
+def sshd(host: Machine, *lines: str, name: str = "1") -> Iterator[None]:
+    """The host's sshd with other settings: of those with several names, the smallest counts."""
+    text, file = "\\n".join(lines), f"{_SSHD}/{name}-of-a-test.conf"
+    host.read(f"printf '{text}\\n' >{file} && systemctl restart ssh")
     try:
         yield
     finally:
-        host.read(f"rm {_SSHD}/0-of-a-test.conf && systemctl restart ssh")
+        host.read(f"rm {file} && systemctl restart ssh")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -146,17 +147,24 @@ def tunnels(site: Site) -> list[int]:
     return list(map(int, found))
 
 
-def busy(host: Machine, client: Machine) -> ExitStack:
+def banner(host: Machine) -> tuple[socket.socket, bytes]:
+    """A new connection that says nothing, and what sshd says to it."""
+    made = socket.create_connection((host.ip, 22), 60)
+    return made, made.recv(100)
+
+
+def is_full(host: Machine) -> tuple[bool, str]:
+    made, said = banner(host)
+    made.close()
+    return not said.startswith(b"SSH-"), repr(said)
+
+
+def busy(host: Machine) -> ExitStack:
     """All of sshd's places are taken by somebody who does not say who he is."""
     stack = ExitStack()
-    stack.enter_context(sshd(host, "MaxStartups 1", "LoginGraceTime 600"))
-    client.read(f"systemd-run --quiet --unit=idle sh -c 'sleep 10000 | nc {host.ip} 22'")
-    stack.callback(client.inside, "systemctl stop idle")
-    wait_until(
-        lambda: ("SSH" not in client.inside(f"nc -w 3 {host.ip} 22 </dev/null").stdout, "a banner"),
-        what="sshd to be full",
-        timeout_s=60,
-    )
+    stack.enter_context(sshd(host, "MaxStartups 1", "LoginGraceTime 600", name="0"))
+    stack.enter_context(banner(host)[0])
+    wait_until(lambda: is_full(host), what="sshd to be full", timeout_s=60)
     return stack
 
 
@@ -164,7 +172,7 @@ def refused_by(how: str, site: Site) -> ExitStack:
     host = site.bed.hosts[1]
     cut(host)
     if how == "MaxStartups":
-        return busy(host, site.bed.client)
+        return busy(host)
     stack = ExitStack()
     stack.enter_context(limited(host, how))
     return stack
@@ -175,8 +183,8 @@ def test_a_server_that_lets_nobody_in_is_said_to_and_nothing_is_repaired(
     site: Site, how: str
 ) -> None:
     site.write(reach="direct")
-    before = [prints(host) for host in site.bed.hosts]
     with refused_by(how, site):
+        before = [prints(host) for host in site.bed.hosts]
         status = site.run("python", "-m", "cluster", "status", "--json")
         commands = [
             site.run("python", "-m", "cluster", *what)
