@@ -221,6 +221,8 @@ def assert_nothing_is_stopped(site: Site, directory: Path, need: str, began: str
         assert [prints(host) ^ then for host, then in zip(hosts, before, strict=True)] == [
             set()
         ] * 3
+        packed = f"{layout.data_dir(site.deployment)}/backup"
+        assert [host.inside(f"test -d {packed}").returncode for host in hosts] == [1] * 3
     assert [*directory.rglob("*Z*")] == []
 
 
