@@ -44,10 +44,10 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
         try:
             start = data | {"lost_replicas": who}
             phase.run(inventory_file, "tasks.recover.start_others", data=start)
-        except Failed:
+        except Failed as failed:
             raise Refusal(
                 f"recover: expected the replicas other than {index} to serve once started, found "
-                "that they do not, for the reason above; no data file was touched. Fix: make "
+                f"that they do not: {failed}; no data file was touched. Fix: make "
                 "status; if a majority of the files is lost: make restore FROM= a backup"
             ) from None
     replicas = _settled(deployment, index)
@@ -55,8 +55,8 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     refuse_unsafe(replicas, index, canary)
     try:
         phase.run(inventory_file, "tasks.recover.check", data=data)
-    except Failed:
-        raise Refusal("recover: refused for the reason above; nothing was touched") from None
+    except Failed as failed:
+        raise Refusal(f"recover: {failed}; nothing was touched") from None
     with begun("; the other replicas were not touched"):
         phase.run(inventory_file, "tasks.recover.recover", data=data)
 
