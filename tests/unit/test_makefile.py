@@ -91,6 +91,7 @@ GIVEN = [
     ("upgrade", "TO"),
     ("migrate", "FROM"),
     ("migrate", "TO"),
+    ("down", "AWAY"),
     ("logs", "REPLICA"),
     ("verify", "INVENTORY"),
     ("compose-tb-logs", "CONTAINER"),
