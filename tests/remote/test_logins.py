@@ -1,7 +1,7 @@
 """Servers that limit SSH: how often each command logs in, and what is said where nobody gets in.
 
 With the emulator: it is the way there that is in question. `tests/remote/test_upgrade.py` counts
-an upgrade's logins. The tests run in their order.
+an upgrade's logins.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def test_who_comes_within_a_minute_does_not_log_in_at_all(site: Site) -> None:
 
 def test_a_restore_logs_in_no_more_than_any_other(site: Site) -> None:
     site.write(reach="tunnel")
-    (taken, *_) = sorted(Path(site.exported["BACKUP_DIR"]).glob(f"{site.name}/*Z"))
+    assert site.run(*COMMANDS["backup"]).returncode == 0
+    (*_, taken) = sorted(Path(site.exported["BACKUP_DIR"]).glob(f"{site.name}/*Z"))
     assert site.run("make", "down").returncode == 0
     with counted(site) as found:
         done = site.run("make", "restore", f"FROM={taken}", "CONFIRM=yes")
