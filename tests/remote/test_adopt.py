@@ -315,7 +315,7 @@ def test_a_cluster_is_adopted_with_all_that_it_holds_while_it_goes_on(site: Site
         assert done.returncode == 0, f"{line}: {said(done)[-4000:]}"
     for index, host in enumerate(bed.hosts):
         path = layout.data_path(site.deployment, index)
-        files = "find / -xdev -name '*.tigerbeetle' -printf '%i %p %U %m\n'"
+        files = "find / -xdev -type f -name '*.tigerbeetle' -printf '%i %p %U %m\n'"
         assert host.read(files) == f"{inodes[index].strip()} {path} {layout.UID} 600\n"
         assert len(pids(host)) == 1
         assert host.read(f"ls {layout.directory(site.deployment, index)}").split() == [
