@@ -2,7 +2,7 @@
 
 With the genuine server. The tests run in the order in which they are written: a foreign cluster of
 a unit and of two servers started by hand, all that is refused, a replica whose adoption fails and
-is taken back, the rest of it, and a cluster in containers.
+is taken back, and the rest of it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from cluster import REPOSITORY, config
-from cluster.runtimes import image, layout
+from cluster.runtimes import layout
 from cluster.tigerbeetle import binary
 from cluster.tigerbeetle.waiting import wait_until
 from tests.docker.sandbox import docker
-from tests.operate.ledger import Ledger, acknowledged, await_count
+from tests.operate.ledger import Ledger
 from tests.remote.bed import Bed
 from tests.remote.machine import Machine
 from tests.remote.site import CLUSTER_ID, PORT, Site, changes, prints, said
@@ -78,7 +79,7 @@ def command(bed: Bed, index: int, *options: str) -> str:
 
 def start(bed: Bed, index: int, *options: str) -> None:
     """Over SSH, by a person who then leaves."""
-    line = f"cd {PLACE} && setsid nohup {command(bed, index, *options)} >log 2>&1 </dev/null &"
+    line = f"cd {PLACE}; setsid nohup {command(bed, index, *options)} >log 2>&1 </dev/null &"
     done = bed.hosts[index].ssh(line)
     assert done.returncode == 0, done.stderr
 
@@ -99,8 +100,8 @@ def traces(host: Machine) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def site(bed: Bed) -> Site:
-    """A cluster that nobody of ours has started, and its description; some transfers in it."""
+def described(bed: Bed) -> Site:
+    """Data files that a person has formatted, and the cluster's description; nothing runs."""
     program = binary.find_tigerbeetle(config.load())
     assert program
     for index, host in enumerate(bed.hosts):
@@ -108,6 +109,14 @@ def site(bed: Bed) -> Site:
         assert docker("cp", str(program), f"{host.container}:{PROGRAM}").returncode == 0
         identity = f"--cluster={CLUSTER_ID} --replica={index} --replica-count=3"
         host.read(f"{PROGRAM} format {identity} {file_of(index)}")
+    return Site(bed, name="production").write()
+
+
+@pytest.fixture(scope="module")
+def site(described: Site) -> Site:
+    """The cluster, which nobody of ours has started, with some transfers in it."""
+    bed = described.bed
+    for index, host in enumerate(bed.hosts):
         if index == OF_UNIT:
             host.read(f"useradd ledger && chown -R ledger {PLACE}")
             unit = UNIT.format(command=command(bed, index))
@@ -115,10 +124,9 @@ def site(bed: Bed) -> Site:
             host.read("systemctl enable --quiet --now ledger.service")
         else:
             start(bed, index)
-    made = Site(bed, name="production").write()
     await_listening(bed)
-    ledger_of(made).write(1, WRITTEN)
-    return made
+    ledger_of(described).write(1, WRITTEN)
+    return described
 
 
 def await_listening(bed: Bed) -> None:
@@ -169,6 +177,18 @@ def assert_refused(site: Site, *words: str) -> None:
         assert word in line
     assert "Traceback" not in said(done)
     assert [now ^ then for now, then in zip(after, before, strict=True)] == [set()] * 3
+
+
+def test_a_cluster_for_development_is_refused(described: Site) -> None:
+    bed = described.bed
+    for index in range(3):  # all of them: beside others, one of these ends by a panic
+        start(bed, index, "--development")
+    await_listening(bed)
+    try:
+        assert_refused(described, "replica 0's server: expected", "with --development", "start all")
+    finally:
+        for host in bed.hosts:
+            stop(host)
 
 
 def test_a_look_says_what_is_there_and_changes_nothing(site: Site) -> None:
@@ -249,18 +269,6 @@ def test_a_server_that_does_not_run_is_refused(site: Site) -> None:
         await_listening(site.bed)
 
 
-def test_a_server_for_development_is_refused(site: Site) -> None:
-    stop(site.bed.hosts[2])
-    start(site.bed, 2, "--development")
-    await_listening(site.bed)
-    try:
-        assert_refused(site, "replica 2's server", "with --development")
-    finally:
-        stop(site.bed.hosts[2])
-        start(site.bed, 2)
-        await_listening(site.bed)
-
-
 def test_a_replica_that_does_not_come_back_is_served_as_before(site: Site) -> None:
     """The others that were adopted stay so, and the cluster goes on."""
     bed, host = site.bed, site.bed.hosts[0]
@@ -285,27 +293,29 @@ def test_a_replica_that_does_not_come_back_is_served_as_before(site: Site) -> No
     assert len(ledger_of(site).read(WRITTEN)["transfers"]) == WRITTEN
 
 
-def test_a_cluster_is_adopted_with_all_that_it_holds_while_it_goes_on(
-    site: Site, tmp_path: Path
-) -> None:
-    bed, ledger, log = site.bed, ledger_of(site), tmp_path / "acknowledged"
+def test_a_cluster_is_adopted_with_all_that_it_holds_while_it_goes_on(site: Site) -> None:
+    bed, ledger = site.bed, ledger_of(site)
     before = ledger.read(WRITTEN)
     inodes = [
         host.read("find /srv /var/lib/tigerbeetle -name '*.tigerbeetle' -printf '%i\n'")
         for host in bed.hosts
     ]
-    with ledger.streaming(10_001, log):
-        await_count(1, log)
-        for line in typed()[1:]:
-            done = site.run(*line)
-            assert done.returncode == 0, f"{line}: {said(done)[-4000:]}"
-        await_count(len(acknowledged(log)) + 1, log)
-    after = ledger.read(10_000 + len(acknowledged(log)))["transfers"]
+    _, adopts, *others = typed()
+    with writing(ledger) as acknowledged:
+        done = site.run(*adopts)
+        assert done.returncode == 0, said(done)[-4000:]
+        assert "adopted: every replica" in said(done)
+        seen = len(acknowledged)
+    assert seen > 0
+    after = ledger.read(WRITTEN + len(acknowledged))["transfers"]
     assert after[:WRITTEN] == before["transfers"]
-    assert {number for number, _ in acknowledged(log)} <= {transfer[0] for transfer in after}
+    assert [transfer[0] for transfer in after[WRITTEN:]] == acknowledged
+    for line in others:
+        done = site.run(*line)
+        assert done.returncode == 0, f"{line}: {said(done)[-4000:]}"
     for index, host in enumerate(bed.hosts):
         path = layout.data_path(site.deployment, index)
-        files = "find / -xdev -name '*.tigerbeetle' -printf '%i %p %U %m\n'"
+        files = "find / -xdev -type f -name '*.tigerbeetle' -printf '%i %p %U %m\n'"
         assert host.read(files) == f"{inodes[index].strip()} {path} {layout.UID} 600\n"
         assert len(pids(host)) == 1
         assert host.read(f"ls {layout.directory(site.deployment, index)}").split() == [
@@ -313,6 +323,30 @@ def test_a_cluster_is_adopted_with_all_that_it_holds_while_it_goes_on(
         ]
     assert bed.hosts[OF_UNIT].inside("systemctl is-enabled ledger").stdout == "disabled\n"
     assert changes(site.up()) == []
+
+
+@contextmanager
+def writing(ledger: Ledger) -> Iterator[list[int]]:
+    """One transfer after the other, each by a client of its own; those that were acknowledged.
+
+    A stream would fill more than a checkpoint while a replica is away.
+    """
+    acknowledged: list[int] = []
+    ended = Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            number = WRITTEN + 1 + len(acknowledged)
+            ledger.write(number, 1)
+            acknowledged.append(number)
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        yield acknowledged
+    finally:
+        ended.set()
+        writer.join()
 
 
 def test_what_is_adopted_needs_no_adoption(site: Site) -> None:
@@ -333,54 +367,3 @@ def test_they_start_with_their_servers(site: Site) -> None:
         timeout_s=STARTS_WITHIN_S,
     )
     assert re.search(r"cluster: healthy", said(site.run("make", "status")))
-
-
-# --- In containers --------------------------------------------------------------------------------
-
-
-def test_containers_are_adopted_as_containers(site: Site, engine_bed: Bed) -> None:
-    """Plain ones of Docker's, which somebody runs with the server's own network."""
-    for host in site.bed.hosts:  # room for three others
-        stop_all = "systemctl disable --quiet --now 'tigerbeetle-*.service'"
-        host.inside(stop_all)
-    other = Site(engine_bed, runtime="docker", name="engines").write()
-    other.build_image()
-    name = image.name(other.deployment.cluster)
-    for index, host in enumerate(engine_bed.hosts):
-        load_image(name, host)
-        host.read(f"mkdir -p {PLACE}")
-        run = (
-            f"docker run --network=host --security-opt=seccomp=unconfined --user=0 -v {PLACE}:/data"
-        )
-        identity = f"--cluster={CLUSTER_ID} --replica={index} --replica-count=3"
-        inside = f"/data/{CLUSTER_ID}_{index}.tigerbeetle"
-        host.read(f"{run} --rm {name} format {identity} {inside}")
-        called = command(engine_bed, index).split()[1:-1]
-        options = "--detach --restart=always --cap-add=IPC_LOCK --name=ledger"
-        host.read(f"{run.replace('run', f'run {options}', 1)} {name} {' '.join(called)} {inside}")
-    await_listening(engine_bed)
-    ledger = ledger_of(other)
-    ledger.write(1, WRITTEN)
-    before = ledger.read(WRITTEN)
-    done = other.run("make", "adopt", "CONFIRM=yes")
-    assert done.returncode == 0, said(done)[-4000:]
-    assert "in the container ledger" in said(done)
-    assert ledger.read(WRITTEN) == before
-    for index, host in enumerate(engine_bed.hosts):
-        states = host.read("docker ps --all --format '{{.Names}} {{.State}}'").splitlines()
-        assert sorted(states) == ["ledger exited", f"tigerbeetle-{index} running"]
-        path = layout.data_path(other.deployment, index)
-        assert host.read(f"stat --format='%u %a' {path}") == f"{layout.UID} 600\n"
-    assert other.run("make", "status").returncode == 0
-    assert changes(other.up()) == []
-
-
-def load_image(name: str, host: Machine) -> None:
-    """From this machine's engine into the server's own."""
-    packed = subprocess.Popen(["docker", "save", name], stdout=subprocess.PIPE)
-    inside = ["docker", "exec", "--interactive", host.container, "docker", "load"]
-    done = subprocess.run(
-        inside, stdin=packed.stdout, capture_output=True, timeout=600, check=False
-    )
-    assert packed.wait(timeout=600) == 0
-    assert done.returncode == 0, done.stderr
