@@ -170,7 +170,7 @@ def main(file: str | None, bounds: Path, name: str | None) -> int:
     thresholds, run = read(bounds), chosen.run(name, file)
     result = read_result(run)
     if result is None:
-        why = "has no result.json: the run was cut off. Fix: make load again"
+        why = "has no result.json: the run was cut off. Fix: name a finished one with RUN="
         print(f"error: {run.name} {why}", file=sys.stderr)
         return EXIT_UNKNOWN
     findings = judge(thresholds, result)

@@ -87,7 +87,6 @@ GIVEN = [
     ("test-long", "BUDGET_S"),
     ("init-env", "OUT"),
     ("init-env", "PORT"),
-    ("down", "AWAY"),
     ("upgrade", "TO"),
     ("migrate", "FROM"),
     ("migrate", "TO"),
