@@ -7,8 +7,11 @@ is taken back, and the rest of it.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -269,12 +272,47 @@ def test_a_server_that_does_not_run_is_refused(site: Site) -> None:
         await_listening(site.bed)
 
 
+def is_ours(host: Machine, index: int) -> bool:
+    return host.inside(f"systemctl is-active tigerbeetle-{index}").stdout == "active\n"
+
+
+def test_an_interruption_ends_with_who_runs_what(site: Site) -> None:
+    """Ctrl-C while the first one is taken over: that one is finished, the others are left alone."""
+    adopting = subprocess.Popen(
+        [sys.executable, "-m", "cluster", "adopt"],
+        cwd=REPOSITORY,
+        env=site.environ | {"CONFIRM": "yes"},
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert adopting.stdout
+    lines = []
+    for line in adopting.stdout:
+        lines.append(line)
+        if "adopt: replica" in line and "(1 of 3)" in line:
+            os.killpg(adopting.pid, signal.SIGINT)
+    assert adopting.wait(timeout=600) == 130, "".join(lines)[-3000:]
+    last = lines[-1]
+    ours = [index for index, host in enumerate(site.bed.hosts) if is_ours(host, index)]
+    assert len(ours) == 1
+    for index, host in enumerate(site.bed.hosts):
+        (pid,) = pids(host)
+        said_of_it = "is adopted" if index in ours else f"pid {pid}, started by"
+        assert f"replica {index} {said_of_it}" in last
+    assert "Fix: make adopt INVENTORY=" in last
+    await_listening(site.bed)
+
+
 def test_a_replica_that_does_not_come_back_is_served_as_before(site: Site) -> None:
     """The others that were adopted stay so, and the cluster goes on."""
-    bed, host = site.bed, site.bed.hosts[0]
-    inode = host.read(f"stat --format=%i {file_of(0)}")
+    bed = site.bed
+    index = next(i for i in (0, 2) if not is_ours(bed.hosts[i], i))
+    host, unit = bed.hosts[index], f"tigerbeetle-{index}"
+    inode = host.read(f"stat --format=%i {file_of(index)}").strip()
     (pid,) = pids(host)
-    drop_in = "/etc/systemd/system/tigerbeetle-0.service.d"
+    drop_in = f"/etc/systemd/system/{unit}.service.d"
     host.read(f"mkdir {drop_in}; printf '[Service]\\nExecStartPre=false\\n' >{drop_in}/x.conf")
     try:
         done = adopt(site)
@@ -284,11 +322,11 @@ def test_a_replica_that_does_not_come_back_is_served_as_before(site: Site) -> No
     *_, last = [line for line in said(done).splitlines() if line.startswith("error: ")]
     (again,) = pids(host)
     assert again != pid
-    assert f"replica 0 pid {again}, started by hand, as root" in last
+    assert f"replica {index} pid {again}, started by hand, as root" in last
     assert "Fix: make adopt INVENTORY=" in last
-    assert host.read(f"stat --format='%i %U %a' {file_of(0)}") == f"{inode.strip()} root 600\n"
-    assert host.inside("systemctl is-active tigerbeetle-0").stdout != "active\n"
-    assert host.inside("systemctl is-enabled tigerbeetle-0").stdout != "enabled\n"
+    assert host.read(f"stat --format='%i %U %a' {file_of(index)}") == f"{inode} root 600\n"
+    assert not is_ours(host, index)
+    assert host.inside(f"systemctl is-enabled {unit}").stdout != "enabled\n"
     await_listening(bed)
     assert len(ledger_of(site).read(WRITTEN)["transfers"]) == WRITTEN
 
