@@ -187,10 +187,10 @@ def test_a_record_that_cannot_be_written_stops_nothing(
 
 
 NEW = {
-    "process": "make up INVENTORY=inventories/mine.py.",
-    "compose": "make compose-tb-format.",
-    "systemd": "make up INVENTORY=inventories/mine.py BOOTSTRAP=yes.",
-    "docker": "make up INVENTORY=inventories/mine.py BOOTSTRAP=yes.",
+    "process": "make up INVENTORY=inventories/mine.py",
+    "compose": "make compose-tb-format",
+    "systemd": "make up INVENTORY=inventories/mine.py BOOTSTRAP=yes",
+    "docker": "make up INVENTORY=inventories/mine.py BOOTSTRAP=yes",
 }
 
 
