@@ -15,19 +15,31 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 
-from cluster import REPOSITORY, config
+from cluster import REPOSITORY
 from cluster.runtimes import layout
-from cluster.tigerbeetle import binary
 from cluster.tigerbeetle.waiting import wait_until
-from tests.docker.sandbox import docker
-from tests.operate.ledger import Ledger
 from tests.remote.bed import Bed
+from tests.remote.foreign import (
+    OF_UNIT,
+    PLACE,
+    PROGRAM,
+    STARTS_WITHIN_S,
+    WRITTEN,
+    await_listening,
+    file_of,
+    format_all,
+    ledger_of,
+    pids,
+    start,
+    start_all,
+    stop,
+    writing,
+)
 from tests.remote.machine import Machine
-from tests.remote.site import CLUSTER_ID, PORT, Site, changes, prints, said
+from tests.remote.site import PORT, Site, changes, prints, said
 
 pytestmark = [
     pytest.mark.remote,
@@ -36,26 +48,12 @@ pytestmark = [
     pytest.mark.random_order(disabled=True),
 ]
 
-PROGRAM, PLACE = "/opt/tb/tigerbeetle", "/srv/tb"
-#: Whose server is a unit, run by a user of its own.
-OF_UNIT = 1
-UNIT = f"""\
-[Service]
-User=ledger
-WorkingDirectory={PLACE}
-ExecStart={{command}}
-Restart=always
-[Install]
-WantedBy=multi-user.target
-"""
 OTHER_UNIT = f"""\
 [Service]
 ExecStart={PROGRAM} start --addresses=${{ADDRESSES}} ${{FILE}}
 [Install]
 WantedBy=multi-user.target
 """
-STARTS_WITHIN_S = 900
-WRITTEN = 500
 
 
 def typed() -> list[list[str]]:
@@ -69,33 +67,6 @@ def typed() -> list[list[str]]:
     return [[word for word in line if not word.startswith("INVENTORY=")] for line in makes]
 
 
-def file_of(index: int) -> str:
-    return f"{PLACE}/{CLUSTER_ID}_{index}.tigerbeetle"
-
-
-def command(bed: Bed, index: int, *options: str) -> str:
-    """What a person starts a replica with."""
-    addresses = ",".join(f"{host.ip}:{PORT}" for host in bed.hosts)
-    words = (f"--addresses={addresses}", "--cache-grid=64MiB", *options, file_of(index))
-    return " ".join([PROGRAM, "start", *words])
-
-
-def start(bed: Bed, index: int, *options: str) -> None:
-    """Over SSH, by a person who then leaves."""
-    line = f"cd {PLACE}; setsid nohup {command(bed, index, *options)} >log 2>&1 </dev/null &"
-    done = bed.hosts[index].ssh(line)
-    assert done.returncode == 0, done.stderr
-
-
-def pids(host: Machine) -> list[str]:
-    """The servers that run there."""
-    return host.inside("pgrep -x tigerbeetle").stdout.split()
-
-
-def stop(host: Machine) -> None:
-    host.read("pkill -x tigerbeetle; while pgrep -x tigerbeetle; do sleep 0.1; done >&2")
-
-
 def traces(host: Machine) -> set[str]:
     """All that a refusal must leave as it was, the foreign replica's file and process too."""
     files = host.read(f"find /srv -printf '%p %i %U %m\\n' | grep -v {PLACE}$").splitlines()
@@ -105,46 +76,16 @@ def traces(host: Machine) -> set[str]:
 @pytest.fixture(scope="module")
 def described(bed: Bed) -> Site:
     """Data files that a person has formatted, and the cluster's description; nothing runs."""
-    program = binary.find_tigerbeetle(config.load())
-    assert program
-    for index, host in enumerate(bed.hosts):
-        host.read(f"mkdir -p {PLACE} /opt/tb")
-        assert docker("cp", str(program), f"{host.container}:{PROGRAM}").returncode == 0
-        identity = f"--cluster={CLUSTER_ID} --replica={index} --replica-count=3"
-        host.read(f"{PROGRAM} format {identity} {file_of(index)}")
+    format_all(bed)
     return Site(bed, name="production").write()
 
 
 @pytest.fixture(scope="module")
 def site(described: Site) -> Site:
     """The cluster, which nobody of ours has started, with some transfers in it."""
-    bed = described.bed
-    for index, host in enumerate(bed.hosts):
-        if index == OF_UNIT:
-            host.read(f"useradd ledger && chown -R ledger {PLACE}")
-            unit = UNIT.format(command=command(bed, index))
-            host.read(f"cat >/etc/systemd/system/ledger.service <<'END'\n{unit}\nEND")
-            host.read("systemctl enable --quiet --now ledger.service")
-        else:
-            start(bed, index)
-    await_listening(bed)
-    ledger_of(described).write(1, WRITTEN)
+    start_all(described.bed)
+    ledger_of(described.bed).write(1, WRITTEN)
     return described
-
-
-def await_listening(bed: Bed) -> None:
-    for host in bed.hosts:
-        wait_until(
-            lambda host=host: (host.reaches(host.ip, PORT), "closed"),  # type: ignore[misc]
-            what=f"{host.name} to listen",
-            timeout_s=STARTS_WITHIN_S,
-        )
-
-
-def ledger_of(site: Site) -> Ledger:
-    """The ledger as this machine reaches it, a client."""
-    addresses = ",".join(f"{host.ip}:{PORT}" for host in site.bed.hosts)
-    return Ledger(addresses, CLUSTER_ID)
 
 
 @contextmanager
@@ -328,11 +269,11 @@ def test_a_replica_that_does_not_come_back_is_served_as_before(site: Site) -> No
     assert not is_ours(host, index)
     assert host.inside(f"systemctl is-enabled {unit}").stdout != "enabled\n"
     await_listening(bed)
-    assert len(ledger_of(site).read(WRITTEN)["transfers"]) == WRITTEN
+    assert len(ledger_of(site.bed).read(WRITTEN)["transfers"]) == WRITTEN
 
 
 def test_a_cluster_is_adopted_with_all_that_it_holds_while_it_goes_on(site: Site) -> None:
-    bed, ledger = site.bed, ledger_of(site)
+    bed, ledger = site.bed, ledger_of(site.bed)
     before = ledger.read(WRITTEN)
     inodes = [
         host.read("find /srv /var/lib/tigerbeetle -name '*.tigerbeetle' -printf '%i\n'")
@@ -361,30 +302,6 @@ def test_a_cluster_is_adopted_with_all_that_it_holds_while_it_goes_on(site: Site
         ]
     assert bed.hosts[OF_UNIT].inside("systemctl is-enabled ledger").stdout == "disabled\n"
     assert changes(site.up()) == []
-
-
-@contextmanager
-def writing(ledger: Ledger) -> Iterator[list[int]]:
-    """One transfer after the other, each by a client of its own; those that were acknowledged.
-
-    A stream would fill more than a checkpoint while a replica is away.
-    """
-    acknowledged: list[int] = []
-    ended = Event()
-
-    def write() -> None:
-        while not ended.is_set():
-            number = WRITTEN + 1 + len(acknowledged)
-            ledger.write(number, 1)
-            acknowledged.append(number)
-
-    writer = Thread(target=write)
-    writer.start()
-    try:
-        yield acknowledged
-    finally:
-        ended.set()
-        writer.join()
 
 
 def test_what_is_adopted_needs_no_adoption(site: Site) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from cluster.runtimes import image, layout
 from tests.remote.bed import Bed
+from tests.remote.foreign import PLACE, WRITTEN, await_listening, command, ledger_of
 from tests.remote.machine import Machine
 from tests.remote.site import CLUSTER_ID, Site, changes, said
-from tests.remote.test_adopt import PLACE, WRITTEN, await_listening, command, ledger_of
 
 pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
 
@@ -33,7 +33,7 @@ def test_containers_are_adopted_as_containers(engine_bed: Bed) -> None:
         options = "--detach --restart=always --cap-add=IPC_LOCK --name=ledger"
         host.read(f"{run.replace('run', f'run {options}', 1)} {name} {' '.join(called)} {inside}")
     await_listening(engine_bed)
-    ledger = ledger_of(site)
+    ledger = ledger_of(engine_bed)
     ledger.write(1, WRITTEN)
     before = ledger.read(WRITTEN)
     done = site.run("make", "adopt", "CONFIRM=yes")
