@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster import REPOSITORY
+from cluster.tigerbeetle.waiting import wait_until
 from tests.stand_in_ssh import StandIn, standing_in
 
 _PYINFRA = Path(sys.executable).with_name("pyinfra")
