@@ -27,6 +27,10 @@ subprocess._USE_VFORK = False  # type: ignore[misc]
 _doing: list[str] = []
 _is_ending = _is_due = False
 _raised: BaseException = KeyboardInterrupt()
+#: Forks under way, and how long an interruption waits for them. They run hooks, and Python swallows
+#: what is raised in one: the interruption would be lost, and the lock that it held stay locked.
+_forks = 0
+_FORK_S = 0.05
 
 
 @contextmanager
@@ -50,6 +54,10 @@ def listen(by: BaseException | None = None) -> None:
     """From here on, to the end of the program; ``by`` is raised in place of KeyboardInterrupt."""
     global _raised
     _raised = by or KeyboardInterrupt()
+    if by:  # gevent's: it forks for each child, where Python itself runs no hooks
+        os.register_at_fork(
+            before=_begin_fork, after_in_parent=_end_fork, after_in_child=_forget_forks
+        )
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupted)
@@ -77,9 +85,27 @@ def say(line: str) -> None:
             os.dup2(nowhere, stream.fileno())
 
 
-def _interrupted(_number: int, _frame: FrameType | None) -> None:
+def _begin_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+def _end_fork() -> None:
+    global _forks
+    _forks -= 1
+
+
+def _forget_forks() -> None:
+    global _forks
+    _forks = 0
+
+
+def _interrupted(_number: int, frame: FrameType | None) -> None:
     global _is_due
-    if _is_ending or _doing:
+    if _forks or (frame and frame.f_code in (_begin_fork.__code__, _end_fork.__code__)):
+        signal.signal(signal.SIGALRM, _interrupted)
+        signal.setitimer(signal.ITIMER_REAL, _FORK_S)
+    elif _is_ending or _doing:
         _is_due = not _is_ending
         doing = _doing[-1] if _doing else "ending what was begun"
         say(f"interrupted: please wait, {doing}")

@@ -8,11 +8,15 @@ something else.
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+#: What is pasted to its end: a full stop behind it would be part of it.
+_COMMAND_LAST = re.compile(r"(\bmake [a-z-]+|=\S*)$")
 
 
 class Refusal(Exception):  # noqa: N818 - reads as what happened
@@ -27,7 +31,8 @@ class Refusal(Exception):  # noqa: N818 - reads as what happened
         self, what: str, *, expected: object = "", found: object = "", fix: str = ""
     ) -> None:
         self.what, self.expected, self.found, self.fix = what, expected, found, fix
-        told = f"{what}: expected {expected}, found {found}. Fix: {fix}."
+        stop = "" if _COMMAND_LAST.search(fix) else "."
+        told = f"{what}: expected {expected}, found {found}. Fix: {fix}{stop}"
         super().__init__(told if expected else what)
 
 

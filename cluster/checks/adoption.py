@@ -226,14 +226,14 @@ class _Server:
             self.refuse(
                 "a server for production",
                 f"{pid} with --development: without direct I/O, and with smaller messages",
-                "start all replicas without it, one after the other, and see that they commit",
+                "stop all replicas, start all without it, and see that they commit",
             )
         for name, value in options.items():
             if not _HARMLESS.fullmatch(name):
                 self.refuse(
                     "a server with the limits that ours will have",
                     f"{pid} with {name}{'=' if value else ''}{value}",
-                    "start it without, one replica after the other, and see that they commit",
+                    "stop all replicas, start all without it, and see that they commit",
                 )
         wanted = [replica.address for replica in self.deployment.cluster.replicas]
         port = wanted[self.index].rpartition(":")[2]

@@ -82,12 +82,7 @@ def record(env_file: Path, variable: str, value: str) -> None:
     The variable must be there already.
     """
     changed = _set(loading.text_of(env_file), variable, value, str(env_file))
-    partial = env_file.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(changed)
-    partial.chmod(env_file.stat().st_mode & 0o777)
-    partial.replace(env_file)
+    kept.write(env_file, changed.encode(), mode=env_file.stat().st_mode & 0o777)
 
 
 def _set(text: str, variable: str, value: str, where: str = "env/tigerbittle.env") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from cluster import REPOSITORY
@@ -31,6 +32,19 @@ def expanded(path: str | Path) -> Path:
     except RuntimeError:
         found, fix = "one that is not known here", "set HOME, or write the path in full"
         raise Refusal(str(path), expected="the home of a user", found=found, fix=fix) from None
+
+
+def write(path: Path, content: bytes, mode: int = 0o600) -> Path:
+    """The whole file with this mode, or none of it, whoever else writes it at the same time."""
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, mode)
+        return Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
 
 
 def _named(variable: str, default: str | Path) -> Path:

@@ -44,7 +44,7 @@ def _replicas(deployment: Deployment, fix: str) -> tuple[str, str]:
     """Which run, and what to do where some do not."""
     states = of(deployment).states() or {}
     indexes = [replica.index for replica in deployment.cluster.replicas]
-    away = [i for i in indexes if i in states and not states[i].is_known]
+    away = [i for i in states if not states[i].is_known]
     running = [i for i in states if states[i].state in _RUNS]
     down = [i for i in indexes if i not in (*away, *running)]
     if not (down or away):

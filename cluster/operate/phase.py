@@ -154,6 +154,7 @@ def main(
 @contextlib.contextmanager
 def _telling(descriptor: int) -> Iterator[None]:
     """Say why it ends to whoever has started this, and nobody else."""
+    os.set_inheritable(descriptor, False)  # who waits for its end must not wait for a daemon's
     try:
         yield
     except Refusal as refusal:

@@ -44,10 +44,10 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
         try:
             start = data | {"lost_replicas": who}
             phase.run(inventory_file, "tasks.recover.start_others", data=start)
-        except Failed:
+        except Failed as failed:
             raise Refusal(
                 f"recover: expected the replicas other than {index} to serve once started, found "
-                "that they do not, for the reason above; no data file was touched. Fix: "
+                f"that they do not: {failed}; no data file was touched. Fix: "
                 f"make status {deployment.named}; if a majority of the files is lost, go back to a "
                 f"backup: make restore {deployment.named} FROM="
             ) from None
@@ -56,8 +56,8 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
     refuse_unsafe(replicas, index, canary, deployment.named)
     try:
         phase.run(inventory_file, "tasks.recover.check", data=data)
-    except Failed:
-        raise Refusal("recover: refused for the reason above; nothing was touched") from None
+    except Failed as failed:
+        raise Refusal(f"recover: {failed}; nothing was touched") from None
     with begun("; the other replicas were not touched"):
         phase.run(inventory_file, "tasks.recover.recover", data=data)
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import shlex
 import shutil
+import tempfile
 from pathlib import Path
 
 from cluster import REPOSITORY, config
@@ -177,12 +178,12 @@ def identity(deployment: Deployment) -> str:
 def packed(cluster: Cluster, directory: Path) -> Path:
     """Our image as a compressed archive for ``docker load``, made anew. Raises Refusal."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    archive, partial = directory / "image.tar.gz", directory / "image.tar"
-    docker_engine.stdout(["docker", "save", f"--output={partial}", name(cluster)], PULL_TIMEOUT_S)
-    with partial.open("rb") as plain, gzip.open(archive, "wb", compresslevel=1) as small:
-        shutil.copyfileobj(plain, small)
-    partial.unlink()
-    return archive
+    with tempfile.TemporaryDirectory(dir=directory) as own:
+        saved, small = Path(own, "image.tar"), Path(own, "image.tar.gz")
+        docker_engine.stdout(["docker", "save", f"--output={saved}", name(cluster)], PULL_TIMEOUT_S)
+        with saved.open("rb") as plain, gzip.open(small, "wb", compresslevel=1) as packing:
+            shutil.copyfileobj(plain, packing)
+        return small.replace(directory / small.name)
 
 
 def build_command(cluster: Cluster, made_of: str, directory: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import REPOSITORY, pyz
-from cluster.config import PREFIX
+from cluster.config import PREFIX, kept
 from cluster.config.deployment import Deployment
 from cluster.refusal import Refusal
 from cluster.runtimes import image
@@ -96,10 +96,5 @@ def _emulator(deployment: Deployment) -> Path:
     """The emulator as one file that any Python 3.11 runs."""
     path = deployment.state_dir / "tigerbeetle-emulator"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(
-        pyz.pack("tigerbeetle_emulator.__main__", pyz.sources(REPOSITORY, "tigerbeetle_emulator"))
-    )
-    partial.chmod(0o755)
-    partial.replace(path)
-    return path
+    sources = pyz.sources(REPOSITORY, "tigerbeetle_emulator")
+    return kept.write(path, pyz.pack("tigerbeetle_emulator.__main__", sources), mode=0o755)

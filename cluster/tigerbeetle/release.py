@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from cluster import config
-from cluster.config import Cluster
+from cluster.config import Cluster, kept
 from cluster.config.env_file import record
 from cluster.refusal import Refusal
 from cluster.tigerbeetle import binary
@@ -85,10 +85,7 @@ def install(body: bytes, cluster: Cluster) -> Path:
         ) from None
     target = binary.download_path(cluster)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    partial.write_bytes(program)
-    partial.chmod(0o755)
-    return partial.replace(target)
+    return kept.write(target, program, mode=0o755)
 
 
 def _variable(machine: str) -> str:

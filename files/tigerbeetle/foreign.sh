@@ -16,12 +16,12 @@ describe_file() {
   say head "$1" "$(dd if="$2" bs=98304 count=1 2>/dev/null | gzip | one_word)"
 }
 
-# Where a container's path is on this server.
+# Where a container's path is on this server: of mounts within mounts the innermost comes last.
 outside() {
   docker inspect --type=container --format \
     '{{range .Mounts}}{{println .Destination .Source}}{{end}}' "$1" 2>/dev/null |
-    while read -r inner outer; do
-      case $2 in "$inner"/*) say "$outer/${2#"$inner"/}" ;; esac
+    sort | while read -r inner outer; do
+      [ -z "$inner" ] || case $2 in "$inner"/*) say "$outer/${2#"$inner"/}" ;; esac
     done | tail -n 1
 }
 
@@ -85,13 +85,13 @@ for process in /proc/[0-9]*; do
 done
 
 # What would start a server again, at boot or by the clock; our own units carry a mark.
-for unit in /etc/systemd/system/*.service /usr/local/lib/systemd/system/*.service \
-  /usr/lib/systemd/system/*.service; do
-  grep -qs '^ExecStart=.*tigerbeetle.*[[:space:]]start\([[:space:]]\|$\)' "$unit" || continue
-  grep -q WALLET_SERVICE_SETTINGS "$unit" && continue
-  name=$(basename "$unit")
-  say starter "$name" "$(systemctl is-enabled "$name" 2>/dev/null)"
-done
+grep -ls '^ExecStart=.*tigerbeetle.*[[:space:]]start\([[:space:]]\|$\)' \
+  /etc/systemd/system/*.service /usr/local/lib/systemd/system/*.service \
+  /usr/lib/systemd/system/*.service | xargs -r grep -L WALLET_SERVICE_SETTINGS |
+  while read -r unit; do
+    name=$(basename "$unit")
+    say starter "$name" "$(systemctl is-enabled "$name" 2>/dev/null)"
+  done
 grep -rlsE '^[^#]*tigerbeetle[^#]* start ' /etc/crontab /etc/cron.d /var/spool/cron /etc/rc.local |
   while read -r file; do say starter "$file" cron; done
 

@@ -170,7 +170,8 @@ def main(file: str | None, bounds: Path, name: str | None) -> int:
     thresholds, run = read(bounds), chosen.run(name, file)
     result = read_result(run)
     if result is None:
-        print(f"error: {run.name} has no result.json: the run was cut off", file=sys.stderr)
+        why = "has no result.json: the run was cut off. Fix: name a finished one with RUN="
+        print(f"error: {run.name} {why}", file=sys.stderr)
         return EXIT_UNKNOWN
     findings = judge(thresholds, result)
     write_findings(run, findings)

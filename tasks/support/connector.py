@@ -10,6 +10,7 @@ import atexit
 import os
 import shlex
 import shutil
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Unpack
@@ -203,7 +204,7 @@ def _is_marked(printed: Any) -> bool:
 def _end(process: Any) -> None:
     _running.discard(process)
     if process.poll() is None:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # it leads a session of its own
 
 
 @atexit.register

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster import REPOSITORY
+from cluster.tigerbeetle.waiting import wait_until
 from tests.stand_in_ssh import StandIn, standing_in
 
 _PYINFRA = Path(sys.executable).with_name("pyinfra")
@@ -133,12 +134,18 @@ def test_a_command_that_fails_fails_its_operation(
 
 
 def test_a_command_that_takes_too_long_is_ended(stand_in: StandIn, tmp_path: Path) -> None:
-    deploy = "server.shell(name='Sleep', commands=['sleep 98765'], _timeout=1)\n"
-    done = pyinfra(tmp_path, deploy)
+    command = f"sleep 98765.{os.getpid()}"  # nobody else's
+    done = pyinfra(tmp_path, f"server.shell(name='Sleep', commands=[{command!r}], _timeout=1)\n")
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
-    found = subprocess.run(["pgrep", "-f", "^sleep 98765"], capture_output=True, check=False)
-    assert found.stdout == b""
+
+    def is_gone() -> tuple[bool, str]:
+        found = subprocess.run(
+            ["pgrep", "-f", f"^{command}"], capture_output=True, text=True, check=False
+        )
+        return found.stdout == "", found.stdout
+
+    wait_until(is_gone, what="what was begun to end", timeout_s=60)
 
 
 def test_a_host_that_limits_logins_is_told_of_in_one_line(

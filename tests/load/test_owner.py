@@ -135,7 +135,7 @@ def test_without_an_inventory_the_default_one_is_meant_as_everywhere(
     assert str(refused.value) == (
         f"RUN: expected one of cluster 0 (emulator, emulator), found none in {kept}; the newest is "
         "of-second of cluster 0 (second, emulator). Fix: make load "
-        f"INVENTORY=inventories/emulator.py, or name that one: INVENTORY={both[1]}."
+        f"INVENTORY=inventories/emulator.py, or name that one: INVENTORY={both[1]}"
     )
     run_of(target.of_inventory(None), kept, "of-default", 0)
     assert chosen.run(None, None).name == "of-default"
@@ -217,7 +217,7 @@ def test_what_answers_at_a_stopped_cluster_s_addresses_is_not_taken_for_it(
         assert done.stderr == (
             "error: cluster 0 (first, emulator): expected a replica of it that runs, found none: "
             "what answers at its addresses is another cluster's. Fix: make up "
-            f"INVENTORY={first}.\n"
+            f"INVENTORY={first}\n"
         )
     found = prove(run_of(target.of_inventory(first), program.runs, "before", 1))
     assert found.verdict == "unknown"

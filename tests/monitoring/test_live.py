@@ -119,7 +119,7 @@ def test_another_cluster_s_prometheus_is_not_shown_for_its_own(live: Live) -> No
     assert done.stderr == (
         "error: Prometheus: expected that of cluster 7 (emulator, emulator), found that of cluster "
         "0 (emulator, emulator). Fix: name its INVENTORY, or stop it and start this one's: "
-        "make monitor-up INVENTORY=inventories/emulator.py.\n"
+        "make monitor-up INVENTORY=inventories/emulator.py\n"
     )
 
 

@@ -94,6 +94,7 @@ def test_what_is_restored_after_everything_was_destroyed_equals_the_state_at_the
 
         if "emulator" in inventory:
             assert_half_a_restore_is_not_started(made, taken)
+            assert_what_an_earlier_restore_has_replaced_is_not_put_back(made, taken)
 
         shutil.rmtree(made.state_dir)
         refused = made.up()  # never an empty ledger in its place
@@ -124,6 +125,24 @@ def assert_half_a_restore_is_not_started(made: Sandbox, taken: Path) -> None:
     assert made.down().returncode == 0
 
 
+def assert_what_an_earlier_restore_has_replaced_is_not_put_back(made: Sandbox, taken: Path) -> None:
+    """As if the machine had lost its power behind the renames, and the cluster was used since."""
+    replaced = [Path(f"{made.data_file(index)}.replaced") for index in range(3)]
+    for file in replaced:
+        file.write_text("what was there before that restore")
+    there = [digest(made.data_file(index)) for index in range(3)]
+    refused = restore(made, taken, CONFIRM="yes")
+    assert refused.returncode == 1
+    assert "found what an interrupted restore has replaced. Fix: remove it" in refused.stderr
+    assert [digest(made.data_file(index)) for index in range(3)] == there
+    for file in replaced:
+        file.write_bytes(b"")  # on new disks there was none
+    restored = restore(made, taken, CONFIRM="yes")
+    assert restored.returncode == 0, restored.stdout[-3000:] + restored.stderr[-3000:]
+    assert not any(file.exists() for file in replaced)
+    assert made.down().returncode == 0
+
+
 def assert_nothing_is_restored(made: Sandbox, taken: Path, tmp_path: Path) -> None:
     """From what is no whole backup, or another cluster's, or does not commit."""
     there = [digest(made.data_file(i)) for i in range(3)]
@@ -144,8 +163,8 @@ def assert_nothing_is_restored(made: Sandbox, taken: Path, tmp_path: Path) -> No
 
     later = "0.17.10"  # the deploy's checks refuse it
     done = restore(made, taken, CONFIRM="yes", LU_CFG_TIGERBEETLE_RELEASE=later)
-    assert done.returncode == 1
-    assert "the data files are as they were" in done.stderr
+    assert done.returncode == 2
+    assert "Fix: " in done.stderr
     assert [digest(made.data_file(i)) for i in range(3)] == there
     assert len(list(made.data_file(0).parent.glob("*.tigerbeetle*"))) == 1
 

@@ -153,7 +153,8 @@ def prints(host: Machine) -> set[str]:
     return set(
         host.read(
             "find /etc /usr/local /opt /root /srv /var/lib -xdev"
-            " -not -path '/var/lib/docker*' -not -path '/var/lib/systemd/*'"
+            " -not -path '/var/lib/docker*' -not -path '/var/lib/containerd/*'"
+            " -not -path '/var/lib/systemd/*'"
             " -not -path '/var/lib/apt/*' -not -path '/var/lib/tigerbeetle/*'"
             " -type f -printf '%p %s %C@ %U %m\\n' | sort;"
             # A replica that runs writes into its own data file.

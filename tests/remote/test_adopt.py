@@ -2,28 +2,44 @@
 
 With the genuine server. The tests run in the order in which they are written: a foreign cluster of
 a unit and of two servers started by hand, all that is refused, a replica whose adoption fails and
-is taken back, the rest of it, and a cluster in containers.
+is taken back, and the rest of it.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from cluster import REPOSITORY, config
-from cluster.runtimes import image, layout
-from cluster.tigerbeetle import binary
+from cluster import REPOSITORY
+from cluster.runtimes import layout
 from cluster.tigerbeetle.waiting import wait_until
-from tests.docker.sandbox import docker
-from tests.operate.ledger import Ledger, acknowledged, await_count
 from tests.remote.bed import Bed
+from tests.remote.foreign import (
+    OF_UNIT,
+    PLACE,
+    PROGRAM,
+    STARTS_WITHIN_S,
+    WRITTEN,
+    await_listening,
+    file_of,
+    format_all,
+    ledger_of,
+    pids,
+    start,
+    start_all,
+    stop,
+    writing,
+)
 from tests.remote.machine import Machine
-from tests.remote.site import CLUSTER_ID, PORT, Site, changes, prints, said
+from tests.remote.site import PORT, Site, changes, prints, said
 
 pytestmark = [
     pytest.mark.remote,
@@ -32,26 +48,12 @@ pytestmark = [
     pytest.mark.random_order(disabled=True),
 ]
 
-PROGRAM, PLACE = "/opt/tb/tigerbeetle", "/srv/tb"
-#: Whose server is a unit, run by a user of its own.
-OF_UNIT = 1
-UNIT = f"""\
-[Service]
-User=ledger
-WorkingDirectory={PLACE}
-ExecStart={{command}}
-Restart=always
-[Install]
-WantedBy=multi-user.target
-"""
 OTHER_UNIT = f"""\
 [Service]
 ExecStart={PROGRAM} start --addresses=${{ADDRESSES}} ${{FILE}}
 [Install]
 WantedBy=multi-user.target
 """
-STARTS_WITHIN_S = 900
-WRITTEN = 500
 
 
 def typed() -> list[list[str]]:
@@ -65,33 +67,6 @@ def typed() -> list[list[str]]:
     return [[word for word in line if not word.startswith("INVENTORY=")] for line in makes]
 
 
-def file_of(index: int) -> str:
-    return f"{PLACE}/{CLUSTER_ID}_{index}.tigerbeetle"
-
-
-def command(bed: Bed, index: int, *options: str) -> str:
-    """What a person starts a replica with."""
-    addresses = ",".join(f"{host.ip}:{PORT}" for host in bed.hosts)
-    words = (f"--addresses={addresses}", "--cache-grid=64MiB", *options, file_of(index))
-    return " ".join([PROGRAM, "start", *words])
-
-
-def start(bed: Bed, index: int, *options: str) -> None:
-    """Over SSH, by a person who then leaves."""
-    line = f"cd {PLACE} && setsid nohup {command(bed, index, *options)} >log 2>&1 </dev/null &"
-    done = bed.hosts[index].ssh(line)
-    assert done.returncode == 0, done.stderr
-
-
-def pids(host: Machine) -> list[str]:
-    """The servers that run there."""
-    return host.inside("pgrep -x tigerbeetle").stdout.split()
-
-
-def stop(host: Machine) -> None:
-    host.read("pkill -x tigerbeetle; while pgrep -x tigerbeetle; do sleep 0.1; done >&2")
-
-
 def traces(host: Machine) -> set[str]:
     """All that a refusal must leave as it was, the foreign replica's file and process too."""
     files = host.read(f"find /srv -printf '%p %i %U %m\\n' | grep -v {PLACE}$").splitlines()
@@ -99,41 +74,18 @@ def traces(host: Machine) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def site(bed: Bed) -> Site:
-    """A cluster that nobody of ours has started, and its description; some transfers in it."""
-    program = binary.find_tigerbeetle(config.load())
-    assert program
-    for index, host in enumerate(bed.hosts):
-        host.read(f"mkdir -p {PLACE} /opt/tb")
-        assert docker("cp", str(program), f"{host.container}:{PROGRAM}").returncode == 0
-        identity = f"--cluster={CLUSTER_ID} --replica={index} --replica-count=3"
-        host.read(f"{PROGRAM} format {identity} {file_of(index)}")
-        if index == OF_UNIT:
-            host.read(f"useradd ledger && chown -R ledger {PLACE}")
-            unit = UNIT.format(command=command(bed, index))
-            host.read(f"cat >/etc/systemd/system/ledger.service <<'END'\n{unit}\nEND")
-            host.read("systemctl enable --quiet --now ledger.service")
-        else:
-            start(bed, index)
-    made = Site(bed, name="production").write()
-    await_listening(bed)
-    ledger_of(made).write(1, WRITTEN)
-    return made
+def described(bed: Bed) -> Site:
+    """Data files that a person has formatted, and the cluster's description; nothing runs."""
+    format_all(bed)
+    return Site(bed, name="production").write()
 
 
-def await_listening(bed: Bed) -> None:
-    for host in bed.hosts:
-        wait_until(
-            lambda host=host: (host.reaches(host.ip, PORT), "closed"),  # type: ignore[misc]
-            what=f"{host.name} to listen",
-            timeout_s=STARTS_WITHIN_S,
-        )
-
-
-def ledger_of(site: Site) -> Ledger:
-    """The ledger as this machine reaches it, a client."""
-    addresses = ",".join(f"{host.ip}:{PORT}" for host in site.bed.hosts)
-    return Ledger(addresses, CLUSTER_ID)
+@pytest.fixture(scope="module")
+def site(described: Site) -> Site:
+    """The cluster, which nobody of ours has started, with some transfers in it."""
+    start_all(described.bed)
+    ledger_of(described.bed).write(1, WRITTEN)
+    return described
 
 
 @contextmanager
@@ -169,6 +121,18 @@ def assert_refused(site: Site, *words: str) -> None:
         assert word in line
     assert "Traceback" not in said(done)
     assert [now ^ then for now, then in zip(after, before, strict=True)] == [set()] * 3
+
+
+def test_a_cluster_for_development_is_refused(described: Site) -> None:
+    bed = described.bed
+    for index in range(3):  # all of them: beside others, one of these ends by a panic
+        start(bed, index, "--development")
+    await_listening(bed)
+    try:
+        assert_refused(described, "replica 0's server: expected", "with --development", "start all")
+    finally:
+        for host in bed.hosts:
+            stop(host)
 
 
 def test_a_look_says_what_is_there_and_changes_nothing(site: Site) -> None:
@@ -249,24 +213,47 @@ def test_a_server_that_does_not_run_is_refused(site: Site) -> None:
         await_listening(site.bed)
 
 
-def test_a_server_for_development_is_refused(site: Site) -> None:
-    stop(site.bed.hosts[2])
-    start(site.bed, 2, "--development")
+def is_ours(host: Machine, index: int) -> bool:
+    return host.inside(f"systemctl is-active tigerbeetle-{index}").stdout == "active\n"
+
+
+def test_an_interruption_ends_with_who_runs_what(site: Site) -> None:
+    """Ctrl-C while the first one is taken over: that one is finished, the others are left alone."""
+    adopting = subprocess.Popen(
+        [sys.executable, "-m", "cluster", "adopt"],
+        cwd=REPOSITORY,
+        env=site.environ | {"CONFIRM": "yes"},
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert adopting.stdout
+    lines = []
+    for line in adopting.stdout:
+        lines.append(line)
+        if "adopt: replica" in line and "(1 of 3)" in line:
+            os.killpg(adopting.pid, signal.SIGINT)
+    assert adopting.wait(timeout=600) == 130, "".join(lines)[-3000:]
+    last = lines[-1]
+    ours = [index for index, host in enumerate(site.bed.hosts) if is_ours(host, index)]
+    assert len(ours) == 1
+    for index, host in enumerate(site.bed.hosts):
+        (pid,) = pids(host)
+        said_of_it = "is adopted" if index in ours else f"pid {pid}, started by"
+        assert f"replica {index} {said_of_it}" in last
+    assert "Fix: make adopt INVENTORY=" in last
     await_listening(site.bed)
-    try:
-        assert_refused(site, "replica 2's server", "with --development")
-    finally:
-        stop(site.bed.hosts[2])
-        start(site.bed, 2)
-        await_listening(site.bed)
 
 
 def test_a_replica_that_does_not_come_back_is_served_as_before(site: Site) -> None:
     """The others that were adopted stay so, and the cluster goes on."""
-    bed, host = site.bed, site.bed.hosts[0]
-    inode = host.read(f"stat --format=%i {file_of(0)}")
+    bed = site.bed
+    index = next(i for i in (0, 2) if not is_ours(bed.hosts[i], i))
+    host, unit = bed.hosts[index], f"tigerbeetle-{index}"
+    inode = host.read(f"stat --format=%i {file_of(index)}").strip()
     (pid,) = pids(host)
-    drop_in = "/etc/systemd/system/tigerbeetle-0.service.d"
+    drop_in = f"/etc/systemd/system/{unit}.service.d"
     host.read(f"mkdir {drop_in}; printf '[Service]\\nExecStartPre=false\\n' >{drop_in}/x.conf")
     try:
         done = adopt(site)
@@ -276,36 +263,38 @@ def test_a_replica_that_does_not_come_back_is_served_as_before(site: Site) -> No
     *_, last = [line for line in said(done).splitlines() if line.startswith("error: ")]
     (again,) = pids(host)
     assert again != pid
-    assert f"replica 0 pid {again}, started by hand, as root" in last
+    assert f"replica {index} pid {again}, started by hand, as root" in last
     assert "Fix: make adopt INVENTORY=" in last
-    assert host.read(f"stat --format='%i %U %a' {file_of(0)}") == f"{inode.strip()} root 600\n"
-    assert host.inside("systemctl is-active tigerbeetle-0").stdout != "active\n"
-    assert host.inside("systemctl is-enabled tigerbeetle-0").stdout != "enabled\n"
+    assert host.read(f"stat --format='%i %U %a' {file_of(index)}") == f"{inode} root 600\n"
+    assert not is_ours(host, index)
+    assert host.inside(f"systemctl is-enabled {unit}").stdout != "enabled\n"
     await_listening(bed)
-    assert len(ledger_of(site).read(WRITTEN)["transfers"]) == WRITTEN
+    assert len(ledger_of(site.bed).read(WRITTEN)["transfers"]) == WRITTEN
 
 
-def test_a_cluster_is_adopted_with_all_that_it_holds_while_it_goes_on(
-    site: Site, tmp_path: Path
-) -> None:
-    bed, ledger, log = site.bed, ledger_of(site), tmp_path / "acknowledged"
+def test_a_cluster_is_adopted_with_all_that_it_holds_while_it_goes_on(site: Site) -> None:
+    bed, ledger = site.bed, ledger_of(site.bed)
     before = ledger.read(WRITTEN)
     inodes = [
         host.read("find /srv /var/lib/tigerbeetle -name '*.tigerbeetle' -printf '%i\n'")
         for host in bed.hosts
     ]
-    with ledger.streaming(10_001, log):
-        await_count(1, log)
-        for line in typed()[1:]:
-            done = site.run(*line)
-            assert done.returncode == 0, f"{line}: {said(done)[-4000:]}"
-        await_count(len(acknowledged(log)) + 1, log)
-    after = ledger.read(10_000 + len(acknowledged(log)))["transfers"]
+    _, adopts, *others = typed()
+    with writing(ledger) as acknowledged:
+        done = site.run(*adopts)
+        assert done.returncode == 0, said(done)[-4000:]
+        assert "adopted: every replica" in said(done)
+        seen = len(acknowledged)
+    assert seen > 0
+    after = ledger.read(WRITTEN + len(acknowledged))["transfers"]
     assert after[:WRITTEN] == before["transfers"]
-    assert {number for number, _ in acknowledged(log)} <= {transfer[0] for transfer in after}
+    assert [transfer[0] for transfer in after[WRITTEN:]] == acknowledged
+    for line in others:
+        done = site.run(*line)
+        assert done.returncode == 0, f"{line}: {said(done)[-4000:]}"
     for index, host in enumerate(bed.hosts):
         path = layout.data_path(site.deployment, index)
-        files = "find / -xdev -name '*.tigerbeetle' -printf '%i %p %U %m\n'"
+        files = "find / -xdev -type f -name '*.tigerbeetle' -printf '%i %p %U %m\n'"
         assert host.read(files) == f"{inodes[index].strip()} {path} {layout.UID} 600\n"
         assert len(pids(host)) == 1
         assert host.read(f"ls {layout.directory(site.deployment, index)}").split() == [
@@ -333,54 +322,3 @@ def test_they_start_with_their_servers(site: Site) -> None:
         timeout_s=STARTS_WITHIN_S,
     )
     assert re.search(r"cluster: healthy", said(site.run("make", "status")))
-
-
-# --- In containers --------------------------------------------------------------------------------
-
-
-def test_containers_are_adopted_as_containers(site: Site, engine_bed: Bed) -> None:
-    """Plain ones of Docker's, which somebody runs with the server's own network."""
-    for host in site.bed.hosts:  # room for three others
-        stop_all = "systemctl disable --quiet --now 'tigerbeetle-*.service'"
-        host.inside(stop_all)
-    other = Site(engine_bed, runtime="docker", name="engines").write()
-    other.build_image()
-    name = image.name(other.deployment.cluster)
-    for index, host in enumerate(engine_bed.hosts):
-        load_image(name, host)
-        host.read(f"mkdir -p {PLACE}")
-        run = (
-            f"docker run --network=host --security-opt=seccomp=unconfined --user=0 -v {PLACE}:/data"
-        )
-        identity = f"--cluster={CLUSTER_ID} --replica={index} --replica-count=3"
-        inside = f"/data/{CLUSTER_ID}_{index}.tigerbeetle"
-        host.read(f"{run} --rm {name} format {identity} {inside}")
-        called = command(engine_bed, index).split()[1:-1]
-        options = "--detach --restart=always --cap-add=IPC_LOCK --name=ledger"
-        host.read(f"{run.replace('run', f'run {options}', 1)} {name} {' '.join(called)} {inside}")
-    await_listening(engine_bed)
-    ledger = ledger_of(other)
-    ledger.write(1, WRITTEN)
-    before = ledger.read(WRITTEN)
-    done = other.run("make", "adopt", "CONFIRM=yes")
-    assert done.returncode == 0, said(done)[-4000:]
-    assert "in the container ledger" in said(done)
-    assert ledger.read(WRITTEN) == before
-    for index, host in enumerate(engine_bed.hosts):
-        states = host.read("docker ps --all --format '{{.Names}} {{.State}}'").splitlines()
-        assert sorted(states) == ["ledger exited", f"tigerbeetle-{index} running"]
-        path = layout.data_path(other.deployment, index)
-        assert host.read(f"stat --format='%u %a' {path}") == f"{layout.UID} 600\n"
-    assert other.run("make", "status").returncode == 0
-    assert changes(other.up()) == []
-
-
-def load_image(name: str, host: Machine) -> None:
-    """From this machine's engine into the server's own."""
-    packed = subprocess.Popen(["docker", "save", name], stdout=subprocess.PIPE)
-    inside = ["docker", "exec", "--interactive", host.container, "docker", "load"]
-    done = subprocess.run(
-        inside, stdin=packed.stdout, capture_output=True, timeout=600, check=False
-    )
-    assert packed.wait(timeout=600) == 0
-    assert done.returncode == 0, done.stderr

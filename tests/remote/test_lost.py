@@ -84,6 +84,26 @@ def test_a_deploy_to_bare_servers_leads_to_the_backup_first_and_changes_nothing(
     assert [prints(host) for host in site.bed.hosts] == watched
 
 
+def test_a_restore_is_refused_before_any_bare_server_is_changed(
+    site: Site, before: dict[str, Any]
+) -> None:
+    """What one server lacks is known before the first is prepared."""
+    host = site.bed.hosts[1]
+    shadowed = "/usr/local/bin/dd"  # what cannot be had in a container: a disk without direct I/O
+    script = 'case "$*" in *oflag=direct*) exit 1;; esac; exec /usr/bin/dd "$@"'
+    host.read(f"printf '%s\n' '#!/bin/sh' {shlex.quote(script)} >{shadowed}; chmod 755 {shadowed}")
+    watched = [prints(each) for each in site.bed.hosts]
+    try:
+        done = site.run("make", "restore", f"FROM={backup_of(site)}", "CONFIRM=yes")
+    finally:
+        changed = [prints(each) != seen for each, seen in zip(site.bed.hosts, watched, strict=True)]
+        host.read(f"rm {shadowed}")
+    assert done.returncode == 2
+    last = [line for line in said(done).splitlines() if line.startswith("error: ")][-1]
+    assert "replica 1's server: expected direct I/O" in last
+    assert changed == [False, False, False]
+
+
 @pytest.mark.parametrize("step", ["Prepare the server |", "| Unpack the data files"])
 def test_a_restore_that_is_interrupted_says_that_it_is_to_be_repeated(
     site: Site, before: dict[str, Any], step: str
@@ -104,13 +124,14 @@ def test_the_page_s_commands_bring_the_ledger_back_onto_bare_servers(
 ) -> None:
     section = PAGE.partition("\n## All servers are lost\n")[2].partition("\n## ")[0]
     (block,) = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
-    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines() if line.strip()]
     assert [words[1] for words in commands] == ["up", "restore", "verify", "status"]
     by = {
         "INVENTORY=inventories/production.py": f"INVENTORY={site.inventory}",
         "FROM=backups/production/TIME": f"FROM={backup_of(site)}",
     }
     site.exported.pop("CONFIRM", None)
+    site.bed.renew()
     for words in commands:
         done = site.run(*(by.get(word, word) for word in words))
         wanted = 2 if words[1] == "up" else 0

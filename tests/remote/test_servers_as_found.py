@@ -121,21 +121,27 @@ def have_no_sftp(bed: Bed) -> None:
 
 @pytest.fixture(scope="module")
 def deployed(site: Site) -> Site:
-    """Deployed on servers whose logins print, and which have no SFTP."""
+    """Deployed below a link, on servers whose logins print, and which have no SFTP."""
     have_login_output(site.bed)
     have_no_sftp(site.bed)
+    for host in site.bed.hosts:
+        host.read("mkdir /mnt/disk && ln -s /mnt/disk /mnt/here")
+    site.write(data_dir="/mnt/here/ledger")
     done = site.up(bootstrap=True)
     assert done.returncode == 0, said(done)[-4000:]
     return site
 
 
 @pytest.mark.long
-def test_a_deploy_works_where_logins_print_and_without_sftp(deployed: Site) -> None:
+def test_a_deploy_works_where_logins_print_without_sftp_and_below_a_link(deployed: Site) -> None:
     done = deployed.up()
     assert done.returncode == 0, said(done)[-4000:]
     assert changes(done) == []
     status = deployed.run("make", "status")
     assert status.returncode == 0, said(status)
+    for index, host in enumerate(deployed.bed.hosts):
+        (file,) = host.read("ls /mnt/disk/ledger/*/*.tigerbeetle").split()
+        assert file.startswith(f"/mnt/disk/ledger/replica-{index}/")
 
 
 @pytest.mark.long
@@ -221,6 +227,8 @@ def assert_nothing_is_stopped(site: Site, directory: Path, need: str, began: str
         assert [prints(host) ^ then for host, then in zip(hosts, before, strict=True)] == [
             set()
         ] * 3
+        packed = f"{layout.data_dir(site.deployment)}/backup"
+        assert [host.inside(f"test -d {packed}").returncode for host in hosts] == [1] * 3
     assert [*directory.rglob("*Z*")] == []
 
 

@@ -141,13 +141,17 @@ def test_its_own_address_may_be_all_of_its_server_s(deployment: Deployment, addr
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"arguments": ("--development",)}, "pid 812 with --development", "start all replicas without"),
-    ({"arguments": ("--development=true",)}, "with --development", "without it"),
-    ({"arguments": ("--limit-storage=1GiB",)}, "with --limit-storage=1GiB", "start it without"),
-    ({"arguments": ("--limit-request=1MiB",)}, "with --limit-request=1MiB", "start it without"),
-    ({"arguments": ("--memory-lsm-manifest=1GiB",)}, "--memory-lsm-manifest", "start it without"),
-    ({"arguments": ("--aof-file=/srv/x",)}, "with --aof-file=/srv/x", "start it without"),
-    ({"arguments": ("--replicate-star",)}, "with --replicate-star.", "start it without"),
+    ({"arguments": ("--development",)}, "pid 812 with --development", "start all without"),
+    ({"arguments": ("--development=true",)}, "with --development", "start all without it"),
+    ({"arguments": ("--limit-storage=1GiB",)}, "with --limit-storage=1GiB", "start all without it"),
+    ({"arguments": ("--limit-request=1MiB",)}, "with --limit-request=1MiB", "start all without it"),
+    (
+        {"arguments": ("--memory-lsm-manifest=1GiB",)},
+        "--memory-lsm-manifest",
+        "start all without it",
+    ),
+    ({"arguments": ("--aof-file=/srv/x",)}, "with --aof-file=/srv/x", "start all without it"),
+    ({"arguments": ("--replicate-star",)}, "with --replicate-star.", "start all without it"),
     ({"file": None}, "0_0.tigerbeetle is not open", "a file of this server's own"),
     ({"file": replace(SERVED, mount="/srv")}, "it on /srv, and", "such as /srv/tigerbeetle"),
     ({"group": "tb.service"}, "pid 812 in tb.service", "systemctl disable --now tb.service"),

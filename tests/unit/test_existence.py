@@ -97,6 +97,17 @@ def test_what_was_noted_is_not_made_anew_without_a_word(deployment: Deployment) 
     assert "recover" not in said
 
 
+def test_on_servers_without_a_trace_the_way_back_is_named_before_a_new_beginning(
+    deployment: Deployment,
+) -> None:
+    """Whoever asks may not be who made it, and has its backups elsewhere."""
+    if deployment.settings is not None:
+        fix = refusal(deployment).partition("Fix: ")[2]
+        assert (
+            0 < fix.find(f"make restore INVENTORY={deployment.file} FROM=") < fix.find("BOOTSTRAP")
+        )
+
+
 def test_a_backup_says_it_and_is_named_as_the_way_back(
     deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -176,10 +187,10 @@ def test_a_record_that_cannot_be_written_stops_nothing(
 
 
 NEW = {
-    "process": "make up INVENTORY=inventories/mine.py.",
-    "compose": "make compose-tb-format.",
-    "systemd": "make up INVENTORY=inventories/mine.py BOOTSTRAP=yes.",
-    "docker": "make up INVENTORY=inventories/mine.py BOOTSTRAP=yes.",
+    "process": "make up INVENTORY=inventories/mine.py",
+    "compose": "make compose-tb-format",
+    "systemd": "make up INVENTORY=inventories/mine.py BOOTSTRAP=yes",
+    "docker": "make up INVENTORY=inventories/mine.py BOOTSTRAP=yes",
 }
 
 

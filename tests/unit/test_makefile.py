@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -86,10 +87,10 @@ GIVEN = [
     ("test-long", "BUDGET_S"),
     ("init-env", "OUT"),
     ("init-env", "PORT"),
-    ("down", "AWAY"),
     ("upgrade", "TO"),
     ("migrate", "FROM"),
     ("migrate", "TO"),
+    ("down", "AWAY"),
     ("logs", "REPLICA"),
     ("verify", "INVENTORY"),
     ("compose-tb-logs", "CONTAINER"),
@@ -136,3 +137,17 @@ def test_every_path_in_a_printed_command_is_quoted() -> None:
 def test_every_variable_that_a_person_gives_is_tried() -> None:
     names = set(re.findall(r"call (?:quoted|option,[\w-]*),(\w+)", MAKEFILE))
     assert names - {variable for _, variable in GIVEN} - {"ROUNDS"} == set()
+
+
+@pytest.mark.parametrize(
+    ("typed", "exported", "seen"),
+    [([], {}, ""), (["INVENTORY=a.py"], {}, "a.py"), ([], {"INVENTORY": "b.py"}, "b.py")],
+)
+def test_programs_are_told_of_an_inventory_only_where_a_person_has_named_one(
+    typed: list[str], exported: dict[str, str], seen: str
+) -> None:
+    """Where nobody has, a run that is named says itself whose it is."""
+    show = ["make", "--eval", 'show: ; @echo "[$$INVENTORY]"', "show", *typed]
+    environ = {key: value for key, value in os.environ.items() if key != "INVENTORY"} | exported
+    said = subprocess.check_output(show, cwd=REPOSITORY, env=environ, text=True, timeout=30)
+    assert said == f"[{seen}]\n"

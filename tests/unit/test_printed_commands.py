@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster import REPOSITORY
+from cluster.refusal import Refusal
 
 ROOMS = ("cluster", "tasks", "loadtests", "monitoring")
 CODE = [file for room in ROOMS for file in sorted((REPOSITORY / room).rglob("*.py"))]
@@ -102,3 +103,19 @@ def test_a_command_without_its_inventory_is_found(source: str) -> None:
 )
 def test_others_are_not(source: str) -> None:
     assert [c for text in printed(ast.parse(source)) for c in unnamed(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("fix", "ends"),
+    [
+        ("make up INVENTORY=eu.py", "Fix: make up INVENTORY=eu.py"),
+        ("go back: make restore INVENTORY=eu.py FROM=b", "FROM=b"),
+        ("make compose-tb-up", "Fix: make compose-tb-up"),
+        ("name another one", "Fix: name another one."),
+        ("look at it, or make room there", "make room there."),
+        ("make up INVENTORY=eu.py, then repeat", "then repeat."),
+    ],
+)
+def test_a_command_at_the_end_of_a_refusal_has_no_full_stop_behind_it(fix: str, ends: str) -> None:
+    """Pasted with it, the inventory would be another file."""
+    assert str(Refusal("it", expected="this", found="that", fix=fix)).endswith(ends)
