@@ -108,7 +108,7 @@ def test_a_server_that_refuses_ssh_is_not_called_lost(servers: Deployment) -> No
 def test_a_stop_says_how_to_do_without_the_server_that_is_away(servers: Deployment) -> None:
     why: dict[int | None, str] = {0: "timed out", 2: "refused"}
     said = str(phase.away(why, servers, STOP))
-    assert said.endswith(f"make down INVENTORY={servers.file} AWAY=0,2.")
+    assert said.endswith(f"make down INVENTORY={servers.file} AWAY=0,2")
 
 
 def test_where_none_can_be_reached_there_are_no_others_to_stop(servers: Deployment) -> None:
