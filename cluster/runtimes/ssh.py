@@ -114,7 +114,16 @@ def shared(server: Host, *options: str) -> list[str]:
     SshError.
     """
     place = connect(server)
-    return command(server, "-oControlMaster=no", f"-oControlPath={place}", *options)
+    own = ["-oControlMaster=no", f"-oControlPath={place}", "-oClearAllForwardings=yes"]
+    return command(server, *own, *options)
+
+
+def asking(server: Host, verb: str, *options: str) -> list[str]:
+    """The argument list that asks the shared connection itself, as ``ssh -O`` does.
+
+    An alias' own forwards would be asked for, too. Raises SshError.
+    """
+    return ["ssh", "-Fnone", f"-oControlPath={connect(server)}", "-O", verb, *options, "nobody"]
 
 
 def run(

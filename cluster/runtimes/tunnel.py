@@ -89,9 +89,8 @@ def port_to(host: Host, address: str) -> int:
 def _open(server: Host, address: str, port: int) -> tuple[subprocess.Popen[bytes], int]:
     """A forward of the shared connection, and who keeps it. Raises SshError."""
     forward = ["-L", f"127.0.0.1:{port}:{address}"]
-    asked = [*ssh.shared(server)[:-1], "-O"]
     done = subprocess.run(
-        [*asked, "forward", *forward, server.hostname],
+        ssh.asking(server, "forward", *forward),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=ssh.ANSWER_TIMEOUT_S,
@@ -103,7 +102,7 @@ def _open(server: Host, address: str, port: int) -> tuple[subprocess.Popen[bytes
     # The connection outlives this program, and so would its ports. `cat` ends with our end of its
     # input, however this program ends; until then the connection is in use.
     keep = shlex.join([*ssh.shared(server), "cat"])
-    cancel = shlex.join([*asked, "cancel", *forward, server.hostname])
+    cancel = shlex.join(ssh.asking(server, "cancel", *forward))
     keeper = subprocess.Popen(
         ["sh", "-c", f"{keep}; {cancel}"],
         stdin=subprocess.PIPE,

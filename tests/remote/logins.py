@@ -39,8 +39,8 @@ def counted(site: Site, *, cold: bool = True) -> Iterator[list[int]]:
 def sshd(host: Machine, *lines: str, name: str = "1") -> Iterator[None]:
     """The host's sshd with other settings: of those with several names, the smallest counts."""
     text, file = "\\n".join(lines), f"{_SSHD}/{name}-of-a-test.conf"
-    host.read(f"printf '{text}\\n' >{file} && systemctl restart ssh")
     try:
+        host.read(f"printf '{text}\\n' >{file} && systemctl restart ssh")
         yield
     finally:
         host.read(f"rm {file} && systemctl restart ssh")

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.remote, pytest.mark.long]
 #: Everything is left to the ssh_config.
 ALIASES = {"ssh_user": None, "ssh_port": None, "ssh_key": "", "ssh_known_hosts_file": ""}
 PASSPHRASE = "of a test alone"
+_SSHD = "/etc/ssh/sshd_config"
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,10 @@ def test_a_key_with_a_passphrase_and_no_agent_is_refused_before_any_change(
 def test_without_sftp_files_are_sent_and_brought_all_the_same(site: Site, tmp_path: Path) -> None:
     with ExitStack() as stack:
         for host in site.bed.hosts:
-            stack.enter_context(sshd(host, "Subsystem sftp /bin/false"))
+            host.read(
+                f"cp {_SSHD} {_SSHD}.kept; sed -i '/^Subsystem/d' {_SSHD}; systemctl restart ssh"
+            )
+            stack.callback(host.read, f"mv {_SSHD}.kept {_SSHD}; systemctl restart ssh")
         assert_all_works(site)
         site.write(node_exporter=False, data_dir="/var/lib/tigerbeetle")
         done = site.run("make", "backup", f"BACKUP_DIR={tmp_path}")
