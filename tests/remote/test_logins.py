@@ -153,18 +153,17 @@ def banner(host: Machine) -> tuple[socket.socket, bytes]:
     return made, made.recv(100)
 
 
-def is_full(host: Machine) -> tuple[bool, str]:
-    made, said = banner(host)
-    made.close()
-    return not said.startswith(b"SSH-"), repr(said)
-
-
 def busy(host: Machine) -> ExitStack:
-    """All of sshd's places are taken by somebody who does not say who he is."""
+    """All of sshd's places are taken by people who do not say who they are."""
     stack = ExitStack()
     stack.enter_context(sshd(host, "MaxStartups 1", "LoginGraceTime 600", name="0"))
-    stack.enter_context(banner(host)[0])
-    wait_until(lambda: is_full(host), what="sshd to be full", timeout_s=60)
+
+    def is_full() -> tuple[bool, str]:
+        made, said = banner(host)
+        stack.enter_context(made)
+        return not said.startswith(b"SSH-"), repr(said)
+
+    wait_until(is_full, what="sshd to be full", timeout_s=300)
     return stack
 
 
