@@ -109,8 +109,7 @@ def unpack() -> None:
         for index in indexes
     ]
     _shell("Unpack the data files", packing.together(unpacked))
-    if _is_elsewhere(deployment):
-        _shell("Remove the packed file", f"rm -rf {shlex.quote(str(directory))}")
+    _remove_packed(deployment)
 
 
 @deploy("Remove what was unpacked")
@@ -118,9 +117,7 @@ def discard() -> None:
     """The data files were not touched, and are not."""
     deployment = deployment_here()
     _on_each("Remove what was unpacked for replica {}", packing.DISCARD)
-    if _is_elsewhere(deployment):
-        directory = _on_host(deployment)
-        _shell("Remove the packed file", f"rm -rf {shlex.quote(str(directory))}")
+    _remove_packed(deployment)
 
 
 @deploy("Replace the data files")
