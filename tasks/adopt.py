@@ -96,7 +96,8 @@ class Takeover:
         except DeployError as error:
             self._put_back(index)
             raise Unhealthy(
-                f"adopt: expected to take replica {index} over, found: {last_line(str(error))}"
+                f"adopt: expected to take replica {index} over, found: {last_line(str(error))}. "
+                "Fix: mend what it names, then repeat; it was put back as it was"
             ) from None
 
     def _settle(self, index: int) -> None:

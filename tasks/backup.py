@@ -220,11 +220,11 @@ def _bring(deployment: Deployment) -> None:
 def _fetch(there: Path) -> None:
     done, output = run_now(f"ls {shlex.quote(str(there))}")
     if not done:
-        raise DeployError(f"{there}: expected to read it, found: {output.output}")
+        raise _refused(there, f"expected to read it, found: {output.output}")
     for name in output.stdout.split():
         here = _set_directory() / name
         if not host.get_file(str(there / name), str(here), _sudo=is_sudo()):
-            raise DeployError(f"{there / name}: expected to bring it here, found it refused")
+            raise _refused(there / name, "expected to bring it here, found it refused")
         here.chmod(0o600)
 
 
@@ -232,7 +232,11 @@ def _send(name_: str) -> None:
     there = _on_host(deployment_here())
     run_now(f"mkdir -p -m 700 {shlex.quote(str(there))}")
     if not host.put_file(str(_set_directory() / name_), str(there / name_), _sudo=is_sudo()):
-        raise DeployError(f"{there / name_}: expected to send it there, found it refused")
+        raise _refused(there / name_, "expected to send it there, found it refused")
+
+
+def _refused(path: Path, why: str) -> DeployError:
+    return DeployError(f"{path}: {why}. Fix: look at that server's disk and rights, then repeat")
 
 
 def _set_directory() -> Path:

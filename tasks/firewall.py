@@ -154,5 +154,8 @@ def _run(command: str, otherwise: str) -> None:
     """Run a shell line as root. Raises DeployError with what it said, and TimeoutError."""
     done, output = run_now(StringCommand(command), _timeout=_COMMAND_TIMEOUT_S)
     if not done:
-        raise DeployError(f"firewall: expected `{command}` to succeed, found {otherwise}: {output}")
+        raise DeployError(
+            f"firewall: expected `{command}` to succeed, found {otherwise}: {output}. "
+            "Fix: mend what it names; the former rules stay, or come back"
+        )
     logger.debug(output)

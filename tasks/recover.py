@@ -134,7 +134,7 @@ def _check(deployment: Deployment) -> None:
             return
         raise DeployError(
             f"{data}: {error} CONFIRM: expected yes, to recover it and keep the damaged file "
-            "beside it, found nothing"
+            "beside it, found nothing. Fix: CONFIRM=yes, if that is what you want"
         ) from None
     raise DeployError(
         f"{data}: expected no data file, or a damaged one, found that of {found}. "

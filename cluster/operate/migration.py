@@ -85,7 +85,10 @@ def batches(transfers: Array, size: int = BATCH_MAX) -> Iterator[Array]:
         end = int(ends[at]) if at >= 0 else 0
         if end <= start:
             raise Refusal(
-                f"transfers: expected chains of at most {size}, found a longer one at row {start}"
+                "transfers",
+                expected=f"chains of at most {size}",
+                found=f"a longer one at row {start}",
+                fix="make migrate again: TigerBeetle takes none, so the reading was cut",
             )
         yield transfers[start:end]
         start = end
@@ -163,4 +166,8 @@ def _unequal(a: Array, b: Array) -> npt.NDArray[np.bool_]:
 def _check_order(kind: str, rows: Array) -> None:
     moments = rows["timestamp"]
     if (moments[1:] <= moments[:-1]).any():
-        raise Refusal(f"{kind}: expected them in order of timestamp, found otherwise")
+        wanted, fix = (
+            "them in order of timestamp",
+            "make migrate again, and look at the old cluster",
+        )
+        raise Refusal(kind, expected=wanted, found="another order", fix=fix)

@@ -111,7 +111,8 @@ def roll(what: str, indexes: Collection[int], act: Actions) -> list[int]:
             left = ", ".join(map(str, sorted(todo - {index}))) or "none"
             raise Unhealthy(
                 f"{what}: expected the cluster to commit with replica {index}, found otherwise. "
-                f"Replicas left as they were: {left}. Fix replica {index}, then repeat\n{unhealthy}"
+                f"Replicas left as they were: {left}. "
+                f"Fix: mend replica {index}, then repeat\n{unhealthy}"
             ) from None
         act.tell(f"{what}: replica {index} is back after {time.monotonic() - begun:.1f} s")
         todo.remove(index)

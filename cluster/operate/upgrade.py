@@ -146,8 +146,8 @@ def _deploy(inventory_file: str, what: str, target: str) -> None:
     except Failed as failed:
         raise Failed(
             f"upgrade: expected `{what}` to succeed with {target}, found {failed}. "
-            "The replicas go on as the old release until all have the new server; repeat when "
-            "the cause is gone"
+            "The replicas go on as the old release until all have the new server. Fix: repeat "
+            "when the cause is gone"
         ) from None
 
 

@@ -106,7 +106,8 @@ def build_variables(cluster: Cluster) -> dict[str, str]:
     """What the build is told beside the configuration. Raises Refusal without a base."""
     base_id = id_of(base(cluster))
     if base_id is None:
-        raise Refusal(f"{base(cluster)}: expected the base image here, found none")
+        wanted, fix = "the base image here", f"docker pull {base(cluster)}"
+        raise Refusal(base(cluster), expected=wanted, found="none", fix=fix)
     return {INPUTS_VARIABLE: inputs(cluster, base_id)}
 
 
@@ -171,7 +172,8 @@ def identity(deployment: Deployment) -> str:
         return inputs(cluster, base_id="")
     found = id_of(name(cluster))
     if found is None:
-        raise Refusal(f"{name(cluster)}: expected the image here, found none")
+        fix = f"make up {deployment.named}"
+        raise Refusal(name(cluster), expected="the image here", found="none", fix=fix)
     return found
 
 

@@ -98,7 +98,10 @@ def _open(server: Host, address: str, port: int) -> tuple[subprocess.Popen[bytes
     )
     if done.returncode != 0:
         said = last_line(done.stderr.decode(errors="replace"))
-        raise ssh.SshError(f"{server.hostname}: expected a tunnel, found: {said}")
+        raise ssh.SshError(
+            f"{server.hostname}: expected a tunnel, found: {said}. Fix: let sshd forward "
+            "(AllowTcpForwarding yes)"
+        )
     # The connection outlives this program, and so would its ports. `cat` ends with our end of its
     # input, however this program ends; until then the connection is in use.
     keep = shlex.join([*ssh.shared(server), "cat"])

@@ -55,7 +55,12 @@ def load(name: str, inventory: str | None = None) -> list[Result]:
         chosen.run(str(member), inventory)
     results = [result for member in members if (result := read_result(member))]
     if not results:
-        raise Refusal(f"{name}: expected a finished run, found none with a result.json")
+        raise Refusal(
+            name,
+            expected="a finished run",
+            found="none with a result.json",
+            fix=f"name one that has one (ls {runs.directory()}), or repeat it",
+        )
     return results
 
 

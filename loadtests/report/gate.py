@@ -74,7 +74,8 @@ def read(path: Path) -> Gate:
         where = ".".join(str(part) for part in first["loc"])
         known = ", ".join(Gate.model_fields)
         raise Refusal(
-            f"{path}: gate.{where}: {first['msg']}, found {first['input']!r}. Known: {known}"
+            f"{path}: gate.{where}: {first['msg']}, found {first['input']!r}. "
+            f"Fix: use these alone: {known}"
         ) from None
     except (OSError, ValueError) as error:
         raise Refusal(f"{path}: {error}. Fix: see loadtests/gate.toml") from None

@@ -68,7 +68,9 @@ def find(name: str | None = None, file: str = MANIFEST) -> Path:
             f"Fix: name a directory in {directory()} with {file}"
         )
     if not known:
-        raise Refusal(f"run: there is none with {file} in {directory()}")
+        raise Refusal(
+            "run", expected=f"one with {file} in {directory()}", found="none", fix="make load"
+        )
     return known[0]
 
 

@@ -68,12 +68,14 @@ def way(target: Target, named: str | None = None, *, is_awaited: bool = False) -
 def by_hand(cluster_id: str, addresses: str, engine: str | None) -> Target:
     """A target given by its addresses. Its engine is only declared, and the report says so."""
     if not cluster_id.isdecimal() or int(cluster_id) >= 1 << 128:
-        raise Refusal(f"--cluster-id: expected 0 to 2^128 - 1, found {cluster_id!r}")
+        fix = "use the number that the data files were formatted with"
+        raise Refusal("--cluster-id", expected="0 to 2^128 - 1", found=repr(cluster_id), fix=fix)
     label = UNDECLARED
     if engine:
         known = {str(name): text for name, text in ENGINE_LABELS.items()}
         if engine not in known:
-            raise Refusal(f"--engine: expected {' or '.join(known)}, found {engine!r}")
+            wanted, fix = " or ".join(known), "name the one that answers there, or leave it out"
+            raise Refusal("--engine", expected=wanted, found=repr(engine), fix=fix)
         label = f"{known[engine]} (as declared)"
     return Target(
         deployment="addresses",

@@ -25,7 +25,7 @@ from tests.docker.sandbox import has_base
 from tests.remote.bed import make_bed
 from tests.remote.image import Flavour
 from tests.remote.logins import LOGINS_MAX, counted, cut, limited, sshd
-from tests.remote.machine import Machine
+from tests.remote.machine import ADMIN, Machine
 from tests.remote.site import Site, changes, prints, said
 
 pytestmark = [pytest.mark.remote, pytest.mark.long]
@@ -35,6 +35,8 @@ FLAVOURS: dict[str, Flavour] = {"systemd": "bare", "docker": "engine"}
 DEFAULTS = ("MaxStartups 10:30:100", "MaxSessions 10")
 #: How this machine reaches the replicas: as a listed client, or through SSH.
 REACHES = ("direct", "tunnel")
+#: Who logs in: one who may do everything through sudo, or root.
+USERS = (ADMIN, "root")
 COMMANDS = {
     "up": ["make", "up"],
     "status": ["python", "-m", "cluster", "status"],
@@ -70,15 +72,18 @@ def site(
 
 def told(site: Site, what: str, found: list[int], seconds: float = 0) -> None:
     """One row of the table, for who runs this with ``-s``; never more than is allowed."""
-    reach = site.settings.get("reach", "auto")
-    print(f"| {site.runtime} | {reach} | {what} | {max(found)} | {seconds:.1f} s |")
+    reach, user = site.settings.get("reach", "auto"), site.settings.get("ssh_user", ADMIN)
+    print(f"| {site.runtime} | {user} | {reach} | {what} | {max(found)} | {seconds:.1f} s |")
     assert max(found) <= LOGINS_MAX, (what, found)
 
 
+@pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("reach", REACHES)
 @pytest.mark.parametrize("what", COMMANDS)
-def test_no_command_logs_in_more_than_three_times(site: Site, reach: str, what: str) -> None:
-    site.write(reach=reach)
+def test_no_command_logs_in_more_than_three_times(
+    site: Site, what: str, reach: str, user: str
+) -> None:
+    site.write(reach=reach, ssh_user=user)
     with counted(site) as found:
         started = time.monotonic()
         done = site.run(*COMMANDS[what])
@@ -89,7 +94,7 @@ def test_no_command_logs_in_more_than_three_times(site: Site, reach: str, what: 
 
 
 def test_who_comes_within_a_minute_does_not_log_in_at_all(site: Site) -> None:
-    site.write(reach="tunnel")
+    site.write(reach="tunnel", ssh_user=ADMIN)
     tunnel.reached(site.deployment)  # which keeps the connections, however slow this machine is
     with counted(site, cold=False) as found:
         assert site.run(*COMMANDS["status"]).returncode == 0
@@ -99,8 +104,10 @@ def test_who_comes_within_a_minute_does_not_log_in_at_all(site: Site) -> None:
     assert found == [0, 0, 0]
 
 
-def test_a_restore_logs_in_no_more_than_any_other(site: Site) -> None:
-    site.write(reach="tunnel")
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("reach", REACHES)
+def test_a_restore_logs_in_no_more_than_any_other(site: Site, reach: str, user: str) -> None:
+    site.write(reach=reach, ssh_user=user)
     assert site.run(*COMMANDS["backup"]).returncode == 0
     (*_, taken) = sorted(Path(site.exported["BACKUP_DIR"]).glob(f"{site.name}/*Z"))
     assert site.run("make", "down").returncode == 0
@@ -111,7 +118,7 @@ def test_a_restore_logs_in_no_more_than_any_other(site: Site) -> None:
 
 
 def test_a_server_that_limits_new_connections_as_ufw_does_is_none_the_worse(site: Site) -> None:
-    site.write(reach="tunnel")
+    site.write(reach="tunnel", ssh_user=ADMIN)
     with ExitStack() as stack:
         for host in site.bed.hosts:
             stack.enter_context(limited(host, "reject with tcp reset", rate="12/minute"))
@@ -121,7 +128,7 @@ def test_a_server_that_limits_new_connections_as_ufw_does_is_none_the_worse(site
 
 
 def test_a_command_that_is_killed_leaves_nothing_that_hinders_the_next(site: Site) -> None:
-    site.write(reach="tunnel")
+    site.write(reach="tunnel", ssh_user=ADMIN)
     before = tunnels(site)
     with subprocess.Popen(
         ["make", "status", "WATCH=yes"],
@@ -181,7 +188,7 @@ def refused_by(how: str, site: Site) -> ExitStack:
 def test_a_server_that_lets_nobody_in_is_said_to_and_nothing_is_repaired(
     site: Site, how: str
 ) -> None:
-    site.write(reach="direct")
+    site.write(reach="direct", ssh_user=ADMIN)
     with refused_by(how, site):
         before = [prints(host) for host in site.bed.hosts]
         status = site.run("python", "-m", "cluster", "status", "--json")
