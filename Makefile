@@ -164,12 +164,12 @@ doctor: $(INSTALLED) ## Say what is wrong, why, and what to do: with the cluster
 ### Backup and repair
 
 .PHONY: backup
-backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop, for half a minute with a small ledger. KEEP= (7) BACKUP_DIR= (backups/)
-	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP)
+backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop, for half a minute with a small ledger. KEEP= (7, or "daily=7 weekly=5 monthly=12") BACKUP_DIR= (backups/)
+	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP) $(call flag,--scheduled,SCHEDULED)
 
 .PHONY: backup-verify
 backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the cluster's newest)
-	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM)
+	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM) $(call flag,--scheduled,SCHEDULED)
 
 .PHONY: restore
 restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes)

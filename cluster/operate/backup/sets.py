@@ -24,6 +24,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from cluster.config import kept
 from cluster.config.deployment import Deployment, Engine
+from cluster.operate.backup import retention
+from cluster.operate.backup.retention import Policy
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Identity, Superblock
 from cluster.tigerbeetle.totals import Totals
@@ -223,9 +225,10 @@ def of_cluster(paths: Iterable[Path], deployment: Deployment) -> dict[Path, Mani
     return {path: m for path, m in found.items() if m.whose == deployment.whose}
 
 
-def expired(root: Path, deployment: Deployment, keep: int) -> list[Path]:
-    """This cluster's sets except the newest ``keep``; never those of another cluster."""
-    return list(of_cluster(complete(root), deployment))[:-keep]
+def expired(root: Path, deployment: Deployment, keep: Policy) -> list[Path]:
+    """This cluster's sets that ``keep`` lets go, oldest first; never those of another cluster."""
+    known = {path.name: path for path in of_cluster(complete(root), deployment)}
+    return [known[name] for name in retention.expired(keep, known)]
 
 
 def remove(set_directory: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -20,32 +19,40 @@ from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.interruption import say, whole
 from cluster.operate import last_word, phase
-from cluster.operate.backup import sets
+from cluster.operate.backup import outcomes, retention, sets, turns
+from cluster.operate.backup.outcomes import Taken
+from cluster.operate.backup.retention import Policy
 from cluster.operate.backup.sets import Manifest, PackedFile
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals, upgrade_path
 
-KEEP = 7
 _PARTIAL = ".partial"
 
 
-def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
-    """Take a backup and let the ones beyond ``keep`` go; the new set's directory.
+def take(inventory_file: str, deployment: Deployment, keep: Policy) -> Path:
+    """Take a backup and let those go that ``keep`` does not; the new set's directory.
 
     Raises Refusal before anything is touched, Failed after everything is as it was.
     """
+    with locked(deployment) as root:  # first: whoever has the turn may have stopped the replicas
+        manifest = _take(inventory_file, deployment, root)
+        outcomes.note(deployment, Taken(name=manifest.name, at=manifest.taken_at))
+        for old in sets.expired(root, deployment, keep):
+            if old.name not in (manifest.name, turns.verified_now(deployment)):
+                print(f"removing {old.name}: KEEP={shlex.quote(str(keep))}")
+                sets.remove(old)
+    return root / manifest.name
+
+
+def _take(inventory_file: str, deployment: Deployment, root: Path) -> Manifest:
     was_running = is_running(deployment)
     if was_running:
         _require_whole(deployment)
     else:
         lost = facts.missing(deployment, observe(deployment))
         existence.require_files("backup", deployment, lost)
-    with (
-        locked(deployment) as root,
-        last_word.said(deployment, "; no backup was taken", is_up=was_running),
-        begun(),
-    ):
+    with last_word.said(deployment, "; no backup was taken", is_up=was_running), begun():
         for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
             shutil.rmtree(left)
         now = datetime.now(UTC)
@@ -63,11 +70,8 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        for old in sets.expired(root, deployment, keep):
-            print(f"removing {old.name}: KEEP={keep}")
-            sets.remove(old)
     _report(deployment, manifest, taken)
-    return taken
+    return manifest
 
 
 def is_running(deployment: Deployment) -> bool:
@@ -79,17 +83,9 @@ def is_running(deployment: Deployment) -> bool:
 
 @contextlib.contextmanager
 def locked(deployment: Deployment) -> Iterator[Path]:
-    """One backup or restore of a deployment at a time, in its directory. Raises Refusal."""
+    """One backup or restore of a deployment at a time, in its directory. Raises Busy."""
     root = sets.directory(deployment.name)
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refusal(
-                f"{root}: expected no other backup or restore, found one under way. "
-                "Fix: wait for its end"
-            ) from None
+    with turns.alone(root / ".lock", "backup or restore", root):
         yield root
 
 
@@ -184,15 +180,15 @@ def _report(deployment: Deployment, manifest: Manifest, taken: Path) -> None:
 
 @click.command()
 @by_inventory
-@click.option("--keep", default=str(KEEP), help=f"How many to keep; default: {KEEP}.")
-def main(file: str, keep: str) -> None:
+@click.option("--keep", default=str(retention.DEFAULT), help="How many of which age to keep.")
+@click.option("--scheduled", is_flag=True, help="By a timer: nothing to do where one is under way.")
+def main(file: str, keep: str, *, scheduled: bool) -> None:
     """Back up all data files of one moment: all replicas stop, mostly for less than a minute.
 
     Exit codes: 0 taken, 1 failed (nothing is left behind; the last line says whether all replicas
     run again), 2 refused.
     """
+    policy = retention.parse(keep)
     deployment = tunnel.reached(inventory.read(file))
-    if not keep.isdecimal() or int(keep) < 1:
-        wanted = "a number of backups, 1 or more"
-        raise Refusal("KEEP", expected=wanted, found=keep, fix=f"leave it out for {KEEP}")
-    take(file, deployment, int(keep))
+    with turns.left_to_others(is_scheduled=scheduled):
+        take(file, deployment, policy)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -15,7 +16,8 @@ import click
 from cluster.command import by_inventory, say
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
-from cluster.operate.backup import sets
+from cluster.operate.backup import outcomes, sets, turns
+from cluster.operate.backup.outcomes import Verified
 from cluster.operate.backup.scratch import Scratch, unpacked
 from cluster.operate.backup.sets import Damaged, Manifest, PackedFile
 from cluster.refusal import Failed, Refusal
@@ -131,19 +133,29 @@ def _server_and_path(scratch: Scratch, file: PackedFile) -> tuple[list[str], str
 @click.command()
 @by_inventory
 @click.option("--from", "source", help="Default: the cluster's newest backup.")
-def main(file: str, source: str | None) -> int:
+@click.option("--scheduled", is_flag=True, help="By a timer: nothing to do where one is under way.")
+def main(file: str, source: str | None, *, scheduled: bool) -> int:
     """Prove that a backup restores, in a scratch cluster.
 
     Exit codes: 0 passed, 1 failed, 2 refused (not a backup, or nothing to verify it with).
     """
     original = inventory.read(file)
+    found = sets.chosen(source, original)
+    with turns.left_to_others(is_scheduled=scheduled), turns.verifying(original, found.name):
+        return _judged(original, found)
+    return 0
+
+
+def _judged(original: Deployment, found: Path) -> int:
+    """Verify, say what was found, and note it; the exit code."""
+    print(f"verifying {found}")
     try:
-        found = sets.chosen(source, original)
-        print(f"verifying {found}")
         wrong = verify(original, found)
     except (Damaged, Failed) as error:
         wrong = [str(error)]
     for line in wrong:
         print(f"  {line}", file=sys.stderr)
     print(f"backup: {'failed' if wrong else 'passed'}: {original.whose}")
+    verdict = Verified(name=found.name, at=datetime.now(UTC), passed=not wrong)
+    outcomes.note_verified(original, verdict)
     return 1 if wrong else 0
