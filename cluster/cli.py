@@ -38,9 +38,12 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "doctor": ("cluster.health.doctor:main", "Say what is wrong, why, and what to do."),
     },
     "Backup and repair": {
-        "backup": ("cluster.operate.backup:main", "Back up all data files of one moment."),
-        "backup-verify": ("cluster.operate.backup_verify:main", "Prove that a backup restores."),
-        "restore": ("cluster.operate.restore:main", "Put all data files back from a backup."),
+        "backup": ("cluster.operate.backup.take:main", "Back up all data files of one moment."),
+        "backup-verify": ("cluster.operate.backup.verify:main", "Prove that a backup restores."),
+        "restore": (
+            "cluster.operate.backup.restore:main",
+            "Put all data files of a backup back.",
+        ),
         "recover": ("cluster.operate.recover:main", "Make a lost data file again from the others."),
     },
     "Monitoring": {

@@ -1,8 +1,7 @@
 """Backups: every replica stopped together, packed, started again; and put back, all or none.
 
 The phases of `make backup` and `make restore`, which decide what comes next
-(`cluster.operate.backup`, `cluster.operate.restore`). ``backup_set`` in the host data is the set's
-directory on this machine.
+(`cluster.operate.backup`). ``backup_set`` in the host data is the set's directory on this machine.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pyinfra.api.exceptions import DeployError
 
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
-from cluster.operate import backup_set, packing
+from cluster.operate.backup import packing, sets
 from cluster.runtimes import of
 from tasks import exporter, firewall, preflight, program
 from tasks import host as machine
@@ -92,7 +91,7 @@ def make_ready() -> None:
 def unpack() -> None:
     """Beside the data files, which stay as they are."""
     deployment = deployment_here()
-    files = {file.replica: file for file in backup_set.read(_set_directory()).files}
+    files = {file.replica: file for file in sets.read(_set_directory()).files}
     runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
     needed = sum(files[i].data_size + _is_elsewhere(deployment) * files[i].size for i in indexes)
     for index in indexes:
@@ -161,8 +160,8 @@ def _require_room_here(deployment: Deployment, directory: Path) -> None:
     whole = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
     for path in tried:
         path.unlink()
-    sets = backup_set.of_cluster(backup_set.complete(root), deployment).values()
-    needed = min([whole, *(2 * newest.size for newest in [*sets][-1:])])
+    whole_sets = sets.of_cluster(sets.complete(root), deployment).values()
+    needed = min([whole, *(2 * newest.size for newest in [*whole_sets][-1:])])
     if (free := shutil.disk_usage(directory).free) < needed:
         raise DeployError(
             f"backup: expected {needed >> 20} MiB free in {root}, found {free >> 20} MiB. "
@@ -240,14 +239,14 @@ def _set_directory() -> Path:
 
 
 def _note_stop(deployment: Deployment, directory: Path) -> None:
-    (directory / backup_set.STOPPED).write_text(str(time.time()))
+    (directory / sets.STOPPED).write_text(str(time.time()))
     planned_stop.announce_of(deployment, is_planned=True)
 
 
 def _await_commit(deployment: Deployment, directory: Path) -> None:
     with guarded():
         health.wait(deployment, on_progress=tell)
-    (directory / backup_set.COMMITTED).write_text(str(time.time()))
+    (directory / sets.COMMITTED).write_text(str(time.time()))
     planned_stop.announce_of(deployment, is_planned=False)
 
 

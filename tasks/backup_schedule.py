@@ -17,7 +17,7 @@ from pyinfra.operations import files, systemd
 
 from cluster import REPOSITORY
 from cluster.config import inventory as inventories
-from cluster.operate import backup
+from cluster.operate.backup import take
 from tasks.support.act import shell
 from tasks.support.here import guarded
 from tasks.support.observed import is_outdated
@@ -43,7 +43,7 @@ def install() -> None:
             repository=str(REPOSITORY),
             backup_dir=os.environ.get("BACKUP_DIR", ""),
             calendar=host.data.get("at") or NIGHTLY,
-            keep=int(host.data.get("keep") or backup.KEEP),
+            keep=int(host.data.get("keep") or take.KEEP),
         )
         for kind in _KINDS
     ]

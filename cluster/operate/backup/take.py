@@ -19,8 +19,9 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.interruption import say, whole
-from cluster.operate import backup_set, last_word, phase
-from cluster.operate.backup_set import Manifest, PackedFile
+from cluster.operate import last_word, phase
+from cluster.operate.backup import sets
+from cluster.operate.backup.sets import Manifest, PackedFile
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals, upgrade_path
@@ -55,16 +56,16 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
             _pack(inventory_file, deployment, partial, was_running=was_running)
             after = _read_totals(deployment) if was_running else None
             manifest = _manifest(deployment, partial, now, before, after)
-            written = partial / backup_set.MANIFEST
+            written = partial / sets.MANIFEST
             written.write_text(manifest.model_dump_json(indent=1) + "\n")
             written.chmod(0o600)
             taken = partial.rename(root / manifest.name)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        for old in backup_set.expired(root, deployment, keep):
+        for old in sets.expired(root, deployment, keep):
             print(f"removing {old.name}: KEEP={keep}")
-            backup_set.remove(old)
+            sets.remove(old)
     _report(deployment, manifest, taken)
     return taken
 
@@ -79,7 +80,7 @@ def is_running(deployment: Deployment) -> bool:
 @contextlib.contextmanager
 def locked(deployment: Deployment) -> Iterator[Path]:
     """One backup or restore of a deployment at a time, in its directory. Raises Refusal."""
-    root = backup_set.directory(deployment.name)
+    root = sets.directory(deployment.name)
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (root / ".lock").open("w") as lock:
         try:
@@ -97,8 +98,8 @@ def _pack(inventory_file: str, deployment: Deployment, partial: Path, *, was_run
     try:
         phase.run(inventory_file, f"tasks.backup.{'take' if was_running else 'pack'}", data=data)
     except BaseException:  # Ctrl-C too: the cluster must not stay down, nor stop once more
-        is_stopped = (partial / backup_set.STOPPED).exists()
-        if is_stopped and not (partial / backup_set.COMMITTED).exists():
+        is_stopped = (partial / sets.STOPPED).exists()
+        if is_stopped and not (partial / sets.COMMITTED).exists():
             with whole("starting the replicas again"):
                 say("the backup failed; starting the replicas again")
                 phase.run(inventory_file, "tasks.backup.start_again", data=data, quiet=True)
@@ -138,8 +139,8 @@ def _manifest(
 ) -> Manifest:
     """From what the hosts have written; their notes are removed."""
     files = [_packed(partial, replica.index) for replica in deployment.cluster.replicas]
-    stopped = float(_taken(partial / backup_set.STOPPED) or 0)
-    committed = float(_taken(partial / backup_set.COMMITTED) or 0)
+    stopped = float(_taken(partial / sets.STOPPED) or 0)
+    committed = float(_taken(partial / sets.COMMITTED) or 0)
     return Manifest(
         name=partial.name.removesuffix(_PARTIAL),
         deployment=deployment.name,
@@ -157,9 +158,9 @@ def _manifest(
 
 def _packed(partial: Path, index: int) -> PackedFile:
     stem = f"replica-{index}"
-    (packed,) = [p for s in backup_set.UNPACK if (p := partial / f"{stem}.{s}").exists()]
+    (packed,) = [p for s in sets.UNPACK if (p := partial / f"{stem}.{s}").exists()]
     size, superblock = _taken(partial / f"{stem}.size"), _taken(partial / f"{stem}.superblock")
-    return backup_set.packed_file(packed, data_file.parse_superblock(superblock), int(size))
+    return sets.packed_file(packed, data_file.parse_superblock(superblock), int(size))
 
 
 def _taken(note: Path) -> str:

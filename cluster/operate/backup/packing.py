@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path, PurePath, PurePosixPath
 
-from cluster.operate.backup_set import UNPACK
+from cluster.operate.backup.sets import UNPACK
 from cluster.runtimes.base import Runtime
 from cluster.tigerbeetle.data_file import ACCEPTED, REPLACED, RESTORING
 

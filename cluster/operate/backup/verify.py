@@ -15,9 +15,9 @@ import click
 from cluster.command import by_inventory, say
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
-from cluster.operate import backup_set
-from cluster.operate.backup_set import Damaged, Manifest, PackedFile
-from cluster.operate.scratch import Scratch, unpacked
+from cluster.operate.backup import sets
+from cluster.operate.backup.scratch import Scratch, unpacked
+from cluster.operate.backup.sets import Damaged, Manifest, PackedFile
 from cluster.refusal import Failed, Refusal
 from cluster.runtimes import of
 from cluster.tigerbeetle import binary, data_file, totals
@@ -35,13 +35,13 @@ def verify(original: Deployment, set_directory: Path) -> list[str]:
     Raises Refusal for what is no backup of this cluster, Damaged for one that cannot be opened;
     Failed when the scratch cluster does not start.
     """
-    manifest = backup_set.read(set_directory)
-    backup_set.refuse_foreign(manifest, original)
-    backup_set.check_files(set_directory, manifest, on_progress=say)
+    manifest = sets.read(set_directory)
+    sets.refuse_foreign(manifest, original)
+    sets.check_files(set_directory, manifest, on_progress=say)
     say("unpacking into a scratch directory")
     with unpacked(original, set_directory, manifest) as scratch:
         for file in manifest.files:
-            backup_set.identify(manifest, file, _superblock(scratch, file))
+            sets.identify(manifest, file, _superblock(scratch, file))
         damaged = _damaged(scratch, manifest)
         for complaint in damaged.values():
             say(complaint)
@@ -138,7 +138,7 @@ def main(file: str, source: str | None) -> int:
     """
     original = inventory.read(file)
     try:
-        found = backup_set.chosen(source, original)
+        found = sets.chosen(source, original)
         print(f"verifying {found}")
         wrong = verify(original, found)
     except (Damaged, Failed) as error:

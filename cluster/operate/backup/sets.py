@@ -214,10 +214,10 @@ def chosen(source: str | None, deployment: Deployment) -> Path:
     )
 
 
-def of_cluster(sets: Iterable[Path], deployment: Deployment) -> dict[Path, Manifest]:
+def of_cluster(paths: Iterable[Path], deployment: Deployment) -> dict[Path, Manifest]:
     """The whole ones of these sets that are this cluster's, in their order, and their manifests."""
     found = {}
-    for path in sets:
+    for path in paths:
         with contextlib.suppress(Refusal):  # not whole: a person decides
             found[path] = read(path)
     return {path: m for path, m in found.items() if m.whose == deployment.whose}

@@ -23,8 +23,9 @@ from cluster.command import by_inventory, confirm
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.interruption import say, whole
-from cluster.operate import backup, backup_set, last_word, phase
-from cluster.operate.backup_set import Manifest
+from cluster.operate import last_word, phase
+from cluster.operate.backup import sets, take
+from cluster.operate.backup.sets import Manifest
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import tunnel
 from cluster.tigerbeetle import totals
@@ -37,20 +38,20 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
 
     Raises Refusal before anything is touched, Failed after it, whose text says how things are.
     """
-    manifest = backup_set.read(source)
-    backup_set.refuse_foreign(manifest, deployment)
-    if backup.is_running(deployment):
+    manifest = sets.read(source)
+    sets.refuse_foreign(manifest, deployment)
+    if take.is_running(deployment):
         raise Refusal(
             "restore: expected a stopped cluster, found a replica that runs. "
             f"Fix: make down {deployment.named}, and stop its clients"
         )
-    backup_set.check_files(source, manifest, on_progress=command.say)
+    sets.check_files(source, manifest, on_progress=command.say)
     print(describe(manifest, source))
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)
     data = {"backup_set": str(source)}
     again = f"make restore {deployment.named} FROM={shlex.quote(config.shown(source))}"
-    with backup.locked(deployment):
+    with take.locked(deployment):
         with last_word.said(deployment, _AS_BEFORE, fix=again):
             _make_ready(inventory_file, data)
             with begun():
@@ -157,4 +158,4 @@ def main(file: str, source: str) -> None:
     2 refused (nothing was touched).
     """
     deployment = tunnel.reached(inventory.read(file))
-    restore(file, deployment, backup_set.chosen(source or None, deployment))
+    restore(file, deployment, sets.chosen(source or None, deployment))

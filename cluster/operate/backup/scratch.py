@@ -21,8 +21,9 @@ from cluster import config
 from cluster.config import PREFIX, Cluster
 from cluster.config.deployment import Deployment, Engine
 from cluster.interruption import whole
-from cluster.operate import packing, phase
-from cluster.operate.backup_set import Damaged, Manifest
+from cluster.operate import phase
+from cluster.operate.backup import packing
+from cluster.operate.backup.sets import Damaged, Manifest
 from cluster.refusal import Refusal
 from cluster.runtimes import image, of
 from cluster.tigerbeetle import binary
