@@ -168,12 +168,12 @@ backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop,
 	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP)
 
 .PHONY: backup-verify
-backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the cluster's newest)
-	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM)
+backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the cluster's newest) RUN= (what it was told before must be in it)
+	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM) $(call option,--run,RUN)
 
 .PHONY: restore
-restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes)
-	@$(PYTHON) -m cluster restore --from $(call quoted,FROM)
+restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes). COPY_OF= (for a rehearsal elsewhere: whose backup it is)
+	@$(PYTHON) -m cluster restore --from $(call quoted,FROM) $(call option,--copy-of,COPY_OF)
 
 .PHONY: recover
 recover: $(INSTALLED) ## Make the lost data file of REPLICA= again, from the others, while the cluster goes on

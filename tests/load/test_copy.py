@@ -233,13 +233,11 @@ def demanded(world: World) -> list[int]:
     """The transfers that each client had been told of, and then had asked for more."""
     found = []
     for client in world.clients:
-        early = [line for line in client if line.status != EXISTS and 0 < line.stamp]
+        early = [line for line in client if line.status != EXISTS and line.stamp > 0]
         early = [line for line in early if line.stamp <= world.frozen]
         last = early[-1].answered if early else 0
         if not any(line.status == EXISTS for line in client):
-            found += [
-                line.low for line in early if line.status == CREATED and line.answered < last
-            ]
+            found += [line.low for line in early if line.status == CREATED and line.answered < last]
     return found
 
 
