@@ -17,8 +17,8 @@ from cluster.refusal import Refusal
 
 #: It reads all transfers of the run: some 100,000 in a second.
 _TIMEOUT_S = 6 * 3600.0
-#: The exit codes of an audit that has come to no verdict of passed.
-_NOT_PASSED = (1, 4)
+#: The exit codes of an audit that did not pass.
+_CONVICTED, _UNDECIDED = 1, 4
 
 
 def refuse_untold(original: Deployment, manifest: Manifest, run: str) -> None:
@@ -30,7 +30,10 @@ def refuse_untold(original: Deployment, manifest: Manifest, run: str) -> None:
 
 
 def missed(original: Deployment, manifest: Manifest, run: str, restored: Deployment) -> list[str]:
-    """One line for a restored cluster that lacks something the run was told of; else none."""
+    """One line for a restored cluster that lacks something the run was told of; else none.
+
+    Raises Refusal for a run whose record is not whole, where what there is of it is in the backup.
+    """
     say(f"looking for what run {run} was told of")
     try:
         done = _audited(original, manifest, run, f"--copy={restored.client_addresses}")
@@ -40,8 +43,11 @@ def missed(original: Deployment, manifest: Manifest, run: str, restored: Deploym
         say(line.strip())
     if done.returncode == 0:
         return []
-    if done.returncode in _NOT_PASSED:
+    if done.returncode == _CONVICTED:
         return [_last(done.stdout)]
+    if done.returncode == _UNDECIDED:
+        fix = "name a run that has ended properly, or leave RUN out"
+        raise Refusal("RUN", expected="its whole record", found=_last(done.stdout), fix=fix)
     return [f"run {run}: the proof ended with {done.returncode}: {_last(done.stderr)}"]
 
 
