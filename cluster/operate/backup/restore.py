@@ -24,7 +24,7 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.interruption import say, whole
 from cluster.operate import last_word, phase
-from cluster.operate.backup import sets, take
+from cluster.operate.backup import repository, sets, take
 from cluster.operate.backup.sets import Manifest
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import tunnel
@@ -45,12 +45,15 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
             "restore: expected a stopped cluster, found a replica that runs. "
             f"Fix: make down {deployment.named}, and stop its clients"
         )
+    data = {"backup_set": str(source)}
+    if manifest.is_stored:
+        data["repository"] = repository.check_set(deployment, manifest)
     sets.check_files(source, manifest, on_progress=command.say)
     print(describe(manifest, source))
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)
-    data = {"backup_set": str(source)}
-    again = f"make restore {deployment.named} FROM={shlex.quote(config.shown(source))}"
+    known = manifest.name if manifest.is_stored else config.shown(source)
+    again = f"make restore {deployment.named} FROM={shlex.quote(known)}"
     with take.locked(deployment):
         with last_word.said(deployment, _AS_BEFORE, fix=again):
             _make_ready(inventory_file, data)
@@ -158,4 +161,4 @@ def main(file: str, source: str) -> None:
     2 refused (nothing was touched).
     """
     deployment = tunnel.reached(inventory.read(file))
-    restore(file, deployment, sets.chosen(source or None, deployment))
+    restore(file, deployment, repository.chosen(source or None, deployment))
