@@ -167,6 +167,18 @@ doctor: $(INSTALLED) ## Say what is wrong, why, and what to do: with the cluster
 backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop, for half a minute with a small ledger. KEEP= (7) BACKUP_DIR= (backups/)
 	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP)
 
+.PHONY: backups
+backups: $(INSTALLED) ## List the cluster's backups, packed here and in its repository
+	@$(PYTHON) -m cluster backups
+
+.PHONY: backup-init
+backup-init: $(INSTALLED) ## Make the repository that BACKUP_TO= of the env file names: a directory, SFTP, or S3
+	@$(PYTHON) -m cluster backup-init
+
+.PHONY: restic
+restic: $(INSTALLED) ## Run restic itself on that repository: RUN="snapshots", RUN=unlock
+	@$(PYTHON) -m cluster restic -- $(call quoted,RUN)
+
 .PHONY: backup-verify
 backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the cluster's newest) RUN= (what it was told before must be in it)
 	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM) $(call option,--run,RUN)

@@ -98,6 +98,7 @@ GIVEN = [
     ("backup", "KEEP"),
     ("backup-verify", "FROM"),
     ("restore", "FROM"),
+    ("restic", "RUN"),
     ("recover", "REPLICA"),
     ("planned-stop", "REPLICA"),
     *(("load", v) for v in ("USERS", "DURATION", "SHAPE", "RATE", "RUNS", "GATE", "PROCESSES")),

@@ -25,7 +25,7 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.interruption import say, whole
 from cluster.operate import last_word, phase
-from cluster.operate.backup import rehearsal, sets, take
+from cluster.operate.backup import rehearsal, repository, sets, take
 from cluster.operate.backup.sets import Manifest
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import tunnel
@@ -53,13 +53,16 @@ def restore(
             "restore: expected a stopped cluster, found a replica that runs. "
             f"Fix: make down {deployment.named}, and stop its clients"
         )
+    data = {"backup_set": str(source)}
+    if manifest.is_stored:
+        data["repository"] = repository.check_set(owner, manifest)
     sets.check_files(source, manifest, on_progress=command.say)
     print(describe(manifest, source, deployment))
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)
     began = time.monotonic()
-    data = {"backup_set": str(source)}
-    again = f"make restore {deployment.named} FROM={shlex.quote(config.shown(source))}"
+    known = manifest.name if manifest.is_stored else config.shown(source)
+    again = f"make restore {deployment.named} FROM={shlex.quote(known)}"
     if original:
         again += f" COPY_OF={shlex.quote(original.file)}"
     with take.locked(deployment):
@@ -181,5 +184,5 @@ def main(file: str, source: str, copy_of: str | None) -> None:
     """
     deployment = tunnel.reached(inventory.read(file))
     original = inventory.read(copy_of) if copy_of else None
-    found = sets.chosen(source or None, original or deployment)
+    found = repository.chosen(source or None, original or deployment)
     restore(file, deployment, found, original)

@@ -19,9 +19,9 @@ import click
 from cluster.command import by_inventory, say
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
-from cluster.operate.backup import sets, told_of
+from cluster.operate.backup import repository, sets, told_of
 from cluster.operate.backup.scratch import Scratch, unpacked
-from cluster.operate.backup.sets import Damaged, Manifest, PackedFile
+from cluster.operate.backup.sets import Damaged, Manifest, PackedFile, StoredFile
 from cluster.refusal import Failed, Refusal
 from cluster.runtimes import of
 from cluster.tigerbeetle import binary, data_file, totals
@@ -60,6 +60,8 @@ def verify(original: Deployment, set_directory: Path, run: str | None = None) ->
     sets.refuse_foreign(manifest, original)
     if run is not None:
         told_of.refuse_untold(original, manifest, run)
+    if manifest.is_stored:
+        repository.check_set(original, manifest)
     began = time.monotonic()
     sets.check_files(set_directory, manifest, on_progress=say)
     say("unpacking into a scratch directory")
@@ -125,7 +127,7 @@ def _mend_superblocks(scratch: Scratch, manifest: Manifest) -> None:
         scratch.stop()
 
 
-def _integrity(scratch: Scratch, file: PackedFile) -> str:
+def _integrity(scratch: Scratch, file: PackedFile | StoredFile) -> str:
     superblock = _superblock(scratch, file)
     if superblock.is_torn:
         # The inspection would repair it, in a file that it has opened for reading: it panics.
@@ -145,14 +147,14 @@ def _integrity(scratch: Scratch, file: PackedFile) -> str:
     return f"`inspect integrity` failed: {last[0].strip() if last else 'no message'}"
 
 
-def _superblock(scratch: Scratch, file: PackedFile) -> data_file.Superblock:
+def _superblock(scratch: Scratch, file: PackedFile | StoredFile) -> data_file.Superblock:
     try:
         return binary.superblock(*_server_and_path(scratch, file))
     except Refusal as error:
         raise Damaged(str(error)) from None
 
 
-def _server_and_path(scratch: Scratch, file: PackedFile) -> tuple[list[str], str]:
+def _server_and_path(scratch: Scratch, file: PackedFile | StoredFile) -> tuple[list[str], str]:
     server = binary.command(scratch.deployment, scratch.environ)
     return server, of(scratch.deployment).data_file(file.replica)
 
@@ -178,7 +180,7 @@ def main(file: str, source: str | None, run: str | None) -> int:
     """
     original = inventory.read(file)
     try:
-        found = sets.chosen(source, original)
+        found = repository.chosen(source, original)
         print(f"verifying {found}")
         finding = verify(original, found, run)
         _report(finding, sets.read(found))
