@@ -18,7 +18,7 @@ from pyinfra.api.exceptions import DeployError
 
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
-from cluster.operate.backup import packing, sets
+from cluster.operate.backup import packing, repository, restic, sets
 from cluster.runtimes import of
 from tasks import exporter, firewall, preflight, program
 from tasks import host as machine
@@ -42,7 +42,7 @@ def take() -> None:
     _pack(deployment)
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
-    _bring(deployment)
+    _deliver(deployment)
 
 
 @deploy("Pack a stopped cluster's data files")
@@ -51,7 +51,7 @@ def pack() -> None:
     deployment = deployment_here()
     _try(deployment)
     _pack(deployment)
-    _bring(deployment)
+    _deliver(deployment)
 
 
 @deploy("Start the replicas again")
@@ -91,9 +91,11 @@ def make_ready() -> None:
 def unpack() -> None:
     """Beside the data files, which stay as they are."""
     deployment = deployment_here()
-    files = {file.replica: file for file in sets.read(_set_directory()).files}
+    manifest = sets.read(_set_directory())
+    files = {file.replica: file for file in manifest.files}
     runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
-    needed = sum(files[i].data_size + _is_elsewhere(deployment) * files[i].size for i in indexes)
+    is_sent = _is_elsewhere(deployment) and not manifest.is_stored
+    needed = sum(files[i].data_size + is_sent * files[i].size for i in indexes)
     for index in indexes:
         _shell(f"Make the place of replica {index}'s data file", runtime.prepare(index))
         room = packing.require_room_beside(runtime, index, needed)
@@ -101,14 +103,22 @@ def unpack() -> None:
     _on_each("Look for an earlier restore of replica {}", packing.REFUSE_LEFTOVER)
     _on_each("Accept what was restored to replica {}'s new disk", packing.ACCEPT)
     _on_each("Drop what is left of an earlier restore of replica {}", packing.DROP)
-    for index in indexes if _is_elsewhere(deployment) else ():
+    for index in indexes if is_sent else ():
         call("Send the packed file", _send, name_=files[index].name)
-    unpacked = [
-        packing.unpack(runtime, index, directory / files[index].name, files[index].data_size)
-        for index in indexes
-    ]
-    _shell("Unpack the data files", packing.together(unpacked))
-    _remove_packed(deployment)
+    unpacked = packing.together(
+        [
+            packing.unpack(
+                runtime, index, packing.copy(directory, files[index]), files[index].data_size
+            )
+            for index in indexes
+        ]
+    )
+    if manifest.is_stored:
+        call("Reach the repository", _with_repository, script=restic.probe(_repository()))
+        call("Bring the data files from it", _with_repository, script=unpacked)
+    else:
+        _shell("Unpack the data files", unpacked)
+        _remove_packed(deployment)
 
 
 @deploy("Remove what was unpacked")
@@ -150,16 +160,17 @@ def _try(deployment: Deployment) -> None:
     _shell("Try to pack the data files", packing.together(tried))
     if _is_elsewhere(deployment):
         call("Try to bring a packed file", _fetch, there=directory)
+    if _repository():
+        call("Reach the repository", _with_repository, script=restic.probe(_repository()))
+        _call("Check the room in the repository", _require_room_there)
+    elif _is_elsewhere(deployment):
         _call("Check the room for the packed files here", _require_room_here)
     _shell("Remove what was tried", f"rm -f {shlex.quote(str(directory))}/{_TRIED}*")
 
 
 def _require_room_here(deployment: Deployment, directory: Path) -> None:
     """For all whole files together, or twice what the newest backup takes; no trial stays."""
-    tried, root = list(directory.glob(f"{_TRIED}*")), directory.parent
-    whole = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
-    for path in tried:
-        path.unlink()
+    whole, root = _whole(directory), directory.parent
     whole_sets = sets.of_cluster(sets.complete(root), deployment).values()
     needed = min([whole, *(2 * newest.size for newest in [*whole_sets][-1:])])
     if (free := shutil.disk_usage(directory).free) < needed:
@@ -167,6 +178,19 @@ def _require_room_here(deployment: Deployment, directory: Path) -> None:
             f"backup: expected {needed >> 20} MiB free in {root}, found {free >> 20} MiB. "
             f"Fix: free some{_OTHER_DISK}"
         )
+
+
+def _require_room_there(deployment: Deployment, directory: Path) -> None:
+    repository.require_room(deployment, _whole(directory))
+
+
+def _whole(directory: Path) -> int:
+    """Bytes of all data files together, by their trials, which are removed."""
+    tried = list(directory.glob(f"{_TRIED}*"))
+    size = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
+    for path in tried:
+        path.unlink()
+    return size
 
 
 def _remove_packed(deployment: Deployment) -> None:
@@ -206,6 +230,40 @@ def _is_elsewhere(deployment: Deployment) -> bool:
 def _on_host(deployment: Deployment) -> Path:
     """Where this host packs into, or unpacks from: on this machine, the set itself."""
     return of(deployment).backup_directory(_set_directory())
+
+
+def _deliver(deployment: Deployment) -> None:
+    """To where backups are kept. In turn: what one replica has stored, the next need not send."""
+    if _repository():
+        call("Store the data files in the repository", _store, _serial=True)
+    _bring(deployment)
+
+
+def _store() -> None:
+    """From the host itself to the repository; what each has added is noted here."""
+    deployment, directory = deployment_here(), _on_host(deployment_here())
+    name = _set_directory().stem
+    for index in indexes_here():
+        packed = directory / f"replica-{index}"
+        copy, status = packing.copy_packed(packed), packed.with_suffix(".status")
+        script = restic.store(copy, deployment, name, index, str(status))
+        added = restic.added(_with_repository(script))
+        (_set_directory() / f"replica-{index}.{restic.ADDED}").write_text(str(added))
+
+
+def _with_repository(script: str) -> str:
+    """Run what opens the repository on this host; what it prints. Raises Refusal."""
+    deployment = deployment_here()
+    given = repository.settings(deployment)
+    done, output = run_now(restic.told(script), _stdin=given, _timeout=_LONG_S)
+    if not done:
+        raise repository.refused(deployment, output.stderr)
+    return output.stdout
+
+
+def _repository() -> str:
+    """The id of the repository that the set goes to, or comes from; empty for none."""
+    return str(host.data.get("repository") or "")
 
 
 def _bring(deployment: Deployment) -> None:

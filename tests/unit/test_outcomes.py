@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.health import textfile
-from cluster.operate.backup import outcomes, sets, take, turns, verify
+from cluster.operate.backup import outcomes, repository, sets, take, turns, verify
 from cluster.operate.backup.outcomes import Expected, Taken, Verified
 from cluster.operate.backup.retention import Policy
 from cluster.refusal import Failed, Refusal
@@ -198,7 +199,7 @@ def test_a_verification_s_verdict_is_noted(
     def judge(*arguments: Any) -> Any:
         if isinstance(wrong, Failed):
             raise wrong
-        return wrong
+        return verify.Finding(wrong, restore_s=4.5)
 
     monkeypatch.setattr(verify, "verify", judge)
     assert run(verify.main) == code
@@ -273,13 +274,47 @@ def test_a_failing_backup_lets_go_of_nothing_and_is_no_success(
     assert outcomes.read(OURS, Taken) is None
 
 
-def test_neither_what_was_just_taken_nor_what_is_being_verified_is_let_go(taking: Path) -> None:
+def test_nothing_is_let_go_while_one_is_verified_and_never_what_was_just_taken(
+    taking: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A clock that was put back makes the newest look old."""
-    for name in ("20261127T020000Z", "20261128T020000Z", "20991231T000000Z"):
+    for name in ("20261128T020000Z", "20991231T000000Z"):
         made_set(taking / name)
-    with turns.verifying(OURS, "20261127T020000Z"):
+    with turns.verifying(OURS, "20261128T020000Z"):
         take.take("any", OURS, Policy(last=1))
-    assert left(taking) == ["20261127T020000Z", "20261129T020000Z", "20991231T000000Z"]
+    assert len(left(taking)) == 3
+    assert "none is let go, since 20261128T020000Z is being verified" in capsys.readouterr().out
+    shutil.rmtree(taking / "20261129T020000Z")
+    take.take("any", OURS, Policy(last=1))
+    assert left(taking) == ["20261129T020000Z", "20991231T000000Z"]
+
+
+@pytest.mark.parametrize("verified", ["", "20261128T020000Z"])
+def test_a_repository_lets_go_of_the_same_and_is_left_alone_while_one_is_verified(
+    taking: Path, monkeypatch: pytest.MonkeyPatch, verified: str
+) -> None:
+    names = ["20261127T020000Z", "20261128T020000Z", "20261129T020000Z"]
+    dropped: list[list[str]] = []
+    monkeypatch.setattr(repository, "names", lambda deployment: names)
+    monkeypatch.setattr(repository, "drop", lambda deployment, old: dropped.append(old))
+    monkeypatch.setattr(turns, "verified_now", lambda deployment: verified)
+    monkeypatch.setattr(sets.Manifest, "is_stored", True)
+    take.take("any", OURS, Policy(daily=2))
+    assert dropped == ([] if verified else [names[:1]])
+
+
+def test_a_backup_is_noted_though_what_is_old_cannot_be_let_go(
+    taking: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_set(taking / "20261128T020000Z")
+
+    def fail(path: Path) -> None:
+        raise Refusal("the disk is read-only")
+
+    monkeypatch.setattr(sets, "remove", fail)
+    with pytest.raises(Failed, match="read-only; backup 20261129T020000Z is taken"):
+        take.take("any", OURS, Policy(last=1))
+    assert outcomes.read(OURS, Taken) == Taken(name="20261129T020000Z", at=AT)
 
 
 @pytest.mark.usefixtures("ours", "taking")

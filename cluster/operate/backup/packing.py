@@ -11,7 +11,8 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path, PurePath, PurePosixPath
 
-from cluster.operate.backup.sets import UNPACK
+from cluster.operate.backup import restic
+from cluster.operate.backup.sets import UNPACK, PackedFile, StoredFile
 from cluster.runtimes.base import Runtime
 from cluster.tigerbeetle.data_file import ACCEPTED, REPLACED, RESTORING
 
@@ -78,8 +79,25 @@ def try_out(runtime: Runtime, index: int, target: Path) -> str:
     )
 
 
-def unpack(runtime: Runtime, index: int, packed: Path, size: int) -> str:
-    """Unpack beside the data file, as ``.restoring``: of ``size`` bytes, and on the disk."""
+def copy(directory: Path, file: PackedFile | StoredFile) -> str:
+    """Print a kept data file: a packed one, which is in ``directory``, or a repository's."""
+    if isinstance(file, StoredFile):
+        return shlex.join(["restic", "--no-cache", *restic.dump(file.snapshot, file.replica)])
+    return f"{UNPACK[file.name.rpartition('.')[2]]} {_q(directory / file.name)}"
+
+
+def copy_packed(target: Path) -> str:
+    """Print what was packed as ``target`` with a suffix; and remove it."""
+    each = "; ".join(
+        f"if test -e {_q(target)}.{suffix}; then {unpack} {_q(target)}.{suffix} && "
+        f"rm {_q(target)}.{suffix}; fi"
+        for suffix, unpack in UNPACK.items()
+    )
+    return f"{{ {each}; }}"
+
+
+def unpack(runtime: Runtime, index: int, copy: str, size: int) -> str:
+    """Write what ``copy`` prints beside the data file, as ``.restoring``: of ``size`` bytes."""
     restoring = _q(runtime.data_file(index) + RESTORING)
     write = (
         f"set -eu; umask 077; rm -f {restoring}\n"
@@ -90,7 +108,7 @@ def unpack(runtime: Runtime, index: int, packed: Path, size: int) -> str:
         f"fallocate -l {size} {restoring}\n"
         "sync"
     )
-    return f"{UNPACK[packed.suffix[1:]]} {_q(packed)} | {runtime.sh(index, write)}"
+    return f"{copy} | {runtime.sh(index, write)}"
 
 
 #: Put the unpacked file in the place of the old one, which is kept; an empty one for none.

@@ -2,6 +2,8 @@
 
     backups/DEPLOYMENT/20261124T064500Z/   manifest.json   replica-0.zst   replica-1.zst   ...
 
+Of one whose files are in a repository, the directory has the manifest alone.
+
 The files of one set are of one moment: all replicas were stopped while they were copied, since a
 copy of a running one is inconsistent. With files of different moments a replica would forget what
 it has acknowledged, and transfers would be lost.
@@ -18,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -38,24 +40,40 @@ STOPPED, COMMITTED = "stopped-at", "committed-at"
 #: Suffix → how to unpack it. Packed with zstd where the host has it (ten times as fast), else gzip.
 UNPACK = {"zst": "zstd -q -d -c", "gz": "gzip -d -c"}
 #: When it was taken, in UTC.
-_NAME = re.compile(r"\d{8}T\d{6}Z")
+NAME = re.compile(r"\d{8}T\d{6}Z")
 
 
 class Damaged(Refusal):
     """A backup whose files are not those that were written."""
 
 
-class PackedFile(BaseModel, frozen=True, extra="forbid"):
-    """One replica's data file, as it is kept, and what its superblock says."""
+class KeptFile(BaseModel, frozen=True, extra="forbid"):
+    """One replica's data file, and what its superblock says."""
 
     replica: int
-    name: str = Field(pattern=r"^replica-\d\.(zst|gz)$")
-    size: int = Field(description="bytes on disk, packed")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the packed file")
+    size: int = Field(description="bytes that it takes: packed, or added to the repository")
     data_size: int = Field(description="bytes of the data file")
     release: str
     op_checkpoint: int = Field(description="the operation up to which its checkpoint reaches")
     commit_max: int = Field(description="committed at the last write of its superblock, or later")
+
+
+class PackedFile(KeptFile, frozen=True):
+    """One that is kept beside the manifest."""
+
+    name: str = Field(pattern=r"^replica-\d\.(zst|gz)$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the packed file")
+
+
+class StoredFile(KeptFile, frozen=True):
+    """One in a repository, which checks by itself that each byte is what was stored."""
+
+    snapshot: str = Field(pattern=r"^[0-9a-f]{64}$", description="restic's id of it")
+
+    @property
+    def name(self) -> str:
+        """As a person knows it."""
+        return f"replica {self.replica}'s file in snapshot {self.snapshot[:8]}"
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):
@@ -72,7 +90,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     stopped_s: float | None = Field(description="from the stop to the next commit; null: was down")
     before: Totals | None = Field(description="read before the stop; null: could not be read")
     after: Totals | None = Field(description="read after the start; null: could not be read")
-    files: list[PackedFile]
+    files: list[PackedFile] | list[StoredFile]
 
     @property
     def whose(self) -> str:
@@ -80,8 +98,13 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         return f"cluster {self.cluster_id} ({self.deployment}, {self.engine})"
 
     @property
+    def is_stored(self) -> bool:
+        """Its files are in a repository."""
+        return any(isinstance(file, StoredFile) for file in self.files)
+
+    @property
     def size(self) -> int:
-        """Bytes of all packed files."""
+        """Bytes that its files take, packed, or have added to the repository."""
         return sum(file.size for file in self.files)
 
     @property
@@ -97,16 +120,23 @@ def directory(deployment: str) -> Path:
 
 def packed_file(path: Path, superblock: Superblock, data_size: int) -> PackedFile:
     """Describe a packed file that has just been written."""
-    return PackedFile(
-        replica=superblock.identity.replica,
-        name=path.name,
-        size=path.stat().st_size,
-        sha256=sha256(path),
-        data_size=data_size,
-        release=superblock.identity.release,
-        op_checkpoint=superblock.op_checkpoint,
-        commit_max=superblock.commit_max,
-    )
+    size, known = path.stat().st_size, _known(superblock)
+    return PackedFile(name=path.name, size=size, sha256=sha256(path), data_size=data_size, **known)
+
+
+def stored_file(snapshot: str, added: int, superblock: Superblock, data_size: int) -> StoredFile:
+    """Describe a file that has just been stored, and has added so many bytes."""
+    known = _known(superblock)
+    return StoredFile(snapshot=snapshot, size=added, data_size=data_size, **known)
+
+
+def _known(superblock: Superblock) -> dict[str, Any]:
+    return {
+        "replica": superblock.identity.replica,
+        "release": superblock.identity.release,
+        "op_checkpoint": superblock.op_checkpoint,
+        "commit_max": superblock.commit_max,
+    }
 
 
 def read(set_directory: Path) -> Manifest:
@@ -163,6 +193,8 @@ def check_files(
     Raises Damaged for the whole set if one file is missing, damaged, or of another set.
     """
     for file in manifest.files:
+        if isinstance(file, StoredFile):  # its repository checks each byte that it gives
+            continue
         path = set_directory / file.name
         if not path.is_file():
             raise Damaged(
@@ -178,7 +210,7 @@ def check_files(
             )
 
 
-def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
+def identify(manifest: Manifest, file: PackedFile | StoredFile, found: Superblock) -> None:
     """Check that an unpacked data file is the one in the manifest. Pure. Raises Damaged."""
     count, release = manifest.replica_count, found.identity.release
     expected = Identity(int(manifest.cluster_id), file.replica, count, release)
@@ -193,7 +225,7 @@ def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
 
 def complete(root: Path) -> list[Path]:
     """The complete sets under a deployment's directory, oldest first."""
-    found = (path for path in root.glob("*") if _NAME.fullmatch(path.name))
+    found = (path for path in root.glob("*") if NAME.fullmatch(path.name))
     return sorted(path for path in found if (path / MANIFEST).is_file())
 
 
@@ -204,7 +236,7 @@ def chosen(source: str | None, deployment: Deployment) -> Path:
     """
     root = directory(deployment.name)
     if source:
-        return root / source if _NAME.fullmatch(source) else kept.expanded(source).absolute()
+        return root / source if NAME.fullmatch(source) else kept.expanded(source).absolute()
     for found in reversed(complete(root)):
         if read(found).whose == deployment.whose:
             return found
@@ -226,9 +258,10 @@ def of_cluster(paths: Iterable[Path], deployment: Deployment) -> dict[Path, Mani
 
 
 def expired(root: Path, deployment: Deployment, keep: Policy) -> list[Path]:
-    """This cluster's sets that ``keep`` lets go, oldest first; never those of another cluster."""
-    known = {path.name: path for path in of_cluster(complete(root), deployment)}
-    return [known[name] for name in retention.expired(keep, known)]
+    """This cluster's packed sets that ``keep`` lets go, oldest first; never another cluster's."""
+    found = of_cluster(complete(root), deployment).items()
+    packed = {path.name: path for path, manifest in found if not manifest.is_stored}
+    return [packed[name] for name in retention.expired(keep, packed)]
 
 
 def remove(set_directory: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.interruption import say, whole
 from cluster.operate import last_word, phase
-from cluster.operate.backup import outcomes, retention, sets, turns
+from cluster.operate.backup import outcomes, repository, restic, retention, sets, turns
 from cluster.operate.backup.outcomes import Taken
 from cluster.operate.backup.retention import Policy
-from cluster.operate.backup.sets import Manifest, PackedFile
+from cluster.operate.backup.sets import Manifest, PackedFile, StoredFile
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals, upgrade_path
@@ -38,10 +38,8 @@ def take(inventory_file: str, deployment: Deployment, keep: Policy) -> Path:
     with locked(deployment) as root:  # first: whoever has the turn may have stopped the replicas
         manifest = _take(inventory_file, deployment, root)
         outcomes.note(deployment, Taken(name=manifest.name, at=manifest.taken_at))
-        for old in sets.expired(root, deployment, keep):
-            if old.name not in (manifest.name, turns.verified_now(deployment)):
-                print(f"removing {old.name}: KEEP={shlex.quote(str(keep))}")
-                sets.remove(old)
+        with begun(f"; backup {manifest.name} is taken"):
+            _let_go(deployment, manifest, keep)
     return root / manifest.name
 
 
@@ -52,6 +50,10 @@ def _take(inventory_file: str, deployment: Deployment, root: Path) -> Manifest:
     else:
         lost = facts.missing(deployment, observe(deployment))
         existence.require_files("backup", deployment, lost)
+    data = {}
+    if deployment.repository is not None:
+        say(f"opening the repository {deployment.repository.url}")
+        data["repository"] = repository.check(deployment)
     with last_word.said(deployment, "; no backup was taken", is_up=was_running), begun():
         for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
             shutil.rmtree(left)
@@ -60,18 +62,51 @@ def _take(inventory_file: str, deployment: Deployment, root: Path) -> Manifest:
         partial.mkdir(mode=0o700)
         try:
             before = _read_totals(deployment) if was_running else None
-            _pack(inventory_file, deployment, partial, was_running=was_running)
+            _pack(inventory_file, deployment, partial, data, was_running=was_running)
             after = _read_totals(deployment) if was_running else None
             manifest = _manifest(deployment, partial, now, before, after)
             written = partial / sets.MANIFEST
             written.write_text(manifest.model_dump_json(indent=1) + "\n")
             written.chmod(0o600)
+            if manifest.is_stored:
+                repository.put(deployment, manifest)
             taken = partial.rename(root / manifest.name)
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            _forget(deployment, partial)
             raise
     _report(deployment, manifest, taken)
     return manifest
+
+
+def _let_go(deployment: Deployment, taken: Manifest, keep: Policy) -> None:
+    """Let go what ``keep`` does, of the kind that was just taken; ``taken`` stays on any clock.
+
+    Not while one is verified: whatever is read stays, and a repository is not pruned then.
+    """
+    if name := turns.verified_now(deployment):
+        print(f"  none is let go, since {name} is being verified")
+        return
+    if taken.is_stored:
+        old = retention.expired(keep, repository.names(deployment))
+    else:
+        old = [p.name for p in sets.expired(sets.directory(deployment.name), deployment, keep)]
+    old = [name for name in old if name != taken.name]
+    for name in old:
+        print(f"removing {name}: KEEP={shlex.quote(str(keep))}")
+    if taken.is_stored:
+        repository.drop(deployment, old)  # and what killed backups have left
+    else:
+        for name in old:
+            sets.remove(sets.directory(deployment.name) / name)
+
+
+def _forget(deployment: Deployment, partial: Path) -> None:
+    """After a failure: here, and in the repository, where a later backup does it otherwise."""
+    with whole("removing what was packed"):
+        shutil.rmtree(partial, ignore_errors=True)
+        if deployment.repository is not None:
+            with contextlib.suppress(Refusal):
+                repository.forget(deployment, partial.name.removesuffix(_PARTIAL))
 
 
 def is_running(deployment: Deployment) -> bool:
@@ -89,8 +124,15 @@ def locked(deployment: Deployment) -> Iterator[Path]:
         yield root
 
 
-def _pack(inventory_file: str, deployment: Deployment, partial: Path, *, was_running: bool) -> None:
-    data = {"backup_set": str(partial)}
+def _pack(
+    inventory_file: str,
+    deployment: Deployment,
+    partial: Path,
+    data: Mapping[str, str],
+    *,
+    was_running: bool,
+) -> None:
+    data = {"backup_set": str(partial), **data}
     try:
         phase.run(inventory_file, f"tasks.backup.{'take' if was_running else 'pack'}", data=data)
     except BaseException:  # Ctrl-C too: the cluster must not stay down, nor stop once more
@@ -134,7 +176,13 @@ def _manifest(
     after: totals.Totals | None,
 ) -> Manifest:
     """From what the hosts have written; their notes are removed."""
-    files = [_packed(partial, replica.index) for replica in deployment.cluster.replicas]
+    indexes = [replica.index for replica in deployment.cluster.replicas]
+    files: list[PackedFile] | list[StoredFile]
+    if deployment.repository is None:
+        files = [_packed(partial, index) for index in indexes]
+    else:
+        ids = repository.stored(deployment, partial.name.removesuffix(_PARTIAL))
+        files = [_stored(partial, index, ids) for index in indexes]
     stopped = float(_taken(partial / sets.STOPPED) or 0)
     committed = float(_taken(partial / sets.COMMITTED) or 0)
     return Manifest(
@@ -153,10 +201,25 @@ def _manifest(
 
 
 def _packed(partial: Path, index: int) -> PackedFile:
-    stem = f"replica-{index}"
-    (packed,) = [p for s in sets.UNPACK if (p := partial / f"{stem}.{s}").exists()]
-    size, superblock = _taken(partial / f"{stem}.size"), _taken(partial / f"{stem}.superblock")
-    return sets.packed_file(packed, data_file.parse_superblock(superblock), int(size))
+    (packed,) = [p for s in sets.UNPACK if (p := partial / f"replica-{index}.{s}").exists()]
+    return sets.packed_file(packed, *_noted(partial, index))
+
+
+def _stored(partial: Path, index: int, ids: Mapping[int, str]) -> StoredFile:
+    if index not in ids:
+        raise Failed(
+            f"replica {index}: expected its file in the repository, found none: its server has "
+            "stored it elsewhere. Fix: see that each server has the same repository at BACKUP_TO"
+        )
+    added = int(_taken(partial / f"replica-{index}.{restic.ADDED}"))
+    return sets.stored_file(ids[index], added, *_noted(partial, index))
+
+
+def _noted(partial: Path, index: int) -> tuple[data_file.Superblock, int]:
+    """What a host says of its data file: the superblock, and the size in bytes."""
+    stem = partial / f"replica-{index}"
+    superblock = _taken(stem.with_suffix(".superblock"))
+    return data_file.parse_superblock(superblock), int(_taken(stem.with_suffix(".size")))
 
 
 def _taken(note: Path) -> str:
@@ -168,14 +231,17 @@ def _taken(note: Path) -> str:
 
 def _report(deployment: Deployment, manifest: Manifest, taken: Path) -> None:
     packed, whole = manifest.size / 1024**2, manifest.data_size / 1024**2
-    print(f"backup: {taken} of {manifest.whose}")
-    print(f"  {len(manifest.files)} data files, {packed:,.1f} MiB packed of {whole:,.0f} MiB")
+    to = deployment.repository.url if deployment.repository else str(taken)
+    how = "packed" if deployment.repository is None else "added to what the repository has,"
+    print(f"backup: {manifest.name} of {manifest.whose}, in {to}")
+    print(f"  {len(manifest.files)} data files, {packed:,.1f} MiB {how} of {whole:,.0f} MiB")
     if manifest.stopped_s is not None:
         print(f"  downtime {manifest.stopped_s:.1f} s, from the stop to the next commit")
     if manifest.before:
         print(f"  {manifest.before}, read before the stop")
     named = deployment.named
-    print(f"  prove it: make backup-verify {named} FROM={shlex.quote(str(taken))}")
+    source = str(taken) if deployment.repository is None else manifest.name
+    print(f"  prove it: make backup-verify {named} FROM={shlex.quote(source)}")
 
 
 @click.command()
