@@ -40,10 +40,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Backup and repair": {
         "backup": ("cluster.operate.backup.take:main", "Back up all data files of one moment."),
         "backup-verify": ("cluster.operate.backup.verify:main", "Prove that a backup restores."),
-        "restore": (
-            "cluster.operate.backup.restore:main",
-            "Put all data files of a backup back.",
-        ),
+        "restore": ("cluster.operate.backup.restore:main", "Put all data files of a backup back."),
         "recover": ("cluster.operate.recover:main", "Make a lost data file again from the others."),
     },
     "Monitoring": {

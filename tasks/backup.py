@@ -1,4 +1,4 @@
-"""Backups: every replica stopped together, packed, started again; and put back, all or none.
+"""Backups: every data file of one moment packed; and put back, all or none.
 
 The phases of `make backup` and `make restore`, which decide what comes next
 (`cluster.operate.backup`). ``backup_set`` in the host data is the set's directory on this machine.
@@ -10,6 +10,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pyinfra import host
@@ -42,6 +43,26 @@ def take() -> None:
     _pack(deployment)
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
+    _bring(deployment)
+
+
+@deploy("Try what a backup needs")
+def try_out() -> None:
+    """Before anything is frozen."""
+    _try(deployment_here())
+
+
+@deploy("Pack the clones of the data files")
+def pack_clones() -> None:
+    """While the replicas run."""
+    deployment = deployment_here()
+    name = _set_directory().with_suffix("").name
+
+    def pack_one(index: int, target: Path) -> str:
+        runtime = of(deployment)
+        return packing.pack_clone(runtime, index, packing.clone_of(runtime, index, name), target)
+
+    _pack(deployment, pack_one)
     _bring(deployment)
 
 
@@ -175,10 +196,11 @@ def _remove_packed(deployment: Deployment) -> None:
         _shell("Remove what was packed", f"test ! -d {there} || rm -rf {there}")
 
 
-def _pack(deployment: Deployment) -> None:
-    runtime, directory = of(deployment), _on_host(deployment)
+def _pack(deployment: Deployment, pack_one: Callable[[int, Path], str] | None = None) -> None:
+    directory = _on_host(deployment)
+    pack_one = pack_one or partial(packing.pack, of(deployment))
     with guarded():
-        each = [packing.pack(runtime, i, directory / f"replica-{i}") for i in indexes_here()]
+        each = [pack_one(i, directory / f"replica-{i}") for i in indexes_here()]
     _shell("Pack the data files", packing.together(each))
 
 
