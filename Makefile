@@ -164,8 +164,8 @@ doctor: $(INSTALLED) ## Say what is wrong, why, and what to do: with the cluster
 ### Backup and repair
 
 .PHONY: backup
-backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop, for half a minute with a small ledger. KEEP= (7, or "daily=7 weekly=5 monthly=12") BACKUP_DIR= (backups/)
-	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP) $(call flag,--scheduled,SCHEDULED)
+backup: $(INSTALLED) ## Back up all data files of one moment: no stop where they can be cloned (XFS). WAY=freeze, WAY=stop forces one. KEEP= (7, or "daily=7 weekly=5 monthly=12") BACKUP_DIR= (backups/)
+	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP) $(call option,--way,WAY) $(call flag,--scheduled,SCHEDULED)
 
 .PHONY: backups
 backups: $(INSTALLED) ## List the cluster's backups, packed here and in its repository
