@@ -32,20 +32,28 @@ def install() -> None:
     """Write and start the timers.
 
     ``--data at=`` (OnCalendar) and ``keep=`` change the backups' settings; ``verify=`` says when
-    the newest one is proven, or ``no``.
+    the newest one is proven, or ``no``. Who backs up more often than twice a day has no replica
+    stopped for it: where files cannot be cloned, each backup is refused.
     """
     deployment, at = _deployment(), host.data.get("at") or schedule.NIGHTLY
     verify = host.data.get("verify") or schedule.WEEKLY
     is_proven = verify not in ("no", False)
     with guarded():
         keep = retention.parse(str(host.data.get("keep") or retention.DEFAULT))
-        wanted = Expected(
-            since=datetime.now(UTC),
-            backup_s=schedule.late_after_s(at),
-            verify_s=schedule.late_after_s(verify, "verify") if is_proven else None,
-        )
+        interval = schedule.interval_s(at)
+        proofs = schedule.interval_s(verify, "verify") if is_proven else None
+    wanted = Expected(
+        since=datetime.now(UTC),
+        backup_s=schedule.late_after_s(interval),
+        verify_s=proofs and schedule.late_after_s(proofs),
+    )
     timers = schedule.timers(
-        deployment.name, host.data.inventory, at=at, keep=keep, verify=str(verify)
+        deployment.name,
+        host.data.inventory,
+        at=at,
+        keep=keep,
+        verify=str(verify),
+        never_stops=interval < schedule.OFTEN_S,
     )
     for timer, is_wanted in zip(timers, (True, is_proven), strict=True):
         if is_wanted:

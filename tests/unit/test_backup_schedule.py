@@ -53,26 +53,29 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 @analyze
 @pytest.mark.parametrize(
-    ("calendar", "late_after_s"),
+    ("calendar", "interval_s"),
     [
-        (schedule.NIGHTLY, 1.25 * DAY_S + 900),
-        (schedule.WEEKLY, 1.25 * 7 * DAY_S + 900),
-        ("*:0/5", 1.25 * 300 + 900),
-        ("Mon..Fri 02:00", 1.25 * 3 * DAY_S + 900),
-        ("*-*-* 08,20:00", 1.25 * 12 * HOUR_S + 900),
+        (schedule.NIGHTLY, DAY_S),
+        (schedule.WEEKLY, 7 * DAY_S),
+        ("*:0/5", 300),
+        ("Mon..Fri 02:00", 3 * DAY_S),
+        ("*-*-* 08,20:00", 12 * HOUR_S),
     ],
 )
-def test_one_is_late_a_while_after_the_longest_time_between_two(
-    calendar: str, late_after_s: float
-) -> None:
-    assert schedule.late_after_s(calendar) == late_after_s
+def test_the_longest_time_between_two_runs_is_known(calendar: str, interval_s: float) -> None:
+    assert schedule.interval_s(calendar) == interval_s
+
+
+def test_one_is_late_a_while_after_the_next_was_due() -> None:
+    assert schedule.late_after_s(DAY_S) / HOUR_S == 30.25
+    assert schedule.late_after_s(300) / 60 == 21.25
 
 
 @analyze
 @pytest.mark.parametrize("calendar", ["nightly", "", "25:00", "2020-01-01", "2199-01-01 02:00"])
 def test_what_is_no_repeated_time_is_refused(calendar: str) -> None:
     with pytest.raises(Refusal, match="at: expected times that repeat"):
-        schedule.late_after_s(calendar)
+        schedule.interval_s(calendar)
 
 
 def test_the_services_run_what_a_person_types() -> None:
@@ -84,6 +87,12 @@ def test_the_services_run_what_a_person_types() -> None:
     proving = found["tigerbeetle-verify-process.service"]
     assert f'/usr/bin/env "make" "backup-verify" {of} "SCHEDULED=yes"\n' in proving
     assert f"OnCalendar={schedule.WEEKLY}\n" in found["tigerbeetle-verify-process.timer"]
+
+
+def test_who_backs_up_often_has_no_replica_stopped_for_it() -> None:
+    for often in (True, False):
+        taking = units(never_stops=often)["tigerbeetle-backup-process.service"]
+        assert ('"WAY=freeze"' in taking) == often
 
 
 def test_a_run_finds_what_the_environment_has_named_and_no_secret_is_in_a_unit() -> None:
@@ -236,10 +245,12 @@ def test_what_timers_owe_is_noted_until_they_are_removed(machine: Path) -> None:
 
     run("install", "at=*:0/5")
     first = noted()
+    assert '"WAY=freeze"' in (machine / "units" / f"{TAKING}.service").read_text()
     assert (first["backup_s"], first["verify_s"]) == (1275, 1.25 * 7 * DAY_S + 900)
     run("install", "at=*:0/5", "keep=9")
     assert noted() == first  # since then, still
     run("install", "verify=no")
+    assert "WAY" not in (machine / "units" / f"{TAKING}.service").read_text()
     assert (noted()["backup_s"], noted()["verify_s"]) == (1.25 * DAY_S + 900, None)
     assert names(machine / "units") == [f"{TAKING}.service", f"{TAKING}.timer"]
     run("remove")

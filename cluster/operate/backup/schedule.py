@@ -28,8 +28,8 @@ _TEMPLATES = REPOSITORY / "files" / "backup"
 _KINDS = ("service", "timer")
 #: The longest time between two runs is looked for among so many: a month of nights.
 _RUNS = 32
-#: How much later than the next run one may end.
-_SLACK, _SLACK_S = 1.25, 900.0
+#: Whoever backs up more often than this does not want the cluster to stop for it.
+OFTEN_S = 12 * 3600
 _TIMEOUT_S = 30
 
 
@@ -69,18 +69,21 @@ def timers(
     at: str = NIGHTLY,
     keep: Policy = DEFAULT,
     verify: str = WEEKLY,
+    never_stops: bool = False,
 ) -> tuple[Timer, Timer]:
     """Who takes the backups, and who has the newest one proven; ``at`` and ``verify`` say when."""
     taking = ("make", "backup", f"INVENTORY={inventory}", f"KEEP={keep}", "SCHEDULED=yes")
     proving = ("make", "backup-verify", f"INVENTORY={inventory}", "SCHEDULED=yes")
+    if never_stops:
+        taking = (*taking, "WAY=freeze")
     return (
         Timer(f"tigerbeetle-backup-{deployment}", "Backup", at, taking),
         Timer(f"tigerbeetle-verify-{deployment}", "Proof of a backup", verify, proving),
     )
 
 
-def late_after_s(calendar: str, setting: str = "at") -> float:
-    """After how long without a success one is late. Raises Refusal for what does not repeat."""
+def interval_s(calendar: str, setting: str = "at") -> float:
+    """The longest time between two runs. Raises Refusal for what does not repeat."""
     ahead = [datetime.fromisoformat(at) for at in _ahead(calendar)]
     if len(ahead) < 2:
         raise Refusal(
@@ -89,7 +92,12 @@ def late_after_s(calendar: str, setting: str = "at") -> float:
             found=calendar,
             fix="try it first: systemd-analyze calendar '*-*-* 02:00'",
         )
-    return _SLACK * max((b - a).total_seconds() for a, b in pairwise(ahead)) + _SLACK_S
+    return max((later - sooner).total_seconds() for sooner, later in pairwise(ahead))
+
+
+def late_after_s(interval: float) -> float:
+    """After how long without a success one is late, of those that come after ``interval`` s."""
+    return 1.25 * interval + 900
 
 
 def _ahead(calendar: str) -> list[str]:
@@ -110,7 +118,7 @@ def rival(unit: str, inventory: Path) -> Path | None:
     """The other inventory that a written service is for, if it is still there."""
     at = re.search(r"^WorkingDirectory=(.*)$", unit, re.MULTILINE)
     file = re.search(
-        r'^ExecStart=.* "?INVENTORY=(.*?)"?(?: "?(?:KEEP|SCHEDULED)=.*)?$', unit, re.MULTILINE
+        r'^ExecStart=.* "?INVENTORY=(.*?)"?(?: "?(?:KEEP|SCHEDULED|WAY)=.*)?$', unit, re.MULTILINE
     )
     if not at or not file:
         return None
