@@ -317,6 +317,15 @@ def test_a_backup_is_noted_though_what_is_old_cannot_be_let_go(
     assert outcomes.read(OURS, Taken) == Taken(name="20261129T020000Z", at=AT)
 
 
+def test_whoever_cannot_tell_that_one_is_verified_lets_go_as_ever(
+    taking: Path, tmp_path: Path
+) -> None:
+    made_set(taking / "20261128T020000Z")
+    (tmp_path / "records").write_text("a file where the directory belongs")
+    take.take("any", OURS, Policy(last=1))
+    assert left(taking) == ["20261129T020000Z"]
+
+
 @pytest.mark.usefixtures("ours", "taking")
 @pytest.mark.parametrize("keep", ["0", "daily", "weekly=0", "nightly=3"])
 def test_a_bad_policy_is_refused_before_anything_is_touched(keep: str, tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def verified_now(deployment: Deployment) -> str:
         with alone(_lock(deployment), "verification", deployment.whose):
             return ""
     except Busy:
-        return _lock(deployment).read_text()
+        return _lock(deployment).read_text() or "one"
+    except OSError:
+        return ""  # who cannot have the turn here does not verify here
 
 
 @contextmanager
