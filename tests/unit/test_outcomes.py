@@ -236,7 +236,7 @@ def test_a_second_run_of_a_timer_is_one_line_and_no_failure(
 def taking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Backups succeed, and are taken at once; where they are."""
 
-    def made(inventory: str, deployment: Any, root: Path) -> sets.Manifest:
+    def made(inventory: str, deployment: Any, root: Path, asked: Any) -> sets.Manifest:
         return sets.read(made_set(root / "20261129T020000Z", taken_at=AT))
 
     monkeypatch.setattr(take, "_take", made)
