@@ -16,7 +16,7 @@ from cluster.operate.backup import outcomes, repository, sets, take, turns, veri
 from cluster.operate.backup.outcomes import Expected, Taken, Verified
 from cluster.operate.backup.retention import Policy
 from cluster.refusal import Failed, Refusal
-from cluster.runtimes import ssh
+from cluster.runtimes import ssh, tunnel
 from tests.monitoring.samples import OF
 from tests.unit.test_backup_set import OURS, made_set
 
@@ -184,7 +184,7 @@ def ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both commands are of OURS, and its replicas are left alone."""
     for module in (take, verify):
         monkeypatch.setattr(module.inventory, "read", lambda file: OURS)
-    monkeypatch.setattr(take.tunnel, "reached", lambda deployment: deployment)
+    monkeypatch.setattr(tunnel, "reached", lambda deployment: deployment)
 
 
 @pytest.mark.usefixtures("ours")
