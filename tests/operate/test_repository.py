@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox, sandbox
 from tests.leases import free_ports
 from tests.operate import repositories
@@ -165,12 +166,6 @@ def _no_password(made: Sandbox, tmp_path: Path) -> dict[str, str]:
     return {"BACKUP_PASSWORD_FILE": str(tmp_path / "lost")}
 
 
-def _no_program(made: Sandbox, tmp_path: Path) -> dict[str, str]:
-    for name in ("sh", "setsid", "git"):
-        (tmp_path / name).symlink_to(str(shutil.which(name)))
-    return {"PATH": str(tmp_path)}
-
-
 def _locked(made: Sandbox, tmp_path: Path) -> dict[str, str]:
     """By a process that is gone: as it is left by one that was killed."""
     locks = Path(made.environ["BACKUP_TO"]) / "locks"
@@ -195,7 +190,7 @@ def _locked(made: Sandbox, tmp_path: Path) -> dict[str, str]:
 
 CONDITIONS: dict[Callable[[Sandbox, Path], dict[str, str]], str] = {
     _nowhere: "BACKUP_TO: expected a repository at .*nowhere, found none. Fix: mount it",
-    _unreachable: "expected to reach the repository, found .*(refused|closed)",
+    _unreachable: "expected to reach the repository, found .*(refused|closed|EOF)",
     _wrong_password: "BACKUP_PASSWORD_FILE: expected the password of the repository .*, found an",
     _no_password: "BACKUP_PASSWORD_FILE: expected the file .*lost.*, found No such file",
     _locked: r"expected a repository that nobody holds, found a lock of PID \d+ on .* old. Fix: ",
@@ -227,8 +222,118 @@ def test_what_is_wrong_with_the_repository_is_told_in_a_line_and_nothing_is_touc
         restic(whole, "unlock", "--remove-all", "--quiet")
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    import re
-
     assert re.search(CONDITIONS[condition], done.stderr), done.stderr
     assert whole.pids() == pids
     assert sets(whole) == there
+
+
+def _flip(path: Path) -> None:
+    """One bit of a byte in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+
+def sets_here(made: Sandbox) -> set[str]:
+    return {path.name for path in records(made).glob("*Z")}
+
+
+@pytest.mark.parametrize("what", ["data", "index", "snapshots"])
+def test_a_flipped_byte_is_told_in_a_line_and_restores_nothing(
+    whole: Sandbox, tmp_path: Path, what: str
+) -> None:
+    """Of each file of a kind: which of them a restore needs is restic's own affair."""
+    shutil.copytree(whole.environ["BACKUP_TO"], damaged := tmp_path / "damaged")
+    for file in filter(Path.is_file, (damaged / what).rglob("*")):
+        _flip(file)
+    there = [whole.data_file(index).read_bytes() for index in range(3)]
+    # Without what this machine remembers of the repository.
+    with whole.having(BACKUP_TO=str(damaged), XDG_CACHE_HOME=str(tmp_path), CONFIRM="yes"):
+        verified = whole.call("backup-verify")
+        assert whole.down().returncode == 0
+        restored = whole.call("restore", f"--from={max(sets_here(whole))}")
+    try:
+        for done in (verified, restored):
+            assert done.returncode in (1, 2)
+            assert re.search("expected what was stored, found damage: .*", done.stderr), done.stderr
+            assert len(done.stderr.strip().splitlines()) == 1
+        assert [whole.data_file(index).read_bytes() for index in range(3)] == there
+        assert not list(whole.state_dir.rglob("*.restoring"))
+    finally:
+        assert whole.up().returncode == 0
+
+
+@contextmanager
+def _mounted(place: Path) -> Iterator[dict[str, str]]:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "small", str(place)]
+    subprocess.run(mount, check=True, timeout=60)
+    try:
+        yield {"BACKUP_TO": str(place / "repository")}
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=False, timeout=60)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a file system that is full")
+def test_a_repository_that_fills_up_is_told_and_keeps_what_it_has(tmp_path: Path) -> None:
+    def small(place: Path) -> AbstractContextManager[dict[str, str]]:
+        (place / "small").mkdir()
+        return _mounted(place / "small")
+
+    with running(tmp_path, small) as made:
+        first = backup(made)
+        full = Path(made.environ["BACKUP_TO"]).parent
+        used = os.statvfs(full).f_files - os.statvfs(full).f_ffree
+        # No room for many more files. Of bytes there is enough: nobody knows that it will fill.
+        remount = ["mount", "-o", f"remount,nr_inodes={used + 2}", str(full)]
+        subprocess.run(remount, check=True, timeout=60)
+        ledger(made).write(501, 3000)
+        done = made.call("backup", "--keep=1")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert re.search("expected room for the backup, found .*no space left", last_line(done))
+        assert "every replica runs" in last_line(done)
+        assert sets(made) == {first}  # nothing is let go for a backup that has failed
+        assert sets_here(made) == {first}
+        assert made.call("status").returncode == 0
+
+
+def test_old_sets_go_only_after_a_new_one_is_there_and_while_nobody_holds_the_repository(
+    whole: Sandbox,
+) -> None:
+    before = sets(whole)
+    environ = whole.environ | {"RESTIC_PASSWORD": PASSWORD}
+    environ["RESTIC_REPOSITORY"] = whole.environ["BACKUP_TO"]
+    locks = Path(whole.environ["BACKUP_TO"]) / "locks"
+    with subprocess.Popen(
+        ["restic", "backup", "--quiet", "--stdin"], env=environ, stdin=subprocess.PIPE
+    ) as other:
+        wait_until(lambda: (any(locks.iterdir()), ""), what="another backup", timeout_s=120)
+        done = whole.call("backup", "--keep=1")
+        other.terminate()
+    assert done.returncode == 1
+    new = sets(whole) - before
+    assert len(new) == 1  # beside another's backup
+    assert re.search(rf"found a lock of PID {other.pid} .*backup {max(new)} is taken", done.stderr)
+    assert before < sets(whole)
+
+    done = whole.call("backup", "--keep=2")
+    assert done.returncode == 0, done.stderr
+    assert len(sets(whole)) == 2
+    assert max(new) in sets(whole)
+    assert sets_here(whole) == sets(whole)
+    restic(whole, "check", "--read-data")
+
+
+def test_what_a_killed_backup_has_left_is_no_backup_and_goes_with_the_next_old_set(
+    whole: Sandbox,
+) -> None:
+    left = "20200101T000000Z"
+    tags = f"wallet-service,cluster=0,deployment=emulator,engine=emulator,set={left},replica=0"
+    restic(whole, "backup", "--quiet", f"--tag={tags}", str(whole.data_file(0)))
+    restic(whole, "backup", "--quiet", "--tag=mine", str(whole.data_file(0)))
+    assert left not in whole.call("backups").stdout
+    backup(whole, "--keep=1")
+    found = json.loads(restic(whole, "snapshots", "--json"))
+    tagged = [each.get("tags") or [] for each in found]
+    assert not [tags for tags in tagged if f"set={left}" in tags]
+    assert ["mine"] in tagged  # which is somebody else's

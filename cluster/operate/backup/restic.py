@@ -134,6 +134,8 @@ def reason(said: str) -> str:
     for number, line in enumerate(lines):
         if line.startswith('{"message_type":"exit_error"'):
             lines[number] = str(json.loads(line)["message"]).splitlines()[0]
+    if of_ssh := [line for line in lines if line.startswith("subprocess ssh: ")]:
+        return of_ssh[-1].removeprefix("subprocess ssh: ").strip()
     fatal = [line.partition("Fatal: ")[2] for line in lines if "Fatal: " in line]
     fatal = [line for line in fatal if "context canceled" not in line]
     retried = [line for line in lines if "retrying after " in line]
@@ -188,4 +190,7 @@ def refused(url: str, said: str, code: int, named: str) -> Refusal:
         return Refusal(TO, expected=f"a repository at {url}", found="none", fix=fix)
     if code == TIMED_OUT and not why:
         why = f"no answer within {ANSWER_S} s"
-    return Refusal(url, expected="to reach the repository", found=why, fix="mend that, and repeat")
+    fix = "mend that, and repeat"
+    if url.startswith("sftp:"):
+        fix += "; whoever runs restic, root on a server, must get in by `sftp` without a question"
+    return Refusal(url, expected="to reach the repository", found=why, fix=fix)
