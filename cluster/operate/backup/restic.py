@@ -188,7 +188,8 @@ def refused(url: str, said: str, code: int, named: str) -> Refusal:
     if code == _NOT_THERE or _ABSENT.search(all_of_it):
         fix = f"mount it, if it is one; for a new one: make backup-init {named}"
         return Refusal(TO, expected=f"a repository at {url}", found="none", fix=fix)
-    if code == TIMED_OUT and not why:
+    has_ended = code == TIMED_OUT or "context canceled" in said
+    if has_ended and not re.search("retrying after |subprocess ssh", said):
         why = f"no answer within {ANSWER_S} s"
     fix = "mend that, and repeat"
     if url.startswith("sftp:"):
