@@ -166,8 +166,8 @@ def refused(url: str, said: str, code: int, named: str) -> Refusal:
     """What it has failed with, by kind; ``named`` is the deployment's ``INVENTORY=``."""
     why, all_of_it = reason(said), " ".join(said.split())
     if code in (126, 127) or "restic: not found" in said:
-        fix = "apt-get install restic (0.14 or newer); on servers: make up"
-        return Refusal("restic", expected="it on PATH", found="none", fix=f"{fix} {named}")
+        fix = f"apt-get install restic, 0.14 or newer; on servers: make up {named}"
+        return Refusal("restic", expected="it on PATH", found="none", fix=fix)
     if code == _WRONG_PASSWORD or "wrong password" in said:
         wanted, fix = f"the password of the repository {url}", "bring back its own"
         return Refusal(PASSWORD_FILE, expected=wanted, found="another", fix=fix)
