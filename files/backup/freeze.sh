@@ -10,7 +10,7 @@ set -u
 umask 077
 trap '' PIPE # the asker may be gone: that is seen on stdin
 
-servers='' guard=''
+servers='' guard='' probe=$data.clone-probe-$$
 
 say() { echo "freeze: $*"; }
 
@@ -28,7 +28,7 @@ thaw() {
 end() {
   trap '' HUP INT TERM
   [ -z "$guard" ] || thaw
-  rm -f "$clone" "$data.probe" "$data.probed"
+  rm -f "$clone" "$probe" "$probe-clone"
 }
 
 # Every thread of it: one that is still in a write has not stopped.
@@ -67,15 +67,15 @@ kill -0 $servers 2>/dev/null || give_up "cannot: its process is another user's"
 
 trap end EXIT
 trap 'exit 1' HUP INT TERM
-rm -f "$data".clone-* # of a backup that was killed
-why=$({ echo probe >"$data.probe" && cp --reflink=always "$data.probe" "$data.probed"; } 2>&1) ||
+why=$({ echo probe >"$probe" && cp --reflink=always "$probe" "$probe-clone"; } 2>&1) ||
   give_up "cannot: on its file system, $(stat -f -c %T "${data%/*}"), no file can be cloned (${why##*: })"
-rm -f "$data.probe" "$data.probed"
+rm -f "$probe" "$probe-clone"
 
 say ready
 while read -r word; do
   case $word in
     arm)
+      rm -f "$data".clone-* # of a backup that was killed
       # It ends this script only while that is its parent: numbers are used again.
       setsid sh -c '
         trap "" HUP INT TERM

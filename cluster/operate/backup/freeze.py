@@ -32,6 +32,12 @@ from cluster.runtimes import of, ssh
 
 Way = Literal["freeze", "stop"]
 
+#: What each does, in words.
+WAYS: dict[Way, str] = {
+    "freeze": "freeze all replicas for a moment, and clone their data files",
+    "stop": "stop all replicas until their data files are packed",
+}
+
 SCRIPT = REPOSITORY / "files" / "backup" / "freeze.sh"
 LIMIT = f"{PREFIX}FREEZE_LIMIT_S"
 _MARK = b"freeze: "
@@ -68,6 +74,14 @@ def choose(asked: Way | None, cannot: Mapping[int, str]) -> tuple[Way, str]:
             "nothing of the kind",
         )
     return "stop", reasons
+
+
+def foreseen(deployment: Deployment) -> str:
+    """The way that a backup of running replicas would take, and why: for a person."""
+    with beside(deployment, "none") as freezer:
+        way, why = choose(None, freezer.cannot)
+    fix = "; to need no stop, put them on XFS (docs/backup.md)" if way == "stop" else ""
+    return f"backups {WAYS[way]}, since {why}{fix}"
 
 
 @contextmanager
