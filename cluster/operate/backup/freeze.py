@@ -70,8 +70,8 @@ def choose(asked: Way | None, cannot: Mapping[int, str]) -> tuple[Way, str]:
             "WAY=freeze",
             expected="that every replica can be frozen, and its data file cloned",
             found=reasons,
-            fix="put the data files on XFS (docs/backup.md), or leave WAY out: a stop needs "
-            "nothing of the kind",
+            fix="put the data files on an XFS with room (docs/backup.md), or leave WAY out: "
+            "a stop needs neither",
         )
     return "stop", reasons
 
@@ -111,6 +111,7 @@ class Session:
         runtime = of(deployment)
         given = {"data": runtime.data_file(index), "clone": clone_of(runtime, index, name)}
         given["limit"] = str(deployment.cluster.freeze_limit_s)
+        given["files"] = str(1 if deployment.servers else len(deployment.cluster.replicas))
         values = "".join(f"{key}={shlex.quote(value)}\n" for key, value in given.items())
         line = runtime.beside(index, values + SCRIPT.read_text())
         command = ["sh", "-c", line]
