@@ -27,8 +27,10 @@ def on_xfs(made: DockerSandbox, place: Path) -> Iterator[None]:
             subprocess.run(["cp", "--archive", data, there], check=True, timeout=600)
             subprocess.run(["mount", "--bind", there, data], check=True, timeout=60)
             mounted.callback(subprocess.run, ["umount", data], check=True, timeout=60)
-        yield
-        assert made.make("compose-tb-down").returncode == 0
+        try:
+            yield
+        finally:
+            assert made.make("compose-tb-down").returncode == 0
 
 
 def test_backups_in_a_row_under_load_have_every_transfer_acknowledged_before(
