@@ -29,10 +29,6 @@ from cluster.tigerbeetle import data_file, totals, upgrade_path
 
 KEEP = 7
 _PARTIAL = ".partial"
-_WAYS: dict[Way, str] = {
-    "freeze": "freeze all replicas for a moment, and clone their data files",
-    "stop": "stop all replicas until their data files are packed",
-}
 
 
 def take(inventory_file: str, deployment: Deployment, keep: int, asked: Way | None = None) -> Path:
@@ -145,7 +141,7 @@ def _freezer(
         if asked != "stop":
             freezer = kept.enter_context(freeze.beside(deployment, name))
         way, why = freeze.choose(asked, freezer.cannot if freezer else {})
-        say(f"way: {_WAYS[way]}. Why: {why}")
+        say(f"way: {freeze.WAYS[way]}. Why: {why}")
         if way == "stop":
             kept.close()
         yield freezer if way == "freeze" else None
@@ -293,7 +289,7 @@ def _report(deployment: Deployment, manifest: Manifest, taken: Path) -> None:
 
 def _asked(way: str | None) -> Way | None:
     """What WAY= asks for. Raises Refusal."""
-    if way not in (None, *_WAYS):
+    if way not in (None, *freeze.WAYS):
         fix = "leave it out for the one that fits the file systems"
         raise Refusal("WAY", expected="freeze or stop", found=way, fix=fix)
     return way
