@@ -42,8 +42,8 @@ def directory(place: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def sftp(place: Path) -> Iterator[dict[str, str]]:
-    """Debian's own sshd, which knows one key, and no shell."""
+def sftp(place: Path, address: str = "127.0.0.1") -> Iterator[dict[str, str]]:
+    """Debian's own sshd, which knows one key, ``user``, and no shell."""
     server = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if server is None:
         pytest.skip("no sshd: apt-get install openssh-server")
@@ -57,7 +57,7 @@ def sftp(place: Path) -> Iterator[dict[str, str]]:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     (place / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nPidFile none\nUsePAM no\n"
+        f"Port {port}\nListenAddress {address}\nHostKey {place}/host\nPidFile none\nUsePAM no\n"
         f"AuthorizedKeysFile {place}/user.pub\nStrictModes no\nPasswordAuthentication no\n"
         "Subsystem sftp internal-sftp\nForceCommand internal-sftp\n"
     )
@@ -73,9 +73,9 @@ def sftp(place: Path) -> Iterator[dict[str, str]]:
         )
         (programs / name).chmod(0o755)
     log = ["-E", str(place / "sshd.log")]
-    with _running([server, "-D", "-f", str(place / "sshd_config"), *log], port):
+    with _running([server, "-D", "-f", str(place / "sshd_config"), *log], port, address):
         yield {
-            "BACKUP_TO": f"sftp://{getpass.getuser()}@127.0.0.1:{port}/{place}/repository",
+            "BACKUP_TO": f"sftp://{getpass.getuser()}@{address}:{port}/{place}/repository",
             "PATH": f"{programs}:{os.environ['PATH']}",
         }
 
@@ -92,7 +92,7 @@ def s3(place: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def _running(command: list[str], port: int) -> Iterator[None]:
+def _running(command: list[str], port: int, address: str = "127.0.0.1") -> Iterator[None]:
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -100,7 +100,7 @@ def _running(command: list[str], port: int) -> Iterator[None]:
         def answers() -> tuple[bool, str]:
             assert process.poll() is None, f"{command[0]} has ended"
             with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0, ""
+                return probe.connect_ex((address, port)) == 0, ""
 
         try:
             wait_until(answers, what=f"{command[0]} to listen", timeout_s=_UP_TIMEOUT_S)
