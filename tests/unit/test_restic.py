@@ -291,6 +291,12 @@ SAID: list[tuple[int, str, str]] = [
         "expected what was stored, found damage: cannot dump file: decrypting blob d3cb7e03",
     ),
     (
+        2,
+        'loading tree for snapshot "5418cac7" failed: decrypting blob d2b4eb50 failed: ciphertext '
+        "verification failed\nnot the whole file",
+        'found damage: loading tree for snapshot "5418cac7" failed',
+    ),
+    (
         1,
         "Fatal: cannot dump file: decrypting blob <data/5f36> from ff931 failed: ciphertext "
         "verification failed",

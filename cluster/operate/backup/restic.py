@@ -137,17 +137,19 @@ def reason(said: str) -> str:
     if of_ssh := [line for line in lines if line.startswith("subprocess ssh: ")]:
         return of_ssh[-1].removeprefix("subprocess ssh: ").strip()
     fatal = [line.partition("Fatal: ")[2] for line in lines if "Fatal: " in line]
+    fatal += [line for line in lines if "Fatal: " not in line and DAMAGED.search(line)]
     fatal = [line for line in fatal if "context canceled" not in line]
     retried = [line for line in lines if "retrying after " in line]
     if fatal:
         return fatal[-1].strip()
     if retried:
         return retried[-1].partition("retrying after ")[2].partition(": ")[2].strip()
-    failed = [line for line in lines if "cannot dump" in line or "error" in line.lower()]
+    failed = [line for line in lines if "error" in line.lower()]
     return (failed or lines or ["no message"])[-1].strip()
 
 
-_DAMAGED = re.compile(
+#: What it says of bytes that are not those it has written.
+DAMAGED = re.compile(
     r"verification failed|invalid data returned|is damaged|Unmarshal|invalid character"
     r"|hash mismatch|wrong hash|not found in (the )?(index|repository)|blob .* not found",
     re.IGNORECASE,
@@ -180,7 +182,7 @@ def refused(url: str, said: str, code: int, named: str) -> Refusal:
             found=f"{found}, {age['age']} old" if age else found,
             fix=f"wait for its end; if that process is gone: make restic {named} RUN=unlock",
         )
-    if _DAMAGED.search(why):
+    if DAMAGED.search(why):
         fix = "docs/backup.md#a-damaged-repository"
         return Refusal(url, expected="what was stored", found=f"damage: {why}", fix=fix)
     if _FULL.search(all_of_it):

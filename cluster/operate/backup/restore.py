@@ -49,10 +49,10 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     if manifest.is_stored:
         data["repository"] = repository.check_set(deployment, manifest)
     sets.check_files(source, manifest, on_progress=command.say)
-    print(describe(manifest, source))
+    known = manifest.name if manifest.is_stored else config.shown(source)
+    print(describe(manifest, known))
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)
-    known = manifest.name if manifest.is_stored else config.shown(source)
     again = f"make restore {deployment.named} FROM={shlex.quote(known)}"
     with take.locked(deployment):
         with last_word.said(deployment, _AS_BEFORE, fix=again):
@@ -71,7 +71,7 @@ def restore(inventory_file: str, deployment: Deployment, source: Path) -> None:
     _report(deployment, manifest)
 
 
-def describe(manifest: Manifest, source: Path) -> str:
+def describe(manifest: Manifest, source: str) -> str:
     """What a person confirms: where the cluster goes back to, and what that means. Pure."""
     taken = manifest.taken_at.strftime("%Y-%m-%d %H:%M:%S UTC")
     checkpoint = max(file.op_checkpoint for file in manifest.files)
