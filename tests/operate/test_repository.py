@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import pytest
 
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox, sandbox
+from tests.file_systems import xfs
 from tests.leases import free_ports
 from tests.operate import repositories
 from tests.operate.ledger import Ledger
@@ -345,3 +347,34 @@ def test_what_a_killed_backup_has_left_is_no_backup_and_goes_with_the_next_old_s
     tagged = [each.get("tags") or [] for each in found]
     assert not [tags for tags in tagged if f"set={left}" in tags]
     assert ["mine"] in tagged  # which is somebody else's
+
+
+@pytest.mark.long
+def test_clones_go_to_the_repository_as_they_are_and_no_replica_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with xfs() as place:
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        with running(tmp_path, repositories.directory) as made:
+            monkeypatch.setattr(tempfile, "tempdir", None)
+            before, pids = ledger(made).read(600), made.pids()
+            taken = backup(made)
+            assert made.pids() == pids
+            manifest = json.loads((records(made) / taken / "manifest.json").read_text())
+            assert (manifest["way"], manifest["stopped_s"]) == ("freeze", None)
+            assert not list(made.directory.rglob("*.zst"))
+            assert not list(made.state_dir.rglob("*.tigerbeetle?*"))  # nor a clone
+            # What is in the repository is what a person would restore by restic alone.
+            (first,) = (f["snapshot"] for f in manifest["files"] if f["replica"] == 0)
+            restic(made, "restore", "--quiet", f"--target={tmp_path}/by-hand", first)
+            (by_hand,) = (tmp_path / "by-hand").iterdir()
+            stored = by_hand.read_bytes()
+            assert stored
+            assert made.data_file(0).read_bytes().startswith(stored)  # it is appended to
+
+            ledger(made).write(501, 50)
+            assert made.down().returncode == 0
+            with made.having(CONFIRM="yes"):
+                restored = made.call("restore", f"--from={taken}")
+            assert restored.returncode == 0, restored.stdout + restored.stderr
+            assert ledger(made).read(600) == before
