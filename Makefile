@@ -164,8 +164,8 @@ doctor: $(INSTALLED) ## Say what is wrong, why, and what to do: with the cluster
 ### Backup and repair
 
 .PHONY: backup
-backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop, for half a minute with a small ledger. KEEP= (7) BACKUP_DIR= (backups/)
-	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP)
+backup: $(INSTALLED) ## Back up all data files of one moment: no stop where they can be cloned (XFS). WAY=freeze, WAY=stop forces one. KEEP= (7) BACKUP_DIR= (backups/)
+	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP) $(call option,--way,WAY)
 
 .PHONY: backups
 backups: $(INSTALLED) ## List the cluster's backups, packed here and in its repository

@@ -1,4 +1,4 @@
-"""Backups: every replica stopped together, packed, started again; and put back, all or none.
+"""Backups: every data file of one moment packed; and put back, all or none.
 
 The phases of `make backup` and `make restore`, which decide what comes next
 (`cluster.operate.backup`). ``backup_set`` in the host data is the set's directory on this machine.
@@ -10,6 +10,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pyinfra import host
@@ -43,6 +44,31 @@ def take() -> None:
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
     _deliver(deployment)
+
+
+@deploy("Try what a backup needs")
+def try_out() -> None:
+    """Before anything is frozen."""
+    _try(deployment_here(), is_packed=not _repository())
+
+
+@deploy("Keep the clones of the data files")
+def keep_clones() -> None:
+    """While the replicas run."""
+    deployment = deployment_here()
+    runtime, name = of(deployment), _set_directory().stem
+
+    def pack_one(index: int, target: Path) -> str:
+        clone = packing.clone_of(runtime, index, name)
+        if _repository():  # which takes the clone as it is
+            return packing.note(runtime, index, clone, target)
+        return packing.pack_clone(runtime, index, clone, target)
+
+    def copy(index: int) -> str:
+        return packing.copy_clone(runtime, index, packing.clone_of(runtime, index, name))
+
+    _pack(deployment, pack_one)
+    _deliver(deployment, copy)
 
 
 @deploy("Pack a stopped cluster's data files")
@@ -148,12 +174,12 @@ def accept() -> None:
     _on_each("Drop replica {}'s replaced data file", packing.DROP)
 
 
-def _try(deployment: Deployment) -> None:
+def _try(deployment: Deployment, *, is_packed: bool = True) -> None:
     """All that a backup needs, before anything is stopped: room, rights, programs, the way here."""
     runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
     _remove_packed(deployment)  # what a backup that was killed has left
     fix = "free some" + ("" if _is_elsewhere(deployment) else _OTHER_DISK)
-    room = packing.require_room(runtime, indexes, directory, fix)
+    room = packing.require_room(runtime, indexes if is_packed else (), directory, fix)
     _shell("Check the room for the packed files", room)
     with guarded():
         tried = [packing.try_out(runtime, i, directory / f"{_TRIED}{i}") for i in indexes]
@@ -199,10 +225,11 @@ def _remove_packed(deployment: Deployment) -> None:
         _shell("Remove what was packed", f"test ! -d {there} || rm -rf {there}")
 
 
-def _pack(deployment: Deployment) -> None:
-    runtime, directory = of(deployment), _on_host(deployment)
+def _pack(deployment: Deployment, pack_one: Callable[[int, Path], str] | None = None) -> None:
+    directory = _on_host(deployment)
+    pack_one = pack_one or partial(packing.pack, of(deployment))
     with guarded():
-        each = [packing.pack(runtime, i, directory / f"replica-{i}") for i in indexes_here()]
+        each = [pack_one(i, directory / f"replica-{i}") for i in indexes_here()]
     _shell("Pack the data files", packing.together(each))
 
 
@@ -232,21 +259,24 @@ def _on_host(deployment: Deployment) -> Path:
     return of(deployment).backup_directory(_set_directory())
 
 
-def _deliver(deployment: Deployment) -> None:
-    """To where backups are kept. In turn: what one replica has stored, the next need not send."""
+def _deliver(deployment: Deployment, copy: Callable[[int], str] | None = None) -> None:
+    """To where backups are kept; ``copy`` prints a data file, where it was not packed.
+
+    In turn: what one replica has stored, the next need not send.
+    """
     if _repository():
-        call("Store the data files in the repository", _store, _serial=True)
+        call("Store the data files in the repository", _store, copy=copy, _serial=True)
     _bring(deployment)
 
 
-def _store() -> None:
+def _store(copy: Callable[[int], str] | None) -> None:
     """From the host itself to the repository; what each has added is noted here."""
     deployment, directory = deployment_here(), _on_host(deployment_here())
     name = _set_directory().stem
     for index in indexes_here():
         packed = directory / f"replica-{index}"
-        copy, status = packing.copy_packed(packed), packed.with_suffix(".status")
-        script = restic.store(copy, deployment, name, index, str(status))
+        printed = copy(index) if copy else packing.copy_packed(packed)
+        script = restic.store(printed, deployment, name, index, f"{packed}.status")
         added = restic.added(_with_repository(script))
         (_set_directory() / f"replica-{index}.{restic.ADDED}").write_text(str(added))
 

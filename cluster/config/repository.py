@@ -79,7 +79,7 @@ def of(
     ``is_elsewhere``: the replicas are on servers, whose directories are not this machine's.
     Raises Refusal.
     """
-    values = loading.values_of(loading.text_of(env_file)) | environ
+    values = {**loading.values_of(loading.text_of(env_file)), **environ}
     given = {name: values.get(name, "") for name in loading.NOT_OF_CLUSTER}
     fix = f"set it in {loading.shown(env_file)}, or in the environment"
     url = given[TO]

@@ -14,7 +14,7 @@ import pytest
 from cluster import config
 from cluster.config.deployment import Deployment
 from cluster.operate.backup import packing, sets
-from cluster.operate.backup.sets import Damaged, Manifest, PackedFile
+from cluster.operate.backup.sets import Damaged, Manifest
 from cluster.refusal import Refusal
 from cluster.runtimes import of
 from cluster.tigerbeetle import totals
@@ -161,7 +161,7 @@ def test_an_unpacked_file_that_is_not_the_manifests_is_refused(
     tmp_path: Path, found: Superblock
 ) -> None:
     manifest = sets.read(made_set(tmp_path / "20261124T000000Z"))
-    first: PackedFile = manifest.files[0]
+    first = manifest.files[0]
     sets.identify(manifest, first, Superblock(Identity(CLUSTER.id, 0, 3, "0.17.9"), 0, 0))
     with pytest.raises(Damaged, match=r"replica-0\.gz: expected cluster"):
         sets.identify(manifest, first, found)
@@ -293,11 +293,12 @@ def test_unpacking_gives_every_byte_and_leaves_the_data_file_alone(
     packer = {"zst": "zstd -q -c", "gz": "gzip -c"}[suffix]
     if shell(f"{packer} '{tmp_path}/raw' >'{packed}'") != 0:
         pytest.skip(f"apt-get install {packer.split()[0]}")
-    assert shell(packing.unpack(runtime, 0, packed, len(content))) == 0
+    copy = f"{sets.UNPACK[suffix]} '{packed}'"
+    assert shell(packing.unpack(runtime, 0, copy, len(content))) == 0
     assert restoring(path).read_bytes() == content
     assert restoring(path).stat().st_mode & 0o777 == 0o600
     assert path.read_text() == "old"
-    assert shell(packing.unpack(runtime, 0, packed, len(content) + 1)) != 0
+    assert shell(packing.unpack(runtime, 0, copy, len(content) + 1)) != 0
 
 
 def test_a_swap_can_be_undone_and_accepted(data: tuple[Path, Any]) -> None:

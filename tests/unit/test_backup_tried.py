@@ -201,5 +201,5 @@ def test_replicas_are_started_again_only_where_they_were_stopped_and_not_started
     monkeypatch.setattr(phase, "run", run)
     on_servers = deployment.model_copy(update={"servers": ("any",)})
     with pytest.raises(Failed, match="a server has failed"):
-        take._pack("an inventory", on_servers, tmp_path, was_running=True)
+        take._pack("any", on_servers, {"backup_set": str(tmp_path)}, None, was_running=True)
     assert ran == ["take", *AFTER[noted]]

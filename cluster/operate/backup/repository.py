@@ -287,8 +287,13 @@ def init_(file: str) -> None:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def restic_(file: str, words: tuple[str, ...]) -> int:
     """Run restic itself on the repository of BACKUP_TO, with WORDS: what it ends with."""
+    deployment = inventory.read(file)
     arguments = shlex.split(" ".join(words)) or ["snapshots"]
     try:
-        return subprocess.call(["restic", *arguments], env=environ(inventory.read(file)))
+        return subprocess.call(
+            ["restic", *arguments],
+            env=environ(deployment),
+            timeout=None,  # endless: who types it sees it, and may end it
+        )
     except FileNotFoundError:
-        raise refused(inventory.read(file), "", 127) from None
+        raise refused(deployment, "", 127) from None

@@ -4,9 +4,9 @@
 
 Of one whose files are in a repository, the directory has the manifest alone.
 
-The files of one set are of one moment: all replicas were stopped while they were copied, since a
-copy of a running one is inconsistent. With files of different moments a replica would forget what
-it has acknowledged, and transfers would be lost.
+The files of one set are of one moment: all replicas were stopped while they were copied, or frozen
+while they were cloned, since a copy of a running one is inconsistent. With files of different
+moments a replica would forget what it has acknowledged, and transfers would be lost.
 The manifest's checksums make sure that no file of another set is taken for one of this set.
 """
 
@@ -85,6 +85,8 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     replica_count: int
     release: str = Field(description="the newest of its files' releases")
     taken_at: datetime = Field(description="when the replicas stood still")
+    way: Literal["freeze", "stop"] | None = Field(None, description="null: was down, or is older")
+    frozen_s: float | None = Field(None, description="from the first freeze to the last thaw")
     stopped_s: float | None = Field(description="from the stop to the next commit; null: was down")
     before: Totals | None = Field(description="read before the stop; null: could not be read")
     after: Totals | None = Field(description="read after the start; null: could not be read")

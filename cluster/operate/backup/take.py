@@ -20,7 +20,8 @@ from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.interruption import say, whole
 from cluster.operate import last_word, phase
-from cluster.operate.backup import repository, restic, sets
+from cluster.operate.backup import freeze, repository, restic, sets
+from cluster.operate.backup.freeze import Cut, Freezer, Way
 from cluster.operate.backup.sets import Manifest, PackedFile, StoredFile
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of, tunnel
@@ -28,12 +29,17 @@ from cluster.tigerbeetle import data_file, totals, upgrade_path
 
 KEEP = 7
 _PARTIAL = ".partial"
+_WAYS: dict[Way, str] = {
+    "freeze": "freeze all replicas for a moment, and clone their data files",
+    "stop": "stop all replicas until their data files are packed",
+}
 
 
-def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
+def take(inventory_file: str, deployment: Deployment, keep: int, asked: Way | None = None) -> Path:
     """Take a backup and let the ones beyond ``keep`` go; the new set's directory.
 
-    Raises Refusal before anything is touched, Failed after everything is as it was.
+    ``asked`` is the way that is asked for. Raises Refusal before anything is touched, Failed after
+    everything is as it was.
     """
     was_running = is_running(deployment)
     if was_running:
@@ -41,37 +47,40 @@ def take(inventory_file: str, deployment: Deployment, keep: int) -> Path:
     else:
         lost = facts.missing(deployment, observe(deployment))
         existence.require_files("backup", deployment, lost)
+    now = datetime.now(UTC)
+    name = f"{now:%Y%m%dT%H%M%SZ}"
     data = {}
     if deployment.repository is not None:
         say(f"opening the repository {deployment.repository.url}")
         data["repository"] = repository.check(deployment)
-    with (
-        locked(deployment) as root,
-        last_word.said(deployment, "; no backup was taken", is_up=was_running),
-        begun(),
-    ):
-        for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
-            shutil.rmtree(left)
-        now = datetime.now(UTC)
-        partial = root / f"{now:%Y%m%dT%H%M%SZ}{_PARTIAL}"
-        partial.mkdir(mode=0o700)
-        try:
-            before = _read_totals(deployment) if was_running else None
-            _pack(inventory_file, deployment, partial, data, was_running=was_running)
-            after = _read_totals(deployment) if was_running else None
-            manifest = _manifest(deployment, partial, now, before, after)
-            written = partial / sets.MANIFEST
-            written.write_text(manifest.model_dump_json(indent=1) + "\n")
-            written.chmod(0o600)
-            if manifest.is_stored:
-                repository.put(deployment, manifest)
-            taken = partial.rename(root / manifest.name)
-        except BaseException:
-            _forget(deployment, partial)
-            raise
-    _report(deployment, manifest, taken)
-    with begun(f"; backup {manifest.name} is taken"):
-        _let_go(deployment, manifest, keep)
+    with locked(deployment) as root:
+        with (
+            last_word.said(deployment, "; no backup was taken", is_up=was_running),
+            _freezer(deployment, name, asked, is_down=not was_running) as freezer,
+            begun(),
+        ):
+            for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
+                shutil.rmtree(left)
+            partial = root / f"{name}{_PARTIAL}"
+            partial.mkdir(mode=0o700)
+            try:
+                before = _read_totals(deployment) if was_running else None
+                data["backup_set"] = str(partial)
+                cut = _pack(inventory_file, deployment, data, freezer, was_running=was_running)
+                after = _read_totals(deployment) if was_running else None
+                manifest = _manifest(deployment, partial, cut or Cut(now), before, after)
+                written = partial / sets.MANIFEST
+                written.write_text(manifest.model_dump_json(indent=1) + "\n")
+                written.chmod(0o600)
+                if manifest.is_stored:
+                    repository.put(deployment, manifest)
+                taken = partial.rename(root / manifest.name)
+            except BaseException:
+                _forget(deployment, partial)
+                raise
+        _report(deployment, manifest, taken)
+        with begun(f"; backup {manifest.name} is taken"):
+            _let_go(deployment, manifest, keep)
     return taken
 
 
@@ -120,28 +129,65 @@ def locked(deployment: Deployment) -> Iterator[Path]:
         yield root
 
 
+@contextlib.contextmanager
+def _freezer(
+    deployment: Deployment, name: str, asked: Way | None, *, is_down: bool
+) -> Iterator[Freezer | None]:
+    """Sessions beside the replicas; None where they have to stop. It says which way, and why.
+
+    Raises Refusal where the freeze that was asked for is not possible.
+    """
+    if is_down:
+        yield None
+        return
+    with contextlib.ExitStack() as kept:
+        freezer = None
+        if asked != "stop":
+            freezer = kept.enter_context(freeze.beside(deployment, name))
+        way, why = freeze.choose(asked, freezer.cannot if freezer else {})
+        say(f"way: {_WAYS[way]}. Why: {why}")
+        if way == "stop":
+            kept.close()
+        yield freezer if way == "freeze" else None
+
+
 def _pack(
     inventory_file: str,
     deployment: Deployment,
-    partial: Path,
     data: Mapping[str, str],
+    freezer: Freezer | None,
     *,
     was_running: bool,
-) -> None:
-    data = {"backup_set": str(partial), **data}
+) -> Cut | None:
+    """Pack or store every data file; when all were frozen, if they were."""
+    partial = Path(data["backup_set"])
+
+    def run(task: str, *, quiet: bool = False) -> None:
+        phase.run(inventory_file, f"tasks.backup.{task}", data=data, quiet=quiet)
+
     try:
-        phase.run(inventory_file, f"tasks.backup.{'take' if was_running else 'pack'}", data=data)
+        if freezer is None:
+            run("take" if was_running else "pack")
+            return None
+        try:
+            run("try_out")
+            cut = freezer.clone()
+            say(f"all replicas were frozen for {cut.frozen_s:.2f} s, and run; keeping the clones")
+            run("keep_clones")
+        finally:
+            freezer.close()
     except BaseException:  # Ctrl-C too: the cluster must not stay down, nor stop once more
         is_stopped = (partial / sets.STOPPED).exists()
         if is_stopped and not (partial / sets.COMMITTED).exists():
             with whole("starting the replicas again"):
                 say("the backup failed; starting the replicas again")
-                phase.run(inventory_file, "tasks.backup.start_again", data=data, quiet=True)
+                run("start_again", quiet=True)
         elif deployment.servers:
             with whole("removing what was packed"), contextlib.suppress(Failed):
                 say("the backup failed; removing what it has left on the servers")
-                phase.run(inventory_file, "tasks.backup.forget", data=data, quiet=True)
+                run("forget", quiet=True)
         raise
+    return cut
 
 
 def _require_whole(deployment: Deployment) -> None:
@@ -167,7 +213,7 @@ def _read_totals(deployment: Deployment) -> totals.Totals | None:
 def _manifest(
     deployment: Deployment,
     partial: Path,
-    now: datetime,
+    cut: Cut,
     before: totals.Totals | None,
     after: totals.Totals | None,
 ) -> Manifest:
@@ -181,6 +227,7 @@ def _manifest(
         files = [_stored(partial, index, ids) for index in indexes]
     stopped = float(_taken(partial / sets.STOPPED) or 0)
     committed = float(_taken(partial / sets.COMMITTED) or 0)
+    was_stopped: Way | None = "stop" if stopped else None
     return Manifest(
         name=partial.name.removesuffix(_PARTIAL),
         deployment=deployment.name,
@@ -188,8 +235,10 @@ def _manifest(
         cluster_id=str(deployment.cluster.id),
         replica_count=len(deployment.cluster.replicas),
         release=max((f.release for f in files), key=upgrade_path.triple),
-        taken_at=datetime.fromtimestamp(stopped, UTC) if stopped else now,
+        taken_at=datetime.fromtimestamp(stopped, UTC) if stopped else cut.taken_at,
+        way=was_stopped if cut.frozen_s is None else "freeze",
         stopped_s=round(committed - stopped, 2) if stopped and committed else None,
+        frozen_s=cut.frozen_s,
         before=before,
         after=after,
         files=files,
@@ -233,18 +282,32 @@ def _report(deployment: Deployment, manifest: Manifest, taken: Path) -> None:
     print(f"  {len(manifest.files)} data files, {packed:,.1f} MiB {how} of {whole:,.0f} MiB")
     if manifest.stopped_s is not None:
         print(f"  downtime {manifest.stopped_s:.1f} s, from the stop to the next commit")
+    if manifest.frozen_s is not None:
+        print(f"  no downtime: all replicas were frozen for {manifest.frozen_s:.2f} s")
     if manifest.before:
-        print(f"  {manifest.before}, read before the stop")
+        print(f"  {manifest.before}, read before")
     named = deployment.named
     source = str(taken) if deployment.repository is None else manifest.name
     print(f"  prove it: make backup-verify {named} FROM={shlex.quote(source)}")
 
 
+def _asked(way: str | None) -> Way | None:
+    """What WAY= asks for. Raises Refusal."""
+    if way not in (None, *_WAYS):
+        fix = "leave it out for the one that fits the file systems"
+        raise Refusal("WAY", expected="freeze or stop", found=way, fix=fix)
+    return way
+
+
 @click.command()
 @by_inventory
 @click.option("--keep", default=str(KEEP), help=f"How many to keep; default: {KEEP}.")
-def main(file: str, keep: str) -> None:
-    """Back up all data files of one moment: all replicas stop, mostly for less than a minute.
+@click.option("--way", help="freeze or stop; default: freeze, where every data file can be cloned.")
+def main(file: str, keep: str, way: str | None) -> None:
+    """Back up all data files of one moment.
+
+    All replicas are frozen for less than a second where their file systems can clone a file;
+    elsewhere they stop, mostly for less than a minute.
 
     Exit codes: 0 taken, 1 failed (nothing is left behind; the last line says whether all replicas
     run again), 2 refused.
@@ -253,4 +316,4 @@ def main(file: str, keep: str) -> None:
     if not keep.isdecimal() or int(keep) < 1:
         wanted = "a number of backups, 1 or more"
         raise Refusal("KEEP", expected=wanted, found=keep, fix=f"leave it out for {KEEP}")
-    take(file, deployment, int(keep))
+    take(file, deployment, int(keep), _asked(way))
