@@ -205,14 +205,14 @@ def forged(place: Place, target: Path, field: tuple[int, int]) -> tuple[Path, in
 def test_a_backup_that_misses_one_acknowledged_transfer_fails(place: Place, tmp_path: Path) -> None:
     made, transfer = forged(place, tmp_path / place.during.name, LEDGER)
     line = place.refused_or_failed(made, "recorded", 1)
-    assert f"1 acknowledged, but not in the ledger: transfer {hex(transfer)}" in line
+    assert f" acknowledged, but not in the ledger: transfer {hex(transfer)}" in line
     assert place.made.call("backup-verify", f"--from={made}").returncode == 0  # nobody else sees it
 
 
 def test_a_backup_with_another_amount_fails(place: Place, tmp_path: Path) -> None:
     made, transfer = forged(place, tmp_path / place.during.name, AMOUNT)
     line = place.refused_or_failed(made, "recorded", 1)
-    assert f"1 stored with other fields: transfer {hex(transfer)}: amount sent " in line
+    assert f" stored with other fields: transfer {hex(transfer)}: amount sent " in line
 
 
 @pytest.mark.parametrize(
