@@ -14,6 +14,7 @@ import pytest
 from cluster import config
 from cluster.config.deployment import Deployment
 from cluster.operate.backup import packing, sets
+from cluster.operate.backup.retention import Policy
 from cluster.operate.backup.sets import Damaged, Manifest
 from cluster.refusal import Refusal
 from cluster.runtimes import of
@@ -174,9 +175,9 @@ def test_only_the_oldest_sets_of_this_cluster_are_let_go(tmp_path: Path) -> None
     (tmp_path / "20250101T000000Z").mkdir()  # not whole
     (tmp_path / "20250101T000000Z" / sets.MANIFEST).write_text("{}")
     (tmp_path / "my own copy").mkdir()
-    found = sets.expired(tmp_path, OURS, keep=3)
+    found = sets.expired(tmp_path, OURS, Policy(last=3))
     assert [path.name for path in found] == ["20261124T000000Z"]
-    assert sets.expired(tmp_path, OURS, keep=4) == []
+    assert sets.expired(tmp_path, OURS, Policy(last=4)) == []
 
 
 def test_the_newest_set_is_taken_when_none_is_named(
@@ -204,7 +205,7 @@ def test_another_cluster_s_newer_set_is_neither_taken_nor_let_go(
     made_set(tmp_path / "process" / "20260101T000000Z", **foreign)
     made_set(tmp_path / "process" / "20261124T000100Z", **foreign)
     assert sets.chosen(None, OURS) == own[1]
-    assert sets.expired(tmp_path / "process", OURS, keep=1) == [own[0]]
+    assert sets.expired(tmp_path / "process", OURS, Policy(last=1)) == [own[0]]
 
 
 def test_a_newest_set_that_does_not_say_whose_it_is_is_not_passed_over(

@@ -26,6 +26,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from cluster.config import kept
 from cluster.config.deployment import Deployment, Engine
+from cluster.operate.backup import retention
+from cluster.operate.backup.retention import Policy
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Identity, Superblock
 from cluster.tigerbeetle.totals import Totals
@@ -257,10 +259,11 @@ def of_cluster(paths: Iterable[Path], deployment: Deployment) -> dict[Path, Mani
     return {path: m for path, m in found.items() if m.whose == deployment.whose}
 
 
-def expired(root: Path, deployment: Deployment, keep: int) -> list[Path]:
-    """This cluster's packed sets but the newest ``keep``; never those of another cluster."""
+def expired(root: Path, deployment: Deployment, keep: Policy) -> list[Path]:
+    """This cluster's packed sets that ``keep`` lets go, oldest first; never another cluster's."""
     found = of_cluster(complete(root), deployment).items()
-    return [path for path, manifest in found if not manifest.is_stored][:-keep]
+    packed = {path.name: path for path, manifest in found if not manifest.is_stored}
+    return [packed[name] for name in retention.expired(keep, packed)]
 
 
 def remove(set_directory: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,14 +19,15 @@ from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.interruption import say, whole
 from cluster.operate import last_word, phase
-from cluster.operate.backup import freeze, repository, restic, sets
+from cluster.operate.backup import freeze, outcomes, repository, restic, retention, sets, turns
 from cluster.operate.backup.freeze import Cut, Freezer, Way
+from cluster.operate.backup.outcomes import Taken
+from cluster.operate.backup.retention import Policy
 from cluster.operate.backup.sets import Manifest, PackedFile, StoredFile
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals, upgrade_path
 
-KEEP = 7
 _PARTIAL = ".partial"
 _WAYS: dict[Way, str] = {
     "freeze": "freeze all replicas for a moment, and clone their data files",
@@ -35,12 +35,23 @@ _WAYS: dict[Way, str] = {
 }
 
 
-def take(inventory_file: str, deployment: Deployment, keep: int, asked: Way | None = None) -> Path:
-    """Take a backup and let the ones beyond ``keep`` go; the new set's directory.
+def take(
+    inventory_file: str, deployment: Deployment, keep: Policy, asked: Way | None = None
+) -> Path:
+    """Take a backup and let those go that ``keep`` does not; the new set's directory.
 
     ``asked`` is the way that is asked for. Raises Refusal before anything is touched, Failed after
     everything is as it was.
     """
+    with locked(deployment) as root:  # first: whoever has the turn may have stopped the replicas
+        manifest = _take(inventory_file, deployment, root, asked)
+        outcomes.note(deployment, Taken(name=manifest.name, at=manifest.taken_at))
+        with begun(f"; backup {manifest.name} is taken"):
+            _let_go(deployment, manifest, keep)
+    return root / manifest.name
+
+
+def _take(inventory_file: str, deployment: Deployment, root: Path, asked: Way | None) -> Manifest:
     was_running = is_running(deployment)
     if was_running:
         _require_whole(deployment)
@@ -53,48 +64,54 @@ def take(inventory_file: str, deployment: Deployment, keep: int, asked: Way | No
     if deployment.repository is not None:
         say(f"opening the repository {deployment.repository.url}")
         data["repository"] = repository.check(deployment)
-    with locked(deployment) as root:
-        with (
-            last_word.said(deployment, "; no backup was taken", is_up=was_running),
-            _freezer(deployment, name, asked, is_down=not was_running) as freezer,
-            begun(),
-        ):
-            for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
-                shutil.rmtree(left)
-            partial = root / f"{name}{_PARTIAL}"
-            partial.mkdir(mode=0o700)
-            try:
-                before = _read_totals(deployment) if was_running else None
-                data["backup_set"] = str(partial)
-                cut = _pack(inventory_file, deployment, data, freezer, was_running=was_running)
-                after = _read_totals(deployment) if was_running else None
-                manifest = _manifest(deployment, partial, cut or Cut(now), before, after)
-                written = partial / sets.MANIFEST
-                written.write_text(manifest.model_dump_json(indent=1) + "\n")
-                written.chmod(0o600)
-                if manifest.is_stored:
-                    repository.put(deployment, manifest)
-                taken = partial.rename(root / manifest.name)
-            except BaseException:
-                _forget(deployment, partial)
-                raise
-        _report(deployment, manifest, taken)
-        with begun(f"; backup {manifest.name} is taken"):
-            _let_go(deployment, manifest, keep)
-    return taken
+    with (
+        last_word.said(deployment, "; no backup was taken", is_up=was_running),
+        _freezer(deployment, name, asked, is_down=not was_running) as freezer,
+        begun(),
+    ):
+        for left in root.glob(f"*{_PARTIAL}"):  # killed in the middle: never a backup
+            shutil.rmtree(left)
+        partial = root / f"{name}{_PARTIAL}"
+        partial.mkdir(mode=0o700)
+        try:
+            before = _read_totals(deployment) if was_running else None
+            data["backup_set"] = str(partial)
+            cut = _pack(inventory_file, deployment, data, freezer, was_running=was_running)
+            after = _read_totals(deployment) if was_running else None
+            manifest = _manifest(deployment, partial, cut or Cut(now), before, after)
+            written = partial / sets.MANIFEST
+            written.write_text(manifest.model_dump_json(indent=1) + "\n")
+            written.chmod(0o600)
+            if manifest.is_stored:
+                repository.put(deployment, manifest)
+            taken = partial.rename(root / manifest.name)
+        except BaseException:
+            _forget(deployment, partial)
+            raise
+    _report(deployment, manifest, taken)
+    return manifest
 
 
-def _let_go(deployment: Deployment, manifest: Manifest, keep: int) -> None:
-    """What is beyond ``keep``, of the kind that was just taken."""
-    if manifest.is_stored:
-        old_names = repository.names(deployment)[:-keep]
-        for name in old_names:
-            print(f"removing {name}: KEEP={keep}")
-        repository.drop(deployment, old_names)
+def _let_go(deployment: Deployment, taken: Manifest, keep: Policy) -> None:
+    """Let go what ``keep`` does, of the kind that was just taken; ``taken`` stays on any clock.
+
+    Not while one is verified: whatever is read stays, and a repository is not pruned then.
+    """
+    if name := turns.verified_now(deployment):
+        print(f"  none is let go, since {name} is being verified")
         return
-    for old in sets.expired(sets.directory(deployment.name), deployment, keep):
-        print(f"removing {old.name}: KEEP={keep}")
-        sets.remove(old)
+    if taken.is_stored:
+        old = retention.expired(keep, repository.names(deployment))
+    else:
+        old = [p.name for p in sets.expired(sets.directory(deployment.name), deployment, keep)]
+    old = [name for name in old if name != taken.name]
+    for name in old:
+        print(f"removing {name}: KEEP={shlex.quote(str(keep))}")
+    if taken.is_stored:
+        repository.drop(deployment, old)  # and what killed backups have left
+    else:
+        for name in old:
+            sets.remove(sets.directory(deployment.name) / name)
 
 
 def _forget(deployment: Deployment, partial: Path) -> None:
@@ -115,17 +132,9 @@ def is_running(deployment: Deployment) -> bool:
 
 @contextlib.contextmanager
 def locked(deployment: Deployment) -> Iterator[Path]:
-    """One backup or restore of a deployment at a time, in its directory. Raises Refusal."""
+    """One backup or restore of a deployment at a time, in its directory. Raises Busy."""
     root = sets.directory(deployment.name)
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refusal(
-                f"{root}: expected no other backup or restore, found one under way. "
-                "Fix: wait for its end"
-            ) from None
+    with turns.alone(root / ".lock", "backup or restore", root):
         yield root
 
 
@@ -301,9 +310,10 @@ def _asked(way: str | None) -> Way | None:
 
 @click.command()
 @by_inventory
-@click.option("--keep", default=str(KEEP), help=f"How many to keep; default: {KEEP}.")
+@click.option("--keep", default=str(retention.DEFAULT), help="How many of which age to keep.")
 @click.option("--way", help="freeze or stop; default: freeze, where every data file can be cloned.")
-def main(file: str, keep: str, way: str | None) -> None:
+@click.option("--scheduled", is_flag=True, help="By a timer: nothing to do where one is under way.")
+def main(file: str, keep: str, way: str | None, *, scheduled: bool) -> None:
     """Back up all data files of one moment.
 
     All replicas are frozen for less than a second where their file systems can clone a file;
@@ -312,8 +322,7 @@ def main(file: str, keep: str, way: str | None) -> None:
     Exit codes: 0 taken, 1 failed (nothing is left behind; the last line says whether all replicas
     run again), 2 refused.
     """
+    policy, asked = retention.parse(keep), _asked(way)
     deployment = tunnel.reached(inventory.read(file))
-    if not keep.isdecimal() or int(keep) < 1:
-        wanted = "a number of backups, 1 or more"
-        raise Refusal("KEEP", expected=wanted, found=keep, fix=f"leave it out for {KEEP}")
-    take(file, deployment, int(keep), _asked(way))
+    with turns.left_to_others(is_scheduled=scheduled):
+        take(file, deployment, policy, asked)

@@ -19,7 +19,8 @@ import click
 from cluster.command import by_inventory, say
 from cluster.config import inventory
 from cluster.config.deployment import Deployment
-from cluster.operate.backup import repository, sets, told_of
+from cluster.operate.backup import outcomes, repository, sets, told_of, turns
+from cluster.operate.backup.outcomes import Verified
 from cluster.operate.backup.scratch import Scratch, unpacked
 from cluster.operate.backup.sets import Damaged, Manifest, PackedFile, StoredFile
 from cluster.refusal import Failed, Refusal
@@ -48,6 +49,11 @@ class Finding:
     def behind_s(self) -> float | None:
         """The age of the newest transfer in it, now."""
         return (datetime.now(UTC) - self.newest_at).total_seconds() if self.newest_at else None
+
+    def verdict(self, name: str) -> Verified:
+        """What is noted of it, now, for the backup of this name."""
+        times = {"restore_s": self.restore_s, "behind_s": self.behind_s}
+        return Verified(name=name, at=datetime.now(UTC), passed=not self.wrong, **times)
 
 
 def verify(original: Deployment, set_directory: Path, run: str | None = None) -> Finding:
@@ -173,15 +179,23 @@ def _report(finding: Finding, manifest: Manifest) -> None:
 @by_inventory
 @click.option("--from", "source", help="Default: the cluster's newest backup.")
 @click.option("--run", help="A run: what it was told before the backup must be in it.")
-def main(file: str, source: str | None, run: str | None) -> int:
+@click.option("--scheduled", is_flag=True, help="By a timer: nothing to do where one is under way.")
+def main(file: str, source: str | None, run: str | None, *, scheduled: bool) -> int:
     """Prove that a backup restores, in a scratch cluster.
 
     Exit codes: 0 passed, 1 failed, 2 refused (not a backup, or nothing to verify it with).
     """
     original = inventory.read(file)
+    found = repository.chosen(source, original)
+    with turns.left_to_others(is_scheduled=scheduled), turns.verifying(original, found.name):
+        return _judged(original, found, run)
+    return 0
+
+
+def _judged(original: Deployment, found: Path, run: str | None) -> int:
+    """Verify, say what was found, and note it; the exit code."""
+    print(f"verifying {found}")
     try:
-        found = repository.chosen(source, original)
-        print(f"verifying {found}")
         finding = verify(original, found, run)
         _report(finding, sets.read(found))
     except (Damaged, Failed) as error:
@@ -189,4 +203,5 @@ def main(file: str, source: str | None, run: str | None) -> int:
     for line in finding.wrong:
         print(f"  {line}", file=sys.stderr)
     print(f"backup: {'failed' if finding.wrong else 'passed'}: {original.whose}")
+    outcomes.note_verified(original, finding.verdict(found.name))
     return 1 if finding.wrong else 0
