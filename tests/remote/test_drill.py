@@ -30,7 +30,6 @@ pytestmark = [
 ]
 
 FAR, PLACE = "far", "/srv/ledger-backups"
-RUN = "before-the-disaster"
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +92,10 @@ def typed(site: Site, *words: str) -> str:
     return said(done)
 
 
-def load(site: Site, name: str) -> None:
-    """A run of load, to its end, with its own audit."""
-    options = ("--users=20", "--run-time=10s", "--wallets=100", f"--run-id={name}")
-    typed(site, "python", "-m", "cluster", "load", *options)
+def run_of(site: Site) -> str:
+    """The only run's name."""
+    (found,) = Path(site.exported["LOADTESTS_RUNS"]).glob("*/run.json")
+    return found.parent.name
 
 
 def ledger_of(site: Site) -> Ledger:
@@ -106,7 +105,7 @@ def ledger_of(site: Site) -> Ledger:
 @pytest.fixture(scope="module")
 def lost(site: Site) -> Any:
     """All transfers of a run, and some more; a backup; then all servers, and what is kept here."""
-    load(site, RUN)
+    typed(site, "make", "load", "USERS=20", "DURATION=10s")
     ledger_of(site).write(1, 500)
     held = ledger_of(site).read(600)
     time.sleep(6)  # servers' clocks may be apart by five seconds, for all that a backup knows
@@ -121,8 +120,8 @@ def lost(site: Site) -> Any:
 
 
 def test_the_far_copy_is_proven_while_there_is_no_server(site: Site, lost: Any) -> None:
-    told = typed(site, "make", "backup-verify", f"RUN={RUN}")
-    assert f"run {RUN}: " in told
+    told = typed(site, "make", "backup-verify", f"RUN={run_of(site)}")
+    assert f"run {run_of(site)}: " in told
     assert "passed" in told.splitlines()[-1]
     assert re.search(r"acknowledged: [\d,]+ acknowledged transfers are in the ledger", told)
     for line in re.findall(r".*\((?:RTO|RPO)\).*", told):
@@ -139,7 +138,7 @@ def test_bare_servers_have_the_ledger_back_and_every_transfer_of_before(
     told = typed(site, "make", "restore", f"FROM={name}", "CONFIRM=yes")
     print(f"RTO: {time.monotonic() - began:.1f} s from the command on, on bare servers")
     print(*re.findall(r"restored: .*", told))
-    audited = typed(site, "make", "audit", f"RUN={RUN}")
+    audited = typed(site, "make", "audit", f"RUN={run_of(site)}")
     assert f"audit passed: cluster {CLUSTER_ID}" in audited
     found = ledger_of(site).read(600)
     assert found["transfers"][:500] == lost["transfers"]

@@ -25,7 +25,7 @@ from cluster.config import inventory
 from cluster.config.deployment import Deployment
 from cluster.interruption import say, whole
 from cluster.operate import last_word, phase
-from cluster.operate.backup import rehearsal, repository, sets, take
+from cluster.operate.backup import rehearsal, repository, sets, take, turns
 from cluster.operate.backup.sets import Manifest
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import tunnel
@@ -65,7 +65,10 @@ def restore(
     again = f"make restore {deployment.named} FROM={shlex.quote(known)}"
     if original:
         again += f" COPY_OF={shlex.quote(original.file)}"
-    with take.locked(deployment):
+    with contextlib.ExitStack() as held:
+        held.enter_context(take.locked(deployment))
+        if original:  # it may not let its backup go meanwhile
+            held.enter_context(turns.verifying(original, manifest.name))
         with last_word.said(deployment, _AS_BEFORE, fix=again):
             _make_ready(inventory_file, data)
             with begun():
