@@ -75,11 +75,11 @@ def timers(
     taking: tuple[str, ...] = (
         "make",
         "backup",
-        f"INVENTORY={inventory}",
+        "INVENTORY=" + inventory,
         f"KEEP={keep}",
         "SCHEDULED=yes",
     )
-    proving = ("make", "backup-verify", f"INVENTORY={inventory}", "SCHEDULED=yes")
+    proving = ("make", "backup-verify", "INVENTORY=" + inventory, "SCHEDULED=yes")
     if never_stops:
         taking = (*taking, "WAY=freeze")
     return (
