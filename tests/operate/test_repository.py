@@ -18,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.config import ENV_FILE
+from cluster.config import repository as config_of
+from cluster.operate.backup import repository
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox, sandbox
 from tests.file_systems import xfs
@@ -288,6 +291,20 @@ def _mounted(place: Path) -> Iterator[dict[str, str]]:
         yield {"BACKUP_TO": str(place / "repository")}
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=False, timeout=60)
+
+
+def test_the_room_is_known_over_sftp_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "repository").mkdir()
+    with repositories.sftp(tmp_path) as variables:
+        monkeypatch.setenv("PATH", variables["PATH"])
+        named = {**variables, "BACKUP_PASSWORD_FILE": "/any"}
+        found = config_of.of(ENV_FILE, named)
+        assert found
+        free = repository._free(found)
+        missing = found.model_copy(update={"url": found.url.replace("/repository", "/nowhere")})
+        assert repository._free(missing) is None
+    here = os.statvfs(tmp_path)
+    assert free == pytest.approx(here.f_bavail * here.f_frsize, rel=0.2)  # others write, too
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a file system that is full")
