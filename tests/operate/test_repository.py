@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import REPOSITORY
 from cluster.config import ENV_FILE
 from cluster.config import repository as config_of
 from cluster.operate.backup import repository
@@ -328,6 +330,39 @@ def test_a_repository_that_fills_up_is_told_and_keeps_what_it_has(tmp_path: Path
         assert sets(made) == {first}  # nothing is let go for a backup that has failed
         assert sets_here(made) == {first}
         assert made.call("status").returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_a_file_is_stored_leaves_no_set_no_lock_and_all_replicas(
+    whole: Sandbox, tmp_path: Path, number: int
+) -> None:
+    before = sets(whole)
+    (tmp_path / "restic").write_text(
+        f"#!/bin/sh\nreal={shutil.which('restic')}\n"
+        f'case "$*" in *replica-1*) {{ cat; touch {tmp_path}/storing; exec sleep 600; }} | '
+        '$real "$@";; *) exec $real "$@";; esac\n'
+    )
+    (tmp_path / "restic").chmod(0o755)
+    environ = whole.environ | {"PATH": f"{tmp_path}:{whole.environ['PATH']}"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "cluster", "backup"],
+        cwd=REPOSITORY,
+        env=environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        storing = tmp_path / "storing"
+        wait_until(lambda: (storing.exists(), ""), what="the second to be stored", timeout_s=300)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == 130, said
+    assert "no backup was taken; every replica runs" in said
+    assert whole.call("status").returncode == 0
+    assert not any((Path(whole.environ["BACKUP_TO"]) / "locks").iterdir())
+    assert sets(whole) == before
+    kept = {tag for s in json.loads(restic(whole, "snapshots", "--json")) for tag in s["tags"]}
+    assert {tag[4:] for tag in kept if tag.startswith("set=")} == before
 
 
 def test_old_sets_go_only_after_a_new_one_is_there_and_while_nobody_holds_the_repository(
