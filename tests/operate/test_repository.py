@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster import REPOSITORY
+from cluster.config import ENV_FILE
+from cluster.config import repository as config_of
+from cluster.operate.backup import repository
 from cluster.tigerbeetle.waiting import wait_until
 from tests.clusters import Sandbox, sandbox
 from tests.file_systems import xfs
@@ -201,16 +206,22 @@ CONDITIONS: dict[Callable[[Sandbox, Path], dict[str, str]], str] = {
 }
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
-@pytest.mark.parametrize("command", ["backup", "backups", "restore", "backup-verify"])
+#: Reading needs no lock; and one command waits for an answer in place of all.
+PAIRS = [
+    (condition, command)
+    for condition in CONDITIONS
+    for command in ("backup", "backups", "restore", "backup-verify")
+    if command == "backup" or condition not in (_locked, _unreachable_s3)
+]
+
+
+@pytest.mark.parametrize(("condition", "command"), PAIRS)
 def test_what_is_wrong_with_the_repository_is_told_in_a_line_and_nothing_is_touched(
     whole: Sandbox,
     tmp_path: Path,
     condition: Callable[[Sandbox, Path], dict[str, str]],
     command: str,
 ) -> None:
-    if command != "backup" and condition in (_locked, _unreachable_s3):
-        pytest.skip("reading needs no lock; and one command waits for all")
     pids, there = whole.pids(), sets(whole)
     options = [f"--from={max(there)}"] * (command == "restore")
     try:
@@ -284,6 +295,20 @@ def _mounted(place: Path) -> Iterator[dict[str, str]]:
         subprocess.run(["umount", "--lazy", str(place)], check=False, timeout=60)
 
 
+def test_the_room_is_known_over_sftp_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "repository").mkdir()
+    with repositories.sftp(tmp_path) as variables:
+        monkeypatch.setenv("PATH", variables["PATH"])
+        named = {**variables, "BACKUP_PASSWORD_FILE": "/any"}
+        found = config_of.of(ENV_FILE, named)
+        assert found
+        free = repository._free(found)
+        missing = found.model_copy(update={"url": found.url.replace("/repository", "/nowhere")})
+        assert repository._free(missing) is None
+    here = os.statvfs(tmp_path)
+    assert free == pytest.approx(here.f_bavail * here.f_frsize, rel=0.2)  # others write, too
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a file system that is full")
 def test_a_repository_that_fills_up_is_told_and_keeps_what_it_has(tmp_path: Path) -> None:
     def small(place: Path) -> AbstractContextManager[dict[str, str]]:
@@ -305,6 +330,39 @@ def test_a_repository_that_fills_up_is_told_and_keeps_what_it_has(tmp_path: Path
         assert sets(made) == {first}  # nothing is let go for a backup that has failed
         assert sets_here(made) == {first}
         assert made.call("status").returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_a_file_is_stored_leaves_no_set_no_lock_and_all_replicas(
+    whole: Sandbox, tmp_path: Path, number: int
+) -> None:
+    before = sets(whole)
+    (tmp_path / "restic").write_text(
+        f"#!/bin/sh\nreal={shutil.which('restic')}\n"
+        f'case "$*" in *replica-1*) {{ cat; touch {tmp_path}/storing; exec sleep 600; }} | '
+        '$real "$@";; *) exec $real "$@";; esac\n'
+    )
+    (tmp_path / "restic").chmod(0o755)
+    environ = whole.environ | {"PATH": f"{tmp_path}:{whole.environ['PATH']}"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "cluster", "backup"],
+        cwd=REPOSITORY,
+        env=environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        storing = tmp_path / "storing"
+        wait_until(lambda: (storing.exists(), ""), what="the second to be stored", timeout_s=300)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == 130, said
+    assert "no backup was taken; every replica runs" in said
+    assert whole.call("status").returncode == 0
+    assert not any((Path(whole.environ["BACKUP_TO"]) / "locks").iterdir())
+    assert sets(whole) == before
+    kept = {tag for s in json.loads(restic(whole, "snapshots", "--json")) for tag in s["tags"]}
+    assert {tag[4:] for tag in kept if tag.startswith("set=")} == before
 
 
 def test_old_sets_go_only_after_a_new_one_is_there_and_while_nobody_holds_the_repository(

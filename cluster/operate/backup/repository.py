@@ -31,8 +31,8 @@ from cluster.operate.backup.restic import Snapshot
 from cluster.operate.backup.sets import Damaged, Manifest, StoredFile
 from cluster.refusal import Refusal, understood
 
-#: A list, or a manifest: the repository's index is read for it.
-_LIST_S = 600.0
+#: For a manifest: the repository's index is read for it.
+_READ_S = 600.0
 #: After this nobody still works on a set that has no manifest.
 _LEFT_BEHIND = timedelta(seconds=phase.TIMEOUT_S)
 _SFTP = re.compile(
@@ -74,7 +74,8 @@ def require_room(deployment: Deployment, whole: int) -> None:
 def snapshots(deployment: Deployment) -> list[Snapshot]:
     """This cluster's, oldest first. Raises Refusal."""
     tags = ",".join(restic.tags_of(deployment))
-    return restic.parse(run(deployment, "snapshots", "--json", f"--tag={tags}"))
+    asked = ("snapshots", "--json", f"--tag={tags}")
+    return restic.parse(run(deployment, *asked, timeout_s=restic.ANSWER_S))
 
 
 def names(deployment: Deployment) -> list[str]:
@@ -101,9 +102,9 @@ def forget(deployment: Deployment, name: str) -> None:
 
     Raises Refusal.
     """
-    run(deployment, "unlock")  # of processes that are gone
+    run(deployment, "unlock", timeout_s=restic.ANSWER_S)  # of processes that are gone
     if ids := [each.id for each in snapshots(deployment) if each.set_name == name]:
-        run(deployment, "forget", *ids)
+        run(deployment, "forget", *ids, timeout_s=restic.ANSWER_S)
 
 
 def drop(deployment: Deployment, let_go: Collection[str]) -> None:
@@ -185,7 +186,7 @@ def check_set(deployment: Deployment, manifest: Manifest) -> str:
 
 
 def run(
-    deployment: Deployment, *arguments: str, stdin: str = "", timeout_s: float = _LIST_S
+    deployment: Deployment, *arguments: str, stdin: str = "", timeout_s: float = _READ_S
 ) -> str:
     """Run restic here; what it prints. Raises Refusal with why it has failed, in one line."""
     try:
