@@ -23,11 +23,10 @@ from cluster.operate.backup import packing, repository, restic, sets
 from cluster.runtimes import of
 from tasks import exporter, firewall, preflight, program
 from tasks import host as machine
+from tasks.support import stored
 from tasks.support.act import call, call_once, is_sudo, run_now, shell, tell
 from tasks.support.here import deployment_here, guarded, indexes_here, is_server
 
-#: pyinfra's own bound for one operation: packing takes as long as the disk does.
-_LONG_S = 6 * 3600
 #: How the names of files begin with which a backup is tried.
 _TRIED = "tried-"
 _OTHER_DISK = ", or set BACKUP_DIR to a larger disk"
@@ -49,7 +48,7 @@ def take() -> None:
 @deploy("Try what a backup needs")
 def try_out() -> None:
     """Before anything is frozen."""
-    _try(deployment_here(), is_packed=not _repository())
+    _try(deployment_here(), is_packed=not stored.repository_id())
 
 
 @deploy("Keep the clones of the data files")
@@ -60,7 +59,7 @@ def keep_clones() -> None:
 
     def pack_one(index: int, target: Path) -> str:
         clone = packing.clone_of(runtime, index, name)
-        if _repository():  # which takes the clone as it is
+        if stored.repository_id():  # which takes the clone as it is
             return packing.note(runtime, index, clone, target)
         return packing.pack_clone(runtime, index, clone, target)
 
@@ -91,12 +90,14 @@ def start_again() -> None:
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
     _remove_packed(deployment)
+    stored.unlock()
 
 
 @deploy("Remove what was tried")
 def forget() -> None:
     """After a backup that has failed before it stopped anything."""
     _remove_packed(deployment_here())
+    stored.unlock()
 
 
 @deploy("Make the machines ready")
@@ -140,8 +141,8 @@ def unpack() -> None:
         ]
     )
     if manifest.is_stored:
-        call("Reach the repository", _with_repository, script=restic.probe(_repository()))
-        call("Bring the data files from it", _with_repository, script=unpacked)
+        stored.reach()
+        call("Bring the data files from it", stored.run, script=unpacked)
     else:
         _shell("Unpack the data files", unpacked)
         _remove_packed(deployment)
@@ -186,8 +187,8 @@ def _try(deployment: Deployment, *, is_packed: bool = True) -> None:
     _shell("Try to pack the data files", packing.together(tried))
     if _is_elsewhere(deployment):
         call("Try to bring a packed file", _fetch, there=directory)
-    if _repository():
-        call("Reach the repository", _with_repository, script=restic.probe(_repository()))
+    if stored.repository_id():
+        stored.reach()
         _call("Check the room in the repository", _require_room_there)
     elif _is_elsewhere(deployment):
         _call("Check the room for the packed files here", _require_room_here)
@@ -264,7 +265,7 @@ def _deliver(deployment: Deployment, copy: Callable[[int], str] | None = None) -
 
     In turn: what one replica has stored, the next need not send.
     """
-    if _repository():
+    if stored.repository_id():
         call("Store the data files in the repository", _store, copy=copy, _serial=True)
     _bring(deployment)
 
@@ -277,23 +278,8 @@ def _store(copy: Callable[[int], str] | None) -> None:
         packed = directory / f"replica-{index}"
         printed = copy(index) if copy else packing.copy_packed(packed)
         script = restic.store(printed, deployment, name, index, f"{packed}.status")
-        added = restic.added(_with_repository(script))
+        added = restic.added(stored.run(script))
         (_set_directory() / f"replica-{index}.{restic.ADDED}").write_text(str(added))
-
-
-def _with_repository(script: str) -> str:
-    """Run what opens the repository on this host; what it prints. Raises Refusal."""
-    deployment = deployment_here()
-    given = repository.settings(deployment)
-    done, output = run_now(restic.told(script), _stdin=given, _timeout=_LONG_S)
-    if not done:
-        raise repository.refused(deployment, output.stderr)
-    return output.stdout
-
-
-def _repository() -> str:
-    """The id of the repository that the set goes to, or comes from; empty for none."""
-    return str(host.data.get("repository") or "")
 
 
 def _bring(deployment: Deployment) -> None:
@@ -343,4 +329,4 @@ def _call(name: str, function: Callable[[Deployment, Path], None]) -> None:
 
 
 def _shell(name: str, command: str) -> None:
-    shell(name, command, _timeout=_LONG_S)
+    shell(name, command, _timeout=stored.LONG_S)

@@ -147,7 +147,7 @@ class Cluster(_AsWritten, frozen=True):
     statsd: Annotated[str, AfterValidator(_statsd)] = Field(alias="STATSD")
     #: After 17 s replicas give up their connections.
     freeze_limit_s: int = Field(
-        5, alias="FREEZE_LIMIT_S", ge=1, le=15, description="whole seconds from 1 to 15"
+        default=5, alias="FREEZE_LIMIT_S", ge=1, le=15, description="whole seconds from 1 to 15"
     )
 
     @property

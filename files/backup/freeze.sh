@@ -1,16 +1,20 @@
+#!/bin/sh
 # Freeze one replica, clone its data file, thaw it: each step when a line on stdin asks for it.
 # Runs beside the server, as the data file's owner, with these set: data and clone (paths), limit
-# (seconds). Answers by lines that begin with "freeze: ".
+# (seconds), files (how many data files there are on its disk). Answers by lines that begin with
+# "freeze: ".
 #
 # Whatever ends this script thaws the replica and removes the clone, and the end of stdin ends it.
 # If it is asked for nothing more, since the asker or the way to it is gone, a timer in a session of
 # its own does both when the limit is over. A clone is good if the replica stood still from before
 # the first replica's clone until after the last one's: it does when asked to thaw.
+# shellcheck disable=SC2086,SC2013 # lists of numbers, and of paths below /proc
 set -u
 umask 077
+: "${data:?}" "${clone:?}" "${limit:?}" "${files:?}"
 trap '' PIPE # the asker may be gone: that is seen on stdin
 
-servers='' guard=''
+servers='' guard='' probe=$data.clone-probe-$$
 
 say() { echo "freeze: $*"; }
 
@@ -28,7 +32,7 @@ thaw() {
 end() {
   trap '' HUP INT TERM
   [ -z "$guard" ] || thaw
-  rm -f "$clone" "$data.probe" "$data.probed"
+  rm -f "$clone" "$probe" "$probe-clone"
 }
 
 # Every thread of it: one that is still in a write has not stopped.
@@ -57,7 +61,7 @@ $data
   done 2>/dev/null
 }
 
-for tool in grep tr cp stat setsid sleep; do
+for tool in grep tr cp stat df tail cut setsid sleep; do
   command -v "$tool" >/dev/null || give_up "cannot: there is no command $tool"
 done
 find_servers
@@ -67,15 +71,21 @@ kill -0 $servers 2>/dev/null || give_up "cannot: its process is another user's"
 
 trap end EXIT
 trap 'exit 1' HUP INT TERM
-rm -f "$data".clone-* # of a backup that was killed
-why=$({ echo probe >"$data.probe" && cp --reflink=always "$data.probe" "$data.probed"; } 2>&1) ||
+why=$({ echo probe >"$probe" && cp --reflink=always "$probe" "$probe-clone"; } 2>&1) ||
   give_up "cannot: on its file system, $(stat -f -c %T "${data%/*}"), no file can be cloned (${why##*: })"
-rm -f "$data.probe" "$data.probed"
+rm -f "$probe" "$probe-clone"
+# What is written while there is a clone takes new blocks: a server that finds none dies.
+needed=$(($(stat -c %b "$data") * files / 2)) # KiB
+free=$(df -Pk "${data%/*}" | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4)
+[ "$needed" -le "$free" ] ||
+  give_up "cannot: beside it are $((free / 1024)) MiB free, and while there are clones, writes may take $((needed / 1024)) MiB"
 
 say ready
 while read -r word; do
   case $word in
     arm)
+      rm -f "$data".clone-* # of a backup that was killed
+      # shellcheck disable=SC2016 # for the timer's own shell
       # It ends this script only while that is its parent: numbers are used again.
       setsid sh -c '
         trap "" HUP INT TERM

@@ -118,6 +118,7 @@ def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replic
             path = made.data(replica.index)
             path.parent.mkdir(parents=True)
             path.write_bytes(os.urandom(1 << 20))
+
             server = [sys.executable, "-c", SERVER, "start", "--addresses=1", str(path)]
             process = running.enter_context(subprocess.Popen(server, stdout=subprocess.PIPE))
             running.callback(process.kill)
@@ -265,7 +266,9 @@ def test_what_a_killed_backup_has_left_is_removed_and_nothing_else(replicas: Rep
     kept = replicas.data(0).with_name(f"{replicas.data(0).name}.replaced")
     left.touch()
     kept.touch()
-    with freeze.beside(replicas.deployment, NAME):
+    with freeze.beside(replicas.deployment, NAME) as freezer:
+        assert left.exists()  # it may be that of a backup under way, as long as none is asked for
+        freezer.clone()
         assert not left.exists()
     assert replicas.clones() == [kept]
 
@@ -283,6 +286,23 @@ def test_why_a_replica_cannot_be_frozen_is_told(replicas: Replicas) -> None:
     assert cannot[1].startswith("somebody has stopped its process")
     assert "no file can be cloned (Operation not supported)" in cannot[2]
     assert replicas.clones() == []
+
+
+def test_without_room_for_what_is_written_meanwhile_nothing_is_cloned(replicas: Replicas) -> None:
+    """A server whose write finds no block would die: all of them at once, on one disk."""
+    df = Path(str(shutil.which("cp"))).with_name("df")
+    df.write_text(
+        "#!/bin/sh\necho 'Filesystem 1024-blocks Used Available Capacity Mounted on'\n"
+        "echo '/dev/vda 9999 9999 3071 100% /'\n"
+    )
+    df.chmod(0o755)
+    with freeze.beside(replicas.deployment, NAME) as freezer:
+        assert freezer.cannot[0] == (
+            "beside it are 2 MiB free, and while there are clones, writes may take 3 MiB"
+        )
+    df.write_text(df.read_text().replace("3071", "3072"))
+    with freeze.beside(replicas.deployment, NAME) as freezer:
+        assert freezer.cannot == {}
 
 
 @pytest.mark.parametrize("arguments", [("start", "--addresses=1", "{}2"), ("inspect", "1", "{}")])

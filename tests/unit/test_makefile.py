@@ -96,6 +96,7 @@ GIVEN = [
     ("compose-tb-logs", "CONTAINER"),
     ("doctor", "INVENTORY"),
     ("backup", "KEEP"),
+    ("backup", "WAY"),
     ("backup-verify", "FROM"),
     ("backup-verify", "RUN"),
     ("restore", "FROM"),

@@ -24,7 +24,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A restore in which these phases end like this."""
     deployment = inventory.read("inventories/emulator.py")
     deployment = deployment.model_copy(update={"state_dir": tmp_path})  # where nothing runs
-    for name in ("read", "refuse_foreign", "check_files"):
+    monkeypatch.setattr(sets, "read", Mock(return_value=Mock(is_stored=False)))
+    for name in ("refuse_foreign", "check_files"):
         monkeypatch.setattr(sets, name, Mock())
     for name in ("describe", "confirm", "observe", "_report"):
         monkeypatch.setattr(restore, name, Mock())

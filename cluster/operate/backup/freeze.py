@@ -32,6 +32,12 @@ from cluster.runtimes import of, ssh
 
 Way = Literal["freeze", "stop"]
 
+#: What each does, in words.
+WAYS: dict[Way, str] = {
+    "freeze": "freeze all replicas for a moment, and clone their data files",
+    "stop": "stop all replicas until their data files are packed",
+}
+
 SCRIPT = REPOSITORY / "files" / "backup" / "freeze.sh"
 LIMIT = f"{PREFIX}FREEZE_LIMIT_S"
 _MARK = b"freeze: "
@@ -64,10 +70,18 @@ def choose(asked: Way | None, cannot: Mapping[int, str]) -> tuple[Way, str]:
             "WAY=freeze",
             expected="that every replica can be frozen, and its data file cloned",
             found=reasons,
-            fix="put the data files on XFS (docs/backup.md), or leave WAY out: a stop needs "
-            "nothing of the kind",
+            fix="put the data files on an XFS with room (docs/backup.md), or leave WAY out: "
+            "a stop needs neither",
         )
     return "stop", reasons
+
+
+def foreseen(deployment: Deployment) -> str:
+    """The way that a backup of running replicas would take, and why: for a person."""
+    with beside(deployment, "none") as freezer:
+        way, why = choose(None, freezer.cannot)
+    fix = "; to need no stop, put them on XFS (docs/backup.md)" if way == "stop" else ""
+    return f"backups {WAYS[way]}, since {why}{fix}"
 
 
 @contextmanager
@@ -97,6 +111,7 @@ class Session:
         runtime = of(deployment)
         given = {"data": runtime.data_file(index), "clone": clone_of(runtime, index, name)}
         given["limit"] = str(deployment.cluster.freeze_limit_s)
+        given["files"] = str(1 if deployment.servers else len(deployment.cluster.replicas))
         values = "".join(f"{key}={shlex.quote(value)}\n" for key, value in given.items())
         line = runtime.beside(index, values + SCRIPT.read_text())
         command = ["sh", "-c", line]

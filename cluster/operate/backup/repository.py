@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from cluster.command import by_inventory
 from cluster.config import inventory, kept
 from cluster.config.deployment import Deployment
 from cluster.config.repository import TO, Repository
+from cluster.interruption import say, whole
 from cluster.operate import phase
 from cluster.operate.backup import restic, sets
 from cluster.operate.backup.restic import Snapshot
@@ -95,7 +97,11 @@ def put(deployment: Deployment, manifest: Manifest) -> None:
 
 
 def forget(deployment: Deployment, name: str) -> None:
-    """Let go what was stored for a set that has failed. Raises Refusal."""
+    """Let go what was stored for a set that has failed, and the locks of who was ended for it.
+
+    Raises Refusal.
+    """
+    run(deployment, "unlock")  # of processes that are gone
     if ids := [each.id for each in snapshots(deployment) if each.set_name == name]:
         run(deployment, "forget", *ids)
 
@@ -171,7 +177,8 @@ def check_set(deployment: Deployment, manifest: Manifest) -> str:
     if lost:
         raise Damaged(
             f"FROM: expected backup {manifest.name} in {deployment.repository.url}, found "
-            f"{len(lost)} of its {len(wanted)} files gone. Fix: choose another: make backups "
+            f"{len(lost)} of its {len(wanted)} files gone, or damaged in its list. Fix: choose "
+            f"another: make backups "
             f"{deployment.named}"
         )
     return repository_id
@@ -196,17 +203,31 @@ def run(
             try:
                 output, said = process.communicate(stdin, timeout=timeout_s)
             except subprocess.TimeoutExpired:
-                process.terminate()  # it takes its lock away
+                process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     _, said = process.communicate(timeout=_END_S)
                 raise refused(deployment, said, restic.TIMED_OUT) from None
             finally:
-                phase.end(process)
+                _end(process)
     except FileNotFoundError:
         raise refused(deployment, "", 127) from None
     if process.returncode:
         raise refused(deployment, said, process.returncode)
+    if restic.DAMAGED.search(said):
+        say(
+            f"damaged, and left out: {restic.reason(said)}. See docs/backup.md#a-damaged-repository"
+        )
     return output
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End it, if it has not: by SIGINT it takes its lock away, and 0.14 by no other."""
+    with whole("letting go of the repository"):
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)
+        phase.end(process)
 
 
 def environ(deployment: Deployment) -> dict[str, str]:

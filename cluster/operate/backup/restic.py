@@ -134,18 +134,22 @@ def reason(said: str) -> str:
     for number, line in enumerate(lines):
         if line.startswith('{"message_type":"exit_error"'):
             lines[number] = str(json.loads(line)["message"]).splitlines()[0]
+    if of_ssh := [line for line in lines if line.startswith("subprocess ssh: ")]:
+        return of_ssh[-1].removeprefix("subprocess ssh: ").strip()
     fatal = [line.partition("Fatal: ")[2] for line in lines if "Fatal: " in line]
+    fatal += [line for line in lines if "Fatal: " not in line and DAMAGED.search(line)]
     fatal = [line for line in fatal if "context canceled" not in line]
     retried = [line for line in lines if "retrying after " in line]
     if fatal:
         return fatal[-1].strip()
     if retried:
         return retried[-1].partition("retrying after ")[2].partition(": ")[2].strip()
-    failed = [line for line in lines if "cannot dump" in line or "error" in line.lower()]
+    failed = [line for line in lines if "error" in line.lower()]
     return (failed or lines or ["no message"])[-1].strip()
 
 
-_DAMAGED = re.compile(
+#: What it says of bytes that are not those it has written.
+DAMAGED = re.compile(
     r"verification failed|invalid data returned|is damaged|Unmarshal|invalid character"
     r"|hash mismatch|wrong hash|not found in (the )?(index|repository)|blob .* not found",
     re.IGNORECASE,
@@ -164,8 +168,8 @@ def refused(url: str, said: str, code: int, named: str) -> Refusal:
     """What it has failed with, by kind; ``named`` is the deployment's ``INVENTORY=``."""
     why, all_of_it = reason(said), " ".join(said.split())
     if code in (126, 127) or "restic: not found" in said:
-        fix = "apt-get install restic (0.14 or newer); on servers: make up"
-        return Refusal("restic", expected="it on PATH", found="none", fix=f"{fix} {named}")
+        fix = f"apt-get install restic, 0.14 or newer; on servers: make up {named}"
+        return Refusal("restic", expected="it on PATH", found="none", fix=fix)
     if code == _WRONG_PASSWORD or "wrong password" in said:
         wanted, fix = f"the password of the repository {url}", "bring back its own"
         return Refusal(PASSWORD_FILE, expected=wanted, found="another", fix=fix)
@@ -178,7 +182,7 @@ def refused(url: str, said: str, code: int, named: str) -> Refusal:
             found=f"{found}, {age['age']} old" if age else found,
             fix=f"wait for its end; if that process is gone: make restic {named} RUN=unlock",
         )
-    if _DAMAGED.search(why):
+    if DAMAGED.search(why):
         fix = "docs/backup.md#a-damaged-repository"
         return Refusal(url, expected="what was stored", found=f"damage: {why}", fix=fix)
     if _FULL.search(all_of_it):
@@ -186,6 +190,10 @@ def refused(url: str, said: str, code: int, named: str) -> Refusal:
     if code == _NOT_THERE or _ABSENT.search(all_of_it):
         fix = f"mount it, if it is one; for a new one: make backup-init {named}"
         return Refusal(TO, expected=f"a repository at {url}", found="none", fix=fix)
-    if code == TIMED_OUT and not why:
+    has_ended = code == TIMED_OUT or "context canceled" in said
+    if has_ended and not re.search("retrying after |subprocess ssh", said):
         why = f"no answer within {ANSWER_S} s"
-    return Refusal(url, expected="to reach the repository", found=why, fix="mend that, and repeat")
+    fix = "mend that, and repeat"
+    if url.startswith("sftp:"):
+        fix += "; whoever runs restic, root on a server, must get in by `sftp` without a question"
+    return Refusal(url, expected="to reach the repository", found=why, fix=fix)

@@ -57,11 +57,11 @@ def restore(
     if manifest.is_stored:
         data["repository"] = repository.check_set(owner, manifest)
     sets.check_files(source, manifest, on_progress=command.say)
-    print(describe(manifest, source, deployment))
+    known = manifest.name if manifest.is_stored else config.shown(source)
+    print(describe(manifest, known, deployment))
     fix = "CONFIRM=yes, if that is what you want; nothing was touched"
     confirm("restore", since="a restore takes back what came after the backup", fix=fix)
     began = time.monotonic()
-    known = manifest.name if manifest.is_stored else config.shown(source)
     again = f"make restore {deployment.named} FROM={shlex.quote(known)}"
     if original:
         again += f" COPY_OF={shlex.quote(original.file)}"
@@ -85,7 +85,7 @@ def restore(
     _report(deployment, manifest, time.monotonic() - began)
 
 
-def describe(manifest: Manifest, source: Path, deployment: Deployment) -> str:
+def describe(manifest: Manifest, source: str, deployment: Deployment) -> str:
     """What a person confirms: where the cluster goes back to, and what that means. Pure."""
     taken = manifest.taken_at.strftime("%Y-%m-%d %H:%M:%S UTC")
     checkpoint = max(file.op_checkpoint for file in manifest.files)

@@ -87,8 +87,12 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     replica_count: int
     release: str = Field(description="the newest of its files' releases")
     taken_at: datetime = Field(description="when the replicas stood still")
-    way: Literal["freeze", "stop"] | None = Field(None, description="null: was down, or is older")
-    frozen_s: float | None = Field(None, description="from the first freeze to the last thaw")
+    way: Literal["freeze", "stop"] | None = Field(
+        default=None, description="null: was down, or is older"
+    )
+    frozen_s: float | None = Field(
+        default=None, description="from the first freeze to the last thaw"
+    )
     stopped_s: float | None = Field(description="from the stop to the next commit; null: was down")
     before: Totals | None = Field(description="read before the stop; null: could not be read")
     after: Totals | None = Field(description="read after the start; null: could not be read")

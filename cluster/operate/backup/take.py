@@ -29,10 +29,6 @@ from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals, upgrade_path
 
 _PARTIAL = ".partial"
-_WAYS: dict[Way, str] = {
-    "freeze": "freeze all replicas for a moment, and clone their data files",
-    "stop": "stop all replicas until their data files are packed",
-}
 
 
 def take(
@@ -154,7 +150,7 @@ def _freezer(
         if asked != "stop":
             freezer = kept.enter_context(freeze.beside(deployment, name))
         way, why = freeze.choose(asked, freezer.cannot if freezer else {})
-        say(f"way: {_WAYS[way]}. Why: {why}")
+        say(f"way: {freeze.WAYS[way]}. Why: {why}")
         if way == "stop":
             kept.close()
         yield freezer if way == "freeze" else None
@@ -302,7 +298,7 @@ def _report(deployment: Deployment, manifest: Manifest, taken: Path) -> None:
 
 def _asked(way: str | None) -> Way | None:
     """What WAY= asks for. Raises Refusal."""
-    if way not in (None, *_WAYS):
+    if way not in (None, *freeze.WAYS):
         fix = "leave it out for the one that fits the file systems"
         raise Refusal("WAY", expected="freeze or stop", found=way, fix=fix)
     return way
