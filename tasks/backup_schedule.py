@@ -39,7 +39,7 @@ def install() -> None:
     verify = host.data.get("verify") or schedule.WEEKLY
     is_proven = verify not in ("no", False)
     with guarded():
-        keep = retention.parse(str(host.data.get("keep") or retention.DEFAULT))
+        keep = retention.parse(str(host.data.get("keep", retention.DEFAULT)))
         interval = schedule.interval_s(at)
         proofs = schedule.interval_s(verify, "verify") if is_proven else None
     wanted = Expected(

@@ -137,8 +137,8 @@ def _addresses(names: Sequence[str]) -> list[IPv4Address]:
     return found
 
 
-def _refuse_tracked(path: Path) -> None:
-    """Refuse a path that git would commit."""
+def refuse_tracked(path: Path) -> None:
+    """Refuse a path that git would commit. Raises Refusal."""
     if not path.is_relative_to(REPOSITORY):
         return
     try:
@@ -162,7 +162,7 @@ def _refuse_tracked(path: Path) -> None:
             str(path),
             expected="a path that git ignores, since the file holds secrets",
             found="one that it would commit",
-            fix=f"use OUT={DEFAULT}, or env/NAME.local.env",
+            fix=f"use OUT={DEFAULT}, or env/NAME.local.env; of a password env/NAME.backup-password",
         )
 
 
@@ -176,10 +176,10 @@ def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
     HOSTS: one IPv4 address per replica, in replica order.
     """
     path = (REPOSITORY / kept.expanded(out)).absolute()
-    _refuse_tracked(path)
+    refuse_tracked(path)
     addresses = _addresses(hosts)
     password_file = path.with_suffix(".backup-password")
-    _refuse_tracked(password_file)
+    refuse_tracked(password_file)
     text = private(loading.text_of(ENV_FILE), addresses, port, password_file)
     on_servers = partial(rules.check_servers, is_development=False)
     place = on_servers if addresses else rules.check_one_machine

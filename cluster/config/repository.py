@@ -79,9 +79,11 @@ def of(
     ``is_elsewhere``: the replicas are on servers, whose directories are not this machine's.
     Raises Refusal.
     """
-    values = {**loading.values_of(loading.text_of(env_file)), **environ}
+    in_file = loading.values_of(loading.text_of(env_file))
+    values = {**in_file, **environ}
     given = {name: values.get(name, "") for name in loading.NOT_OF_CLUSTER}
-    fix = f"set it in {loading.shown(env_file)}, or in the environment"
+    shown = loading.shown(env_file)
+    fix = f"set it in {shown}, or in the environment"
     url = given[TO]
     if not url:
         return None
@@ -95,6 +97,9 @@ def of(
     if not given[PASSWORD_FILE]:
         wanted, how = "the file with the repository's password", f"{fix}; `make init-env` makes one"
         raise Refusal(PASSWORD_FILE, expected=wanted, found="nothing", fix=how)
+    if env_file == loading.ENV_FILE and (told := [name for name in _KEYS if in_file.get(name)]):
+        wanted, found = "it in the environment, or in a private env file", "it where git tracks it"
+        raise Refusal(told[0], expected=wanted, found=found, fix=f"empty it in {shown}, change it")
     for name in _KEYS if kind == "s3" else ():
         if not re.fullmatch(r"\S+", given[name]):
             found = "one with blanks" if given[name] else "nothing"

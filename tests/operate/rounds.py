@@ -147,7 +147,7 @@ def prove(
 
         monkeypatch.setattr(totals, "read", look)
         begin = time.monotonic()
-        assert verify.verify(deployment, path) == []
+        assert verify.verify(deployment, path).wrong == []
         assert lost == []
         print(f"  {path.name}: restored and audited in {time.monotonic() - begin:.0f} s")
     monkeypatch.setattr(totals, "read", read)

@@ -16,7 +16,7 @@ from cluster.operate.backup import outcomes, repository, sets, take, turns, veri
 from cluster.operate.backup.outcomes import Expected, Taken, Verified
 from cluster.operate.backup.retention import Policy
 from cluster.refusal import Failed, Refusal
-from cluster.runtimes import ssh
+from cluster.runtimes import ssh, tunnel
 from tests.monitoring.samples import OF
 from tests.unit.test_backup_set import OURS, made_set
 
@@ -184,7 +184,7 @@ def ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both commands are of OURS, and its replicas are left alone."""
     for module in (take, verify):
         monkeypatch.setattr(module.inventory, "read", lambda file: OURS)
-    monkeypatch.setattr(take.tunnel, "reached", lambda deployment: deployment)
+    monkeypatch.setattr(tunnel, "reached", lambda deployment: deployment)
 
 
 @pytest.mark.usefixtures("ours")
@@ -236,7 +236,7 @@ def test_a_second_run_of_a_timer_is_one_line_and_no_failure(
 def taking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Backups succeed, and are taken at once; where they are."""
 
-    def made(inventory: str, deployment: Any, root: Path) -> sets.Manifest:
+    def made(inventory: str, deployment: Any, root: Path, asked: Any) -> sets.Manifest:
         return sets.read(made_set(root / "20261129T020000Z", taken_at=AT))
 
     monkeypatch.setattr(take, "_take", made)

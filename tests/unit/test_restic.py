@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster import config
-from cluster.config import ENV_FILE, repository
+from cluster.config import ENV_FILE, loading, repository
 from cluster.config.deployment import Deployment
 from cluster.config.repository import Repository
 from cluster.operate.backup import listing, restic, sets
@@ -97,6 +97,16 @@ def test_servers_reach_no_directory_of_this_machine(env_file: Path) -> None:
         repository.of(env_file, {"BACKUP_TO": "/mnt/backups"}, is_elsewhere=True)
     to = {"BACKUP_TO": "sftp:nas:/x"}
     assert repository.of(env_file, to, is_elsewhere=True)
+
+
+def test_a_key_in_the_file_that_git_tracks_is_refused_and_not_told(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "ENV_FILE", env_file)
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in KEYS.items()))
+    with pytest.raises(Refusal, match=r"AWS_ACCESS_KEY_ID: .* found it where git") as refused:
+        of(env_file, "s3:https://s3.example.com/wallets", BACKUP_PASSWORD_FILE="/p")
+    assert not any(secret in str(refused.value) for secret in KEYS.values())
 
 
 @pytest.mark.parametrize("name", KEYS)

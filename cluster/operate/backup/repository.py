@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from cluster.command import by_inventory
-from cluster.config import inventory, kept
+from cluster.config import env_file, inventory, kept
 from cluster.config.deployment import Deployment
 from cluster.config.repository import TO, Repository
 from cluster.interruption import say, whole
@@ -295,8 +295,9 @@ def init_(file: str) -> None:
     Exit codes: 0 made, 1 failed, 2 refused.
     """
     deployment = inventory.read(file)
-    init(deployment)
     opened = _of(deployment)
+    env_file.refuse_tracked(opened.password_file)
+    init(deployment)
     print(
         f"{opened.url}: a new, empty repository\nIts password is in {opened.password_file}: keep a "
         "copy elsewhere. Without it nobody reads the backups."

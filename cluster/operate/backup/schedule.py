@@ -72,8 +72,14 @@ def timers(
     never_stops: bool = False,
 ) -> tuple[Timer, Timer]:
     """Who takes the backups, and who has the newest one proven; ``at`` and ``verify`` say when."""
-    taking = ("make", "backup", f"INVENTORY={inventory}", f"KEEP={keep}", "SCHEDULED=yes")
-    proving = ("make", "backup-verify", f"INVENTORY={inventory}", "SCHEDULED=yes")
+    taking: tuple[str, ...] = (
+        "make",
+        "backup",
+        "INVENTORY=" + inventory,
+        f"KEEP={keep}",
+        "SCHEDULED=yes",
+    )
+    proving = ("make", "backup-verify", "INVENTORY=" + inventory, "SCHEDULED=yes")
     if never_stops:
         taking = (*taking, "WAY=freeze")
     return (

@@ -52,8 +52,13 @@ class Finding:
 
     def verdict(self, name: str) -> Verified:
         """What is noted of it, now, for the backup of this name."""
-        times = {"restore_s": self.restore_s, "behind_s": self.behind_s}
-        return Verified(name=name, at=datetime.now(UTC), passed=not self.wrong, **times)
+        return Verified(
+            name=name,
+            at=datetime.now(UTC),
+            passed=not self.wrong,
+            restore_s=self.restore_s,
+            behind_s=self.behind_s,
+        )
 
 
 def verify(original: Deployment, set_directory: Path, run: str | None = None) -> Finding:
