@@ -164,16 +164,28 @@ doctor: $(INSTALLED) ## Say what is wrong, why, and what to do: with the cluster
 ### Backup and repair
 
 .PHONY: backup
-backup: $(INSTALLED) ## Back up all data files of one moment: all replicas stop, for half a minute with a small ledger. KEEP= (7) BACKUP_DIR= (backups/)
-	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP)
+backup: $(INSTALLED) ## Back up all data files of one moment: no stop where they can be cloned (XFS). WAY=freeze, WAY=stop forces one. KEEP= (7, or "daily=7 weekly=5 monthly=12") BACKUP_DIR= (backups/)
+	@$(PYTHON) -m cluster backup $(call option,--keep,KEEP) $(call option,--way,WAY) $(call flag,--scheduled,SCHEDULED)
+
+.PHONY: backups
+backups: $(INSTALLED) ## List the cluster's backups, packed here and in its repository
+	@$(PYTHON) -m cluster backups
+
+.PHONY: backup-init
+backup-init: $(INSTALLED) ## Make the repository that BACKUP_TO= of the env file names: a directory, SFTP, or S3
+	@$(PYTHON) -m cluster backup-init
+
+.PHONY: restic
+restic: $(INSTALLED) ## Run restic itself on that repository: RUN="snapshots", RUN=unlock
+	@$(PYTHON) -m cluster restic -- $(call quoted,RUN)
 
 .PHONY: backup-verify
-backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the cluster's newest)
-	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM)
+backup-verify: $(INSTALLED) ## Prove that a backup restores, in a scratch cluster: FROM= (default: the cluster's newest) RUN= (what it was told before must be in it)
+	@$(PYTHON) -m cluster backup-verify $(call option,--from,FROM) $(call option,--run,RUN) $(call flag,--scheduled,SCHEDULED)
 
 .PHONY: restore
-restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes)
-	@$(PYTHON) -m cluster restore --from $(call quoted,FROM)
+restore: $(INSTALLED) ## Put all data files back FROM= a backup, or none; takes back what came after it (CONFIRM=yes). COPY_OF= (for a rehearsal elsewhere: whose backup it is)
+	@$(PYTHON) -m cluster restore --from $(call quoted,FROM) $(call option,--copy-of,COPY_OF)
 
 .PHONY: recover
 recover: $(INSTALLED) ## Make the lost data file of REPLICA= again, from the others, while the cluster goes on

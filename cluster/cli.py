@@ -38,9 +38,12 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "doctor": ("cluster.health.doctor:main", "Say what is wrong, why, and what to do."),
     },
     "Backup and repair": {
-        "backup": ("cluster.operate.backup:main", "Back up all data files of one moment."),
-        "backup-verify": ("cluster.operate.backup_verify:main", "Prove that a backup restores."),
-        "restore": ("cluster.operate.restore:main", "Put all data files back from a backup."),
+        "backup": ("cluster.operate.backup.take:main", "Back up all data files of one moment."),
+        "backup-verify": ("cluster.operate.backup.verify:main", "Prove that a backup restores."),
+        "restore": ("cluster.operate.backup.restore:main", "Put all data files of a backup back."),
+        "backups": ("cluster.operate.backup.listing:main", "List the cluster's backups."),
+        "backup-init": ("cluster.operate.backup.repository:init_", "Make a new repository."),
+        "restic": ("cluster.operate.backup.repository:restic_", "Run restic on the repository."),
         "recover": ("cluster.operate.recover:main", "Make a lost data file again from the others."),
     },
     "Monitoring": {

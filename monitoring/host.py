@@ -4,6 +4,7 @@
 /etc/tigerbeetle/monitoring/                prometheus.yml, blackbox.yml, rules/
 /usr/local/lib/tigerbeetle/monitoring/      our collector, one file
 /var/lib/tigerbeetle-prometheus/            what Prometheus has stored
+/var/lib/tigerbeetle-monitoring/            metrics in files, see cluster.health.textfile
 
 Pure, except ``of_inventory``.
 """
@@ -28,6 +29,7 @@ from cluster.checks.rules import PYTHON_MIN, version
 from cluster.checks.server import SYSTEMD_MIN
 from cluster.config import inventory, servers
 from cluster.config.deployment import Deployment
+from cluster.health.textfile import DIRECTORY_THERE
 from cluster.refusal import Refusal, told
 from cluster.runtimes.layout import ETC, PROGRAMS
 from cluster.runtimes.servers import SETTINGS_VARIABLE, fingerprint
@@ -185,6 +187,7 @@ def units(deployment: Deployment, listen: Ports) -> dict[str, str]:
     """Unit without prefix and suffix → its file. It changes when its program's files change."""
     statsd, port = servers.monitoring_address(deployment.cluster)
     collects = [f"--statsd={statsd}:{port}", f"--listen={_LOOPBACK}:{listen.collector}"]
+    collects.append(f"--textfiles={DIRECTORY_THERE}")
     store = f"--storage.tsdb.path=/var/lib/{STATE_DIRECTORY}"
     stores = [store, "--storage.tsdb.retention.time=15d"]
     listens = f"--web.listen-address={prometheus_address(deployment, listen)}"

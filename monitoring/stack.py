@@ -22,6 +22,7 @@ from typing import Any
 from cluster import REPOSITORY
 from cluster.config import PREFIX
 from cluster.config.deployment import Deployment
+from cluster.health import textfile
 from cluster.refusal import Refusal
 from cluster.runtimes import of
 from cluster.runtimes.base import rendered
@@ -215,9 +216,8 @@ def programs(
         "process": [f"-config.path={FILES / 'process.yml'}", listens["process"][1:]],
     }
     ours = [sys.executable, "-m", "monitoring.collector.collector"]
-    commands = {
-        "collector": [*ours, f"--statsd={host}:{port}", f"--listen={_at(listen.collector)}"]
-    }
+    collects = [f"--statsd={host}:{port}", f"--listen={_at(listen.collector)}"]
+    commands = {"collector": [*ours, *collects, f"--textfiles={textfile.directory(deployment)}"]}
     commands |= {n: [program, *options[n]] for n in options if (program := which(n))}
     return [
         {"name": name, "command": shlex.join(command).replace("%", "%%")}

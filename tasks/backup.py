@@ -1,8 +1,7 @@
-"""Backups: every replica stopped together, packed, started again; and put back, all or none.
+"""Backups: every data file of one moment packed; and put back, all or none.
 
 The phases of `make backup` and `make restore`, which decide what comes next
-(`cluster.operate.backup`, `cluster.operate.restore`). ``backup_set`` in the host data is the set's
-directory on this machine.
+(`cluster.operate.backup`). ``backup_set`` in the host data is the set's directory on this machine.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pyinfra import host
@@ -19,15 +19,14 @@ from pyinfra.api.exceptions import DeployError
 
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
-from cluster.operate import backup_set, packing
+from cluster.operate.backup import packing, repository, restic, sets
 from cluster.runtimes import of
 from tasks import exporter, firewall, preflight, program
 from tasks import host as machine
+from tasks.support import stored
 from tasks.support.act import call, call_once, is_sudo, run_now, shell, tell
 from tasks.support.here import deployment_here, guarded, indexes_here, is_server
 
-#: pyinfra's own bound for one operation: packing takes as long as the disk does.
-_LONG_S = 6 * 3600
 #: How the names of files begin with which a backup is tried.
 _TRIED = "tried-"
 _OTHER_DISK = ", or set BACKUP_DIR to a larger disk"
@@ -43,7 +42,32 @@ def take() -> None:
     _pack(deployment)
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
-    _bring(deployment)
+    _deliver(deployment)
+
+
+@deploy("Try what a backup needs")
+def try_out() -> None:
+    """Before anything is frozen."""
+    _try(deployment_here(), is_packed=not stored.repository_id())
+
+
+@deploy("Keep the clones of the data files")
+def keep_clones() -> None:
+    """While the replicas run."""
+    deployment = deployment_here()
+    runtime, name = of(deployment), _set_directory().stem
+
+    def pack_one(index: int, target: Path) -> str:
+        clone = packing.clone_of(runtime, index, name)
+        if stored.repository_id():  # which takes the clone as it is
+            return packing.note(runtime, index, clone, target)
+        return packing.pack_clone(runtime, index, clone, target)
+
+    def copy(index: int) -> str:
+        return packing.copy_clone(runtime, index, packing.clone_of(runtime, index, name))
+
+    _pack(deployment, pack_one)
+    _deliver(deployment, copy)
 
 
 @deploy("Pack a stopped cluster's data files")
@@ -52,7 +76,7 @@ def pack() -> None:
     deployment = deployment_here()
     _try(deployment)
     _pack(deployment)
-    _bring(deployment)
+    _deliver(deployment)
 
 
 @deploy("Start the replicas again")
@@ -66,12 +90,14 @@ def start_again() -> None:
     _start(deployment)
     _call("Wait until the cluster commits", _await_commit)
     _remove_packed(deployment)
+    stored.unlock()
 
 
 @deploy("Remove what was tried")
 def forget() -> None:
     """After a backup that has failed before it stopped anything."""
     _remove_packed(deployment_here())
+    stored.unlock()
 
 
 @deploy("Make the machines ready")
@@ -92,9 +118,11 @@ def make_ready() -> None:
 def unpack() -> None:
     """Beside the data files, which stay as they are."""
     deployment = deployment_here()
-    files = {file.replica: file for file in backup_set.read(_set_directory()).files}
+    manifest = sets.read(_set_directory())
+    files = {file.replica: file for file in manifest.files}
     runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
-    needed = sum(files[i].data_size + _is_elsewhere(deployment) * files[i].size for i in indexes)
+    is_sent = _is_elsewhere(deployment) and not manifest.is_stored
+    needed = sum(files[i].data_size + is_sent * files[i].size for i in indexes)
     for index in indexes:
         _shell(f"Make the place of replica {index}'s data file", runtime.prepare(index))
         room = packing.require_room_beside(runtime, index, needed)
@@ -102,14 +130,22 @@ def unpack() -> None:
     _on_each("Look for an earlier restore of replica {}", packing.REFUSE_LEFTOVER)
     _on_each("Accept what was restored to replica {}'s new disk", packing.ACCEPT)
     _on_each("Drop what is left of an earlier restore of replica {}", packing.DROP)
-    for index in indexes if _is_elsewhere(deployment) else ():
+    for index in indexes if is_sent else ():
         call("Send the packed file", _send, name_=files[index].name)
-    unpacked = [
-        packing.unpack(runtime, index, directory / files[index].name, files[index].data_size)
-        for index in indexes
-    ]
-    _shell("Unpack the data files", packing.together(unpacked))
-    _remove_packed(deployment)
+    unpacked = packing.together(
+        [
+            packing.unpack(
+                runtime, index, packing.copy(directory, files[index]), files[index].data_size
+            )
+            for index in indexes
+        ]
+    )
+    if manifest.is_stored:
+        stored.reach()
+        call("Bring the data files from it", stored.run, script=unpacked)
+    else:
+        _shell("Unpack the data files", unpacked)
+        _remove_packed(deployment)
 
 
 @deploy("Remove what was unpacked")
@@ -139,35 +175,49 @@ def accept() -> None:
     _on_each("Drop replica {}'s replaced data file", packing.DROP)
 
 
-def _try(deployment: Deployment) -> None:
+def _try(deployment: Deployment, *, is_packed: bool = True) -> None:
     """All that a backup needs, before anything is stopped: room, rights, programs, the way here."""
     runtime, directory, indexes = of(deployment), _on_host(deployment), indexes_here()
     _remove_packed(deployment)  # what a backup that was killed has left
     fix = "free some" + ("" if _is_elsewhere(deployment) else _OTHER_DISK)
-    room = packing.require_room(runtime, indexes, directory, fix)
+    room = packing.require_room(runtime, indexes if is_packed else (), directory, fix)
     _shell("Check the room for the packed files", room)
     with guarded():
         tried = [packing.try_out(runtime, i, directory / f"{_TRIED}{i}") for i in indexes]
     _shell("Try to pack the data files", packing.together(tried))
     if _is_elsewhere(deployment):
         call("Try to bring a packed file", _fetch, there=directory)
+    if stored.repository_id():
+        stored.reach()
+        _call("Check the room in the repository", _require_room_there)
+    elif _is_elsewhere(deployment):
         _call("Check the room for the packed files here", _require_room_here)
     _shell("Remove what was tried", f"rm -f {shlex.quote(str(directory))}/{_TRIED}*")
 
 
 def _require_room_here(deployment: Deployment, directory: Path) -> None:
     """For all whole files together, or twice what the newest backup takes; no trial stays."""
-    tried, root = list(directory.glob(f"{_TRIED}*")), directory.parent
-    whole = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
-    for path in tried:
-        path.unlink()
-    sets = backup_set.of_cluster(backup_set.complete(root), deployment).values()
-    needed = min([whole, *(2 * newest.size for newest in [*sets][-1:])])
+    whole, root = _whole(directory), directory.parent
+    whole_sets = sets.of_cluster(sets.complete(root), deployment).values()
+    needed = min([whole, *(2 * newest.size for newest in [*whole_sets][-1:])])
     if (free := shutil.disk_usage(directory).free) < needed:
         raise DeployError(
             f"backup: expected {needed >> 20} MiB free in {root}, found {free >> 20} MiB. "
             f"Fix: free some{_OTHER_DISK}"
         )
+
+
+def _require_room_there(deployment: Deployment, directory: Path) -> None:
+    repository.require_room(deployment, _whole(directory))
+
+
+def _whole(directory: Path) -> int:
+    """Bytes of all data files together, by their trials, which are removed."""
+    tried = list(directory.glob(f"{_TRIED}*"))
+    size = sum(int(path.read_text()) for path in tried if path.suffix == ".size")
+    for path in tried:
+        path.unlink()
+    return size
 
 
 def _remove_packed(deployment: Deployment) -> None:
@@ -176,10 +226,11 @@ def _remove_packed(deployment: Deployment) -> None:
         _shell("Remove what was packed", f"test ! -d {there} || rm -rf {there}")
 
 
-def _pack(deployment: Deployment) -> None:
-    runtime, directory = of(deployment), _on_host(deployment)
+def _pack(deployment: Deployment, pack_one: Callable[[int, Path], str] | None = None) -> None:
+    directory = _on_host(deployment)
+    pack_one = pack_one or partial(packing.pack, of(deployment))
     with guarded():
-        each = [packing.pack(runtime, i, directory / f"replica-{i}") for i in indexes_here()]
+        each = [pack_one(i, directory / f"replica-{i}") for i in indexes_here()]
     _shell("Pack the data files", packing.together(each))
 
 
@@ -207,6 +258,28 @@ def _is_elsewhere(deployment: Deployment) -> bool:
 def _on_host(deployment: Deployment) -> Path:
     """Where this host packs into, or unpacks from: on this machine, the set itself."""
     return of(deployment).backup_directory(_set_directory())
+
+
+def _deliver(deployment: Deployment, copy: Callable[[int], str] | None = None) -> None:
+    """To where backups are kept; ``copy`` prints a data file, where it was not packed.
+
+    In turn: what one replica has stored, the next need not send.
+    """
+    if stored.repository_id():
+        call("Store the data files in the repository", _store, copy=copy, _serial=True)
+    _bring(deployment)
+
+
+def _store(copy: Callable[[int], str] | None) -> None:
+    """From the host itself to the repository; what each has added is noted here."""
+    deployment, directory = deployment_here(), _on_host(deployment_here())
+    name = _set_directory().stem
+    for index in indexes_here():
+        packed = directory / f"replica-{index}"
+        printed = copy(index) if copy else packing.copy_packed(packed)
+        script = restic.store(printed, deployment, name, index, f"{packed}.status")
+        added = restic.added(stored.run(script))
+        (_set_directory() / f"replica-{index}.{restic.ADDED}").write_text(str(added))
 
 
 def _bring(deployment: Deployment) -> None:
@@ -244,14 +317,14 @@ def _set_directory() -> Path:
 
 
 def _note_stop(deployment: Deployment, directory: Path) -> None:
-    (directory / backup_set.STOPPED).write_text(str(time.time()))
+    (directory / sets.STOPPED).write_text(str(time.time()))
     planned_stop.announce_of(deployment, is_planned=True)
 
 
 def _await_commit(deployment: Deployment, directory: Path) -> None:
     with guarded():
         health.wait(deployment, on_progress=tell)
-    (directory / backup_set.COMMITTED).write_text(str(time.time()))
+    (directory / sets.COMMITTED).write_text(str(time.time()))
     planned_stop.announce_of(deployment, is_planned=False)
 
 
@@ -260,4 +333,4 @@ def _call(name: str, function: Callable[[Deployment, Path], None]) -> None:
 
 
 def _shell(name: str, command: str) -> None:
-    shell(name, command, _timeout=_LONG_S)
+    shell(name, command, _timeout=stored.LONG_S)

@@ -1,13 +1,13 @@
-"""A backup every night, by a systemd timer on the machine that operates the cluster.
+"""Backups by systemd timers on the machine that operates the cluster, and proofs of them.
 
-Typed once, as root: ``pyinfra --data inventory=INVENTORY @local tasks.backup_schedule.install``. A
-backup stops all replicas together, so it is driven from one machine, wherever they run.
+Typed once, as root: ``pyinfra --data inventory=INVENTORY @local tasks.backup_schedule.install``.
 """
 
 from __future__ import annotations
 
 import os
-import re
+from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 from pyinfra import host
@@ -15,63 +15,93 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files, systemd
 
-from cluster import REPOSITORY
 from cluster.config import inventory as inventories
-from cluster.operate import backup
-from tasks.support.act import shell
+from cluster.config.deployment import Deployment
+from cluster.operate.backup import outcomes, retention, schedule
+from cluster.operate.backup.outcomes import Expected
+from cluster.operate.backup.schedule import Timer
+from tasks.support.act import call, shell
 from tasks.support.here import guarded
 from tasks.support.observed import is_outdated
 
-#: systemd's OnCalendar.
-NIGHTLY = "*-*-* 02:00:00"
 UNITS = Path("/etc/systemd/system")
-_TEMPLATES = REPOSITORY / "files" / "backup"
-_KINDS = ("service", "timer")
 
 
-@deploy("Back up every night")
+@deploy("Back up by a timer")
 def install() -> None:
-    """Write and start the timer; ``--data at=`` (OnCalendar) and ``keep=`` change its settings."""
-    name = _name()
+    """Write and start the timers.
+
+    ``--data at=`` (OnCalendar) and ``keep=`` change the backups' settings; ``verify=`` says when
+    the newest one is proven, or ``no``. Who backs up more often than twice a day has no replica
+    stopped for it: where files cannot be cloned, each backup is refused.
+    """
+    deployment, at = _deployment(), host.data.get("at") or schedule.NIGHTLY
+    verify = host.data.get("verify") or schedule.WEEKLY
+    is_proven = verify not in ("no", False)
+    with guarded():
+        keep = retention.parse(str(host.data.get("keep", retention.DEFAULT)))
+        interval = schedule.interval_s(at)
+        proofs = schedule.interval_s(verify, "verify") if is_proven else None
+    wanted = Expected(
+        since=datetime.now(UTC),
+        backup_s=schedule.late_after_s(interval),
+        verify_s=proofs and schedule.late_after_s(proofs),
+    )
+    timers = schedule.timers(
+        deployment.name,
+        host.data.inventory,
+        at=at,
+        keep=keep,
+        verify=str(verify),
+        never_stops=interval < schedule.OFTEN_S,
+    )
+    for timer, is_wanted in zip(timers, (True, is_proven), strict=True):
+        if is_wanted:
+            _start(timer)
+        else:
+            _remove(timer)
+    before = outcomes.read(deployment, Expected)
+    if before is None or before.model_copy(update={"since": wanted.since}) != wanted:
+        call("Note when one is late", outcomes.note, deployment=deployment, outcome=wanted)
+
+
+@deploy("No longer back up by a timer")
+def remove() -> None:
+    """Stop and remove the timers; the backups stay."""
+    deployment = _deployment()
+    for timer in schedule.timers(deployment.name, host.data.inventory):
+        _remove(timer)
+    if outcomes.read(deployment, Expected):
+        call("Expect none", outcomes.expect_nothing, deployment=deployment)
+
+
+def _start(timer: Timer) -> None:
     written = [
-        files.template(
-            name=f"Write {name}.{kind}",
-            src=str(_TEMPLATES / f"backup.{kind}.j2"),
-            dest=str(UNITS / f"{name}.{kind}"),
-            mode="644",
-            inventory=host.data.inventory,
-            repository=str(REPOSITORY),
-            backup_dir=os.environ.get("BACKUP_DIR", ""),
-            calendar=host.data.get("at") or NIGHTLY,
-            keep=int(host.data.get("keep") or backup.KEEP),
-        )
-        for kind in _KINDS
+        files.put(name=f"Write {unit}", src=StringIO(text), dest=str(UNITS / unit), mode="644")
+        for unit, text in timer.units(host.data.inventory, os.environ).items()
     ]
-    is_unread = is_outdated(*(f"{name}.{kind}" for kind in _KINDS))
+    is_unread = is_outdated(*timer.files)
     systemd.service(
-        name="Start the timer",
-        service=f"{name}.timer",
+        name=f"Start {timer.name}.timer",
+        service=f"{timer.name}.timer",
         running=True,
         enabled=True,
         daemon_reload=is_unread or any(each.will_change for each in written),
     )
 
 
-@deploy("No longer back up every night")
-def remove() -> None:
-    """Stop and remove the timer; the backups stay."""
-    name = _name()
-    if not (UNITS / f"{name}.timer").exists():
-        host.noop("no timer is installed")
+def _remove(timer: Timer) -> None:
+    if not (UNITS / f"{timer.name}.timer").exists():
+        host.noop(f"no {timer.name}.timer is installed")
         return
-    shell("Stop the timer", f"systemctl disable --now {name}.timer")
-    for kind in _KINDS:
-        files.file(name=f"Remove {name}.{kind}", path=str(UNITS / f"{name}.{kind}"), present=False)
+    shell(f"Stop {timer.name}.timer", f"systemctl disable --now {timer.name}.timer")
+    for unit in timer.files:
+        files.file(name=f"Remove {unit}", path=str(UNITS / unit), present=False)
 
 
-def _name() -> str:
-    """The units' name. Raises DeployError without an inventory that loads, without systemd, and
-    where they are another inventory's.
+def _deployment() -> Deployment:
+    """Whose timers. Raises DeployError without an inventory that loads, without systemd, and where
+    they are another inventory's.
     """
     named = host.data.get("inventory")
     if not named:
@@ -86,26 +116,12 @@ def _name() -> str:
             f"backup_schedule: expected {UNITS} to be there and writable, found it is not. "
             "Fix: run it as root where systemd is; elsewhere use cron, see docs/backup.md"
         )
-    name = f"tigerbeetle-backup-{deployment.name}"
-    unit = UNITS / f"{name}.service"
-    if unit.exists() and (other := rival(unit.read_text(), deployment.inventory)):
-        raise DeployError(
-            f"{name}: expected the timer of {deployment.inventory}, found that of {other}. Fix: "
-            "give one of them another deployment name; or, if that one is no longer meant: "
-            f"systemctl disable --now {name}.timer && rm {unit}"
-        )
-    return name
-
-
-def rival(unit: str, inventory: Path) -> Path | None:
-    """The other inventory that a written service backs up, if it is still there."""
-    found = re.search(
-        r"^WorkingDirectory=(?P<at>.*)$(?s:.*?)^ExecStart=.* \"?INVENTORY=(?P<file>.*?)\"? KEEP=",
-        unit,
-        re.MULTILINE,
-    )
-    if not found:
-        return None
-    at, file = (found[name].replace("%%", "%").replace("$$", "$") for name in ("at", "file"))
-    other = Path(at, file).resolve()
-    return other if other.is_file() and other != inventory.resolve() else None
+    for timer in schedule.timers(deployment.name, named):
+        unit = UNITS / timer.files[0]
+        if unit.exists() and (other := schedule.rival(unit.read_text(), deployment.inventory)):
+            raise DeployError(
+                f"{timer.name}: expected the timer of {deployment.inventory}, found that of "
+                f"{other}. Fix: give one of them another deployment name; or, if that one is no "
+                f"longer meant: systemctl disable --now {timer.name}.timer && rm {unit}"
+            )
+    return deployment

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from io import StringIO
 
+from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import files, server
+from pyinfra.facts.server import Which
+from pyinfra.operations import apt, files, server
 
 from cluster.runtimes import layout
 from tasks import exporter, firewall
@@ -49,6 +51,8 @@ def prepare() -> None:
         mode="700",
     )
     files.directory(name="Have the configuration directory", path=layout.ETC, mode="755")
+    if deployment.repository and not host.get_fact(Which, command="restic"):
+        apt.packages(name="Install restic, for backups", packages=["restic"], update=True)
     # The check has seen that it is 0 now; this keeps it so.
     files.put(
         name="Keep io_uring enabled", src=StringIO(_SYSCTL), dest=layout.SYSCTL_CONFIG, mode="644"

@@ -22,6 +22,8 @@ from pyinfra.operations import files
 
 from cluster import REPOSITORY
 from cluster.config.deployment import Deployment
+from cluster.health import textfile
+from cluster.operate.backup import outcomes
 from cluster.runtimes import docker_engine, of
 from cluster.runtimes.base import Where
 from cluster.runtimes.process import asked, differing, serving
@@ -96,6 +98,10 @@ def _prepare() -> Deployment:
     base = stack.directory(deployment)
     for path in (deployment.state_dir, base, base / "rules"):
         files.directory(name=f"Keep {path.name}/ private", path=str(path), mode="700")
+    kept = textfile.directory(deployment)
+    files.directory(name="Have a place for metrics in files", path=str(kept), mode="755")
+    if known := outcomes.metrics(deployment):
+        _write(deployment, {f"{kept.name}/{textfile.writer()}.prom": known})
     return deployment
 
 
@@ -168,6 +174,7 @@ def _compose(
         MONITORING_DIRECTORY=str(stack.directory(deployment)),
         MONITORING_STATSD_IP=statsd_ip,
         MONITORING_STATSD_PORT=str(statsd_port),
+        MONITORING_TEXTFILES=str(textfile.directory(deployment)),
         MONITORING_NETWORK=docker_engine.network(),
         MONITORING_PROMETHEUS_PORT=str(stack.ports().prometheus),
         **{f"MONITORING_{name.upper()}_SETTINGS": mark for name, mark in marks.items()},

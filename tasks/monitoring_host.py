@@ -14,6 +14,8 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import apt, files
 
+from cluster.health import textfile
+from cluster.operate.backup import outcomes
 from cluster.tigerbeetle.waiting import Expired, wait_until
 from monitoring import host as monitoring_host
 from monitoring import stack
@@ -77,12 +79,14 @@ def describe() -> None:
         listen = stack.ports()
     read = monitoring_host.configuration(deployment, listen)
     units = monitoring_host.units(deployment, listen)
-    for path in (DIRECTORY, f"{DIRECTORY}/rules"):
+    for path in (DIRECTORY, f"{DIRECTORY}/rules", textfile.DIRECTORY_THERE):
         files.directory(name=f"Have {path}", path=path, mode="755")
     _write({f"{DIRECTORY}/{name}": text for name, text in read.items()})
     _write({f"{UNITS}/{monitoring_host.unit(name)}": text for name, text in units.items()})
     if observed().has_grafana:
         _write(monitoring_host.grafana(deployment, listen))
+    if kept := outcomes.metrics(deployment):  # nothing is known here: another machine may know
+        _write({f"{textfile.DIRECTORY_THERE}/{textfile.writer()}.prom": kept})
 
 
 @deploy("Run the monitoring")

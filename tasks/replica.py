@@ -17,6 +17,7 @@ from cluster.checks.facts import limited
 from cluster.config.deployment import Deployment
 from cluster.health import health, planned_stop
 from cluster.operate import rollout
+from cluster.operate.backup import freeze
 from cluster.runtimes import of
 from cluster.runtimes.base import Todo
 from tasks.support.act import call_once, shell, tell
@@ -110,4 +111,5 @@ def _restart(deployment: Deployment) -> None:
 def _await_commit(deployment: Deployment) -> None:
     with guarded():
         health.wait(deployment, on_progress=tell)
+        tell(freeze.foreseen(deployment))
     planned_stop.announce_of(deployment, is_planned=False)

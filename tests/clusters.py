@@ -50,6 +50,7 @@ class Sandbox:
                 f"{PREFIX}CACHE_GRID": "64MiB",
                 "RECORDS_DIR": str(self.directory / "records"),
                 "BACKUP_DIR": str(self.directory / "backups"),
+                "BACKUP_TO": "",
                 "INVENTORY": self.inventory,
             }
             | self.overrides

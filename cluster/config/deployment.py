@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from cluster import REPOSITORY, config
 from cluster.config import Cluster, Replica
+from cluster.config.repository import Repository
 from cluster.config.servers import Host, Server, Settings
 from cluster.refusal import Refusal
 
@@ -40,6 +41,8 @@ class Deployment(BaseModel, frozen=True):
         default_factory=lambda known: REPOSITORY / "inventories" / f"{known['name']}.py"
     )
     env_file: Path = config.ENV_FILE
+    #: Where its backups go instead of this machine's disk.
+    repository: Repository | None = None
     #: One per replica, in order; none for replicas on this machine.
     servers: tuple[Server, ...] = ()
     settings: Settings | None = None

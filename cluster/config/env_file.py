@@ -1,7 +1,8 @@
 """Env files: ``make init-env`` writes a private one; commands record in one what they found.
 
 A private file has a cluster id and a token of its own, and is its owner's alone. The id is fixed
-when the data files are formatted, so a file that is there is never written over.
+when the data files are formatted, so a file that is there is never written over. Nor is the one
+beside it with the password of the backups' repository.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import click
 
 from cluster import REPOSITORY, config
-from cluster.config import ENV_FILE, PREFIX, kept, loading, rules
+from cluster.config import ENV_FILE, PREFIX, kept, loading, repository, rules
 from cluster.refusal import Refusal
 
 DEFAULT = "env/production.env"
@@ -29,13 +30,21 @@ _GIT_TIMEOUT_S = 30
 _REPLICAS = re.compile(rf"(?:(?:# Replica \d+ Configuration\n)?(?:{PREFIX}\d+_\w+=.*\n)+\n?)+")
 
 
-def private(example: str, hosts: Sequence[IPv4Address] = (), port: int = PORT) -> str:
+def private(
+    example: str,
+    hosts: Sequence[IPv4Address] = (),
+    port: int = PORT,
+    password_file: Path | None = None,
+) -> str:
     """The text of a private env file: ``example``'s, with a random cluster id and token.
 
-    With ``hosts`` it describes one replica on each, all at ``port``. Raises Refusal.
+    With ``hosts`` it describes one replica on each, all at ``port``; ``password_file`` is the
+    repository's. Raises Refusal.
     """
     text = _set(example, f"{PREFIX}CLUSTER_ID", str(secrets.randbelow(2**128 - 1) + 1))
     text = _set(text, f"{PREFIX}AUTH_TOKEN", secrets.token_urlsafe())
+    if password_file:
+        text = _set(text, repository.PASSWORD_FILE, _quoted(config.shown(password_file)))
     if hosts:
         rules.check_replica_numbers(list(range(len(hosts))))
         text = _set(text, f"{PREFIX}ADDRESSES", ",".join(f"{ip}:{port}" for ip in hosts))
@@ -61,13 +70,16 @@ def smallest_network(hosts: Sequence[IPv4Address]) -> IPv4Network:
     return network
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, if there is none. Raises Refusal."""
+def write_private(path: Path, text: str, what: str = "whose cluster id may be in use") -> None:
+    """Write a file that only its owner can read, if there is none. Raises Refusal.
+
+    ``what`` says why one that is there stays.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        found, fix = "one, whose cluster id may be in use", "keep it, or name another with OUT="
+        found, fix = f"one, {what}", "keep it, or name another with OUT="
         raise Refusal(str(path), expected="no file there", found=found, fix=fix) from None
     except OSError as error:
         wanted, fix = "a file that can be written", "name another with OUT="
@@ -92,6 +104,11 @@ def _set(text: str, variable: str, value: str, where: str = "env/tigerbittle.env
         wanted = f"one line {variable}="
         raise Refusal(where, expected=wanted, found=count, fix="restore the line, empty")
     return changed
+
+
+def _quoted(path: str) -> str:
+    """As Compose and python-dotenv both read it."""
+    return path if re.fullmatch(r"[\w./~+-]+", path, re.ASCII) else f"'{path}'"
 
 
 def _replica(index: int, ip: IPv4Address, port: int) -> str:
@@ -120,8 +137,8 @@ def _addresses(names: Sequence[str]) -> list[IPv4Address]:
     return found
 
 
-def _refuse_tracked(path: Path) -> None:
-    """Refuse a path that git would commit."""
+def refuse_tracked(path: Path) -> None:
+    """Refuse a path that git would commit. Raises Refusal."""
     if not path.is_relative_to(REPOSITORY):
         return
     try:
@@ -145,7 +162,7 @@ def _refuse_tracked(path: Path) -> None:
             str(path),
             expected="a path that git ignores, since the file holds secrets",
             found="one that it would commit",
-            fix=f"use OUT={DEFAULT}, or env/NAME.local.env",
+            fix=f"use OUT={DEFAULT}, or env/NAME.local.env; of a password env/NAME.backup-password",
         )
 
 
@@ -159,14 +176,22 @@ def main(out: Path, port: int, hosts: tuple[str, ...]) -> None:
     HOSTS: one IPv4 address per replica, in replica order.
     """
     path = (REPOSITORY / kept.expanded(out)).absolute()
-    _refuse_tracked(path)
+    refuse_tracked(path)
     addresses = _addresses(hosts)
-    text = private(loading.text_of(ENV_FILE), addresses, port)
+    password_file = path.with_suffix(".backup-password")
+    refuse_tracked(password_file)
+    text = private(loading.text_of(ENV_FILE), addresses, port, password_file)
     on_servers = partial(rules.check_servers, is_development=False)
     place = on_servers if addresses else rules.check_one_machine
     cluster = config.parse(loading.values_of(text), check_place=place)
+    if path.exists():  # before a password is written for it
+        write_private(path, text)
+    write_private(password_file, f"{secrets.token_urlsafe()}\n", "which a repository may have")
     write_private(path, text)
     print(
         f"{config.shown(path)}: cluster {cluster.id}, {len(cluster.replicas)} replicas at "
-        f"{cluster.addresses}\nOnly you can read it, and git ignores it: keep a copy elsewhere."
+        f"{cluster.addresses}\n{config.shown(password_file)}: the password of its backups' "
+        "repository; without it nobody restores them\n"
+        "Only you can read both, and git ignores them: keep a copy elsewhere, apart from the "
+        "repository."
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import DEFAULT_INVENTORY, REPOSITORY, config
-from cluster.config import Cluster, kept, pyinfra_hosts, records, servers
+from cluster.config import Cluster, kept, pyinfra_hosts, records, repository, servers
 from cluster.config.deployment import ON_SERVERS, Deployment, Engine, Runtime
 from cluster.config.servers import Server, Settings
 from cluster.refusal import Refusal, understood
@@ -59,6 +59,7 @@ def of_hosts(hosts: Sequence[Mapping[str, Any]]) -> Deployment:
         cluster=cluster,
         state_dir=_state_dir(cluster, data["deployment"]),
         published=configured.as_published().replicas if is_published else (),
+        repository=repository.of(config.ENV_FILE),
     )
 
 
@@ -77,6 +78,7 @@ def _of_servers(hosts: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -
         servers=tuple(found),
         settings=settings,
         monitoring=servers.monitoring_host(settings, found[0]),
+        repository=repository.of(servers.env_path(settings), is_elsewhere=True),
     )
 
 

@@ -31,6 +31,15 @@ _ALIKE = re.compile(
     re.VERBOSE,
 )
 
+#: What ``repository`` reads from the same file.
+NOT_OF_CLUSTER = (
+    "BACKUP_TO",
+    "BACKUP_PASSWORD_FILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_DEFAULT_REGION",
+)
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -48,7 +57,7 @@ def read(env_file: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> 
                 found=f"another form of {re.split('[=:]', line)[0].strip()}",
                 fix="leave out '$', backslashes and further quotes; in single quotes '$' may stay",
             )
-    in_file = values_of(text)
+    in_file = {k: v for k, v in values_of(text).items() if k not in NOT_OF_CLUSTER}
     from_environ = {key: value for key, value in environ.items() if key.startswith(PREFIX)}
     for key in (*in_file, *from_environ):
         _refuse_unknown(key, where=str(env_file) if key in in_file else "the environment")

@@ -145,6 +145,10 @@ class Cluster(_AsWritten, frozen=True):
         alias="DATA_DIR", pattern=r"^[^\x00-\x1f]+$", description="a directory"
     )
     statsd: Annotated[str, AfterValidator(_statsd)] = Field(alias="STATSD")
+    #: After 17 s replicas give up their connections.
+    freeze_limit_s: int = Field(
+        default=5, alias="FREEZE_LIMIT_S", ge=1, le=15, description="whole seconds from 1 to 15"
+    )
 
     @property
     def is_emulator_image(self) -> bool:

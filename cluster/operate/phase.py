@@ -68,28 +68,28 @@ def run(
     given = [f"--data={key}={value}" for key, value in (data or {}).items()]
     reading, writing = os.pipe()
     told = [f"--told={writing}", f"--inventory={inventory_file}"]
-    with (
-        os.fdopen(reading, errors="replace") as reason,
-        subprocess.Popen(
-            [sys.executable, "-m", "cluster", "run", *told, *given, task],
-            cwd=REPOSITORY,
-            pass_fds=[writing],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            stdout=subprocess.PIPE if quiet else None,
-            stderr=subprocess.STDOUT if quiet else None,
-            start_new_session=True,  # a terminal's Ctrl-C is answered here, for all
-        ) as process,
-    ):
-        os.close(writing)
-        try:
-            said, _ = process.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"{task}: no end within {TIMEOUT_S:g} s") from None
-        finally:
-            end(process)
+    with os.fdopen(reading, errors="replace") as reason:
+        with contextlib.ExitStack() as ended:
+            with whole("beginning the next step"):  # or nobody would end what has just begun
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "cluster", "run", *told, *given, task],
+                    cwd=REPOSITORY,
+                    pass_fds=[writing],
+                    env=environ,
+                    stdin=subprocess.DEVNULL,
+                    text=True,
+                    errors="replace",
+                    stdout=subprocess.PIPE if quiet else None,
+                    stderr=subprocess.STDOUT if quiet else None,
+                    start_new_session=True,  # a terminal's Ctrl-C is answered here, for all
+                )
+                ended.enter_context(process)
+                ended.callback(end, process)
+                os.close(writing)
+            try:
+                said, _ = process.communicate(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                raise Failed(f"{task}: no end within {TIMEOUT_S:g} s") from None
         why = reason.read()
     if process.returncode != 0:
         if said:

@@ -22,7 +22,8 @@ from cluster.config import PREFIX, env_file, inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth, Unhealthy
-from cluster.operate import backup_set, last_word, phase, rollout
+from cluster.operate import last_word, phase, rollout
+from cluster.operate.backup import sets
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of
 from cluster.tigerbeetle import upgrade_path, waiting
@@ -87,8 +88,8 @@ def environ_at(target: str) -> dict[str, str]:
 
 def backup_age(deployment: Deployment, now: datetime) -> timedelta | None:
     """The age of the newest whole backup of this very cluster; None when there is none."""
-    sets = backup_set.directory(deployment.name).glob(f"*/{backup_set.MANIFEST}")
-    whole = backup_set.of_cluster((path.parent for path in sets), deployment)
+    found = sets.directory(deployment.name).glob(f"*/{sets.MANIFEST}")
+    whole = sets.of_cluster((path.parent for path in found), deployment)
     return min((now - manifest.taken_at for manifest in whole.values()), default=None)
 
 

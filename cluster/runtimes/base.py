@@ -264,6 +264,10 @@ class Runtime(ABC):
     def sh(self, index: int, script: str) -> str:
         """Run ``script`` where the data file is, as its owner; stdin and stdout go through."""
 
+    def beside(self, index: int, script: str) -> str:
+        """The same where the replica's process can be seen and signalled, while it runs."""
+        return self.sh(index, script)
+
     def unlocked(self, index: int, script: str) -> str:
         """``script`` while it holds the data file's lock, which a server holds as long as it runs.
 
@@ -290,9 +294,9 @@ class Runtime(ABC):
             "fi; done 2>/dev/null",
         )
 
-    def inspect(self, index: int) -> str:
-        """Print the superblock of its data file."""
-        return self.tigerbeetle(index, "inspect", "superblock", self.data_file(index))
+    def inspect(self, index: int, path: str = "") -> str:
+        """Print the superblock of its data file, or of a copy beside it."""
+        return self.tigerbeetle(index, "inspect", "superblock", path or self.data_file(index))
 
     def format(self, index: int) -> list[str]:
         """Make its data file, to ``.partial``, then renamed, as the file's owner."""

@@ -106,6 +106,11 @@ class InContainer(Runtime):
         helper = self._helper(index, network=False)
         return shlex.join([*helper, "--entrypoint=sh", image.name(self.cluster), "-c", script])
 
+    def beside(self, index: int, script: str) -> str:
+        """In the replica's own container, so that nothing has to be started for it."""
+        name = self.cluster.replicas[index].name
+        return shlex.join(["docker", "exec", "--interactive", name, "sh", "-c", script])
+
     def release(self, index: int) -> str:
         """Remove the helpers: a `docker run` that is killed leaves its container behind."""
         find = f"docker ps --all --quiet --filter label={shlex.quote(self._helps(index))}"

@@ -28,6 +28,8 @@ Plan = Literal["format", "keep"]
 
 #: Behind a data file's name: unpacked by a restore; replaced by it; and no longer needed.
 RESTORING, REPLACED, ACCEPTED = ".restoring", ".replaced", ".accepted"
+#: The same, before the name of the backup that it is made for: a clone.
+CLONE = ".clone-"
 
 
 def spared(count: int) -> int:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -54,6 +55,12 @@ def unbalanced(totals: Totals) -> list[str]:
         for number, each in totals.ledgers.items()
         if (each.debits_posted, each.debits_pending) != (each.credits_posted, each.credits_pending)
     ]
+
+
+def newest_at(totals: Totals) -> datetime | None:
+    """When the newest transfer of all ledgers was executed; None where there is none. Pure."""
+    newest = max((each.last_transfer_ns for each in totals.ledgers.values()), default=0)
+    return datetime.fromtimestamp(newest / 1e9, UTC) if newest else None
 
 
 def outside(found: Totals, floor: Totals | None, ceiling: Totals | None) -> list[str]:

@@ -14,7 +14,8 @@ from cluster.refusal import Refusal
 from loadtests.client.bridge import Unanswered
 from loadtests.client.ledger import Ledger
 from loadtests.client.records import Array
-from loadtests.proof.proof import Proof, Record, verdict_of
+from loadtests.proof.proof import Proof, verdict_of
+from loadtests.proof.record import Record
 from loadtests.run import runs
 from loadtests.run.result import Audit, Check, Manifest, read_manifest, read_result
 from loadtests.run.target import way
@@ -38,7 +39,7 @@ def audit(
     """
     started = time.monotonic()
     manifest = read_manifest(run)
-    checks = [_check_complete(run)]
+    checks = [check_complete(run)]
     proof: Proof | None = None
     accounts_read = 0
     try:
@@ -46,7 +47,7 @@ def audit(
         asked = runs.read_accounts(run)
         proof = Proof(record)
         found, accounts_read = _read(manifest, proof, asked, connect_timeout_s, inventory)
-        checks += found if checks[0].verdict == "passed" else map(_undecided, found)
+        checks += found if checks[0].verdict == "passed" else map(undecided, found)
     except (Refusal, Unanswered, OSError, ValueError) as error:
         checks.append(Check(name="readable", verdict="unknown", detail=str(error)))
     audit = Audit(
@@ -64,7 +65,7 @@ def audit(
     return audit
 
 
-def _undecided(check: Check) -> Check:
+def undecided(check: Check) -> Check:
     """A check of a record that is not whole: what is missing there may only be missing here."""
     if check.verdict != "failed" or check.name not in _BY_ABSENCE:
         return check
@@ -72,7 +73,7 @@ def _undecided(check: Check) -> Check:
     return check.model_copy(update={"verdict": "unknown", "detail": detail})
 
 
-def _check_complete(run: Path) -> Check:
+def check_complete(run: Path) -> Check:
     """Whether the run ended properly, and its whole record is here."""
     name, result = "record complete", read_result(run)
     if result is None:

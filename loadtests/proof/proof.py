@@ -26,44 +26,13 @@ from loadtests.client.columns import (
     repeated,
     value_of,
 )
-from loadtests.client.records import (
-    CREATED,
-    EXISTS,
-    PENDING,
-    POST,
-    TRANSFER,
-    UNANSWERED,
-    VOID,
-    Array,
-    join,
-    overdrawn,
-)
+from loadtests.client.records import PENDING, POST, TRANSFER, VOID, Array, join, overdrawn
+from loadtests.proof.record import Record
 from loadtests.run.result import Check, Verdict
 
 NAMED_MAX = 3
 #: Rows of 128 bytes that are copied at a time.
 _PIECE_ROWS = 1 << 17
-
-
-class Record:
-    """A run's record, sorted out: what was acknowledged, what is unknown, what was refused."""
-
-    def __init__(self, lines: Array, tag: int) -> None:
-        status = lines["result"]["status"]
-        self.lines, self.tag = lines, tag
-        self.lows: Lows = np.ascontiguousarray(lines["sent"]["id"][:, 0])
-        acknowledged = np.flatnonzero((status == CREATED) | (status == EXISTS))
-        stamps = lines["result"]["timestamp"][acknowledged]
-        order = np.argsort(stamps, kind="stable")
-        # A retry that found its transfer committed has the same timestamp: keep one of the lines.
-        self.stamps, first = np.unique(stamps[order], return_index=True)
-        self.rows = acknowledged[order][first]
-        self.unanswered: Lows = np.unique(self.lows[status == UNANSWERED])
-        self.created_lows: Lows = np.sort(self.lows[status == CREATED])
-        shared = stamps[order]
-        same = np.flatnonzero(shared[1:] == shared[:-1])
-        sorted_lows = self.lows[acknowledged[order]]
-        self.one_stamp_two_ids: Lows = sorted_lows[same][sorted_lows[same + 1] != sorted_lows[same]]
 
 
 class Proof:
@@ -119,13 +88,26 @@ class Proof:
         ]
 
     def _check_acknowledged(self) -> Check:
-        lost = self.record.lows[self.record.rows[~self._seen]]
+        wanted = self._must_be_there()
+        lost = self.record.lows[self.record.rows[wanted & ~self._seen]]
         problems = [self._named("acknowledged, but not in the ledger", lost)]
         if self._differ_count:
             named = "; ".join(self._differing)
             problems.append(f"{self._differ_count:,} stored with other fields: {named}")
-        good = f"{len(self.record.rows):,} acknowledged transfers are in the ledger, fields equal"
+        count = int(np.count_nonzero(wanted))
+        good = f"{count:,} acknowledged transfers are in the ledger, fields equal"
         return _check("acknowledged", problems, good)
+
+    def _must_be_there(self) -> npt.NDArray[np.bool_]:
+        """Which of the acknowledged: of a whole ledger all; of a copy those before it was taken.
+
+        A ledger grows at its end alone. So whatever is older than something that a copy has, as
+        the cluster has acknowledged it, was there before the copy, too: without any clock.
+        """
+        record, seen = self.record, np.flatnonzero(self._seen)
+        newest = record.stamps[seen[-1]] if len(seen) else 0
+        wanted: npt.NDArray[np.bool_] = record.before[record.rows] | (record.stamps < newest)
+        return wanted
 
     def _check_once(self) -> Check:
         twice_created = repeated(self.record.created_lows)
@@ -144,7 +126,7 @@ class Proof:
         differing: list[str] = []
         if len(committed):
             wanted = np.isin(record.lows, committed["id"][:, 0])
-            rows = {int(record.lows[row]): int(row) for row in np.flatnonzero(wanted)}
+            rows = {int(record.lows[row]): int(row) for row in np.flatnonzero(wanted)[::-1]}
         for found in committed:
             expected = record.lines["sent"][rows[int(found["id"][0])]].copy()
             expected["timestamp"] = found["timestamp"]

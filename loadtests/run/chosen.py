@@ -52,6 +52,12 @@ def run(name: str | None, inventory: str | None, kind: Kind = LOAD) -> Path:
     )
 
 
+def of_either_kind(name: str, inventory: str) -> Path:
+    """The run of this name, of load or recorded. Raises Refusal as ``run`` does."""
+    is_recorded = any((place / RECORDED.file).is_file() for place in runs.places(name))
+    return run(name, inventory, RECORDED if is_recorded else LOAD)
+
+
 def refuse_foreign(name: str, whose: Target | None, wanted: Target) -> None:
     """Refuse a run of another cluster than is wanted. Pure."""
     if whose is None or not whose.is_of(wanted):

@@ -55,11 +55,16 @@ def newest_first(file: str = MANIFEST) -> list[Path]:
     return [path.parent for path in reversed(written)]
 
 
+def places(name: str) -> tuple[Path, Path]:
+    """Where a run of this id or path may be."""
+    return Path(name), directory() / name
+
+
 def find(name: str | None = None, file: str = MANIFEST) -> Path:
     """The directory of a run by id or path, or of the newest of all. Raises Refusal."""
     known = newest_first(file)
     if name:
-        for path in (Path(name), directory() / name):
+        for path in places(name):
             if (path / file).is_file():
                 return path
         like = known[0].name if known else "20260131-120000-1a2b"
@@ -119,7 +124,16 @@ class Recorder:
 
 def read_record(run: Path) -> Array:
     """All lines of all workers, mapped rather than read. Raises ValueError for a torn file."""
-    parts = [_mapped(path, RECORD) for path in sorted(run.glob("record-*.bin"))]
+    return joined(read_records(run))
+
+
+def read_records(run: Path) -> list[Array]:
+    """Each worker's lines, mapped rather than read. Raises ValueError for a torn file."""
+    return [_mapped(path, RECORD) for path in sorted(run.glob("record-*.bin"))]
+
+
+def joined(parts: list[Array]) -> Array:
+    """All lines of all workers, copied only where there are several."""
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts) if parts else np.empty(0, RECORD)

@@ -2,6 +2,7 @@
 
     --statsd IP:PORT   where the replicas send, LU_CFG_TIGERBEETLE_STATSD
     --listen IP:PORT   where Prometheus scrapes /metrics
+    --textfiles DIR    metrics that are kept in files, see ``textfile``
 
 No datagram can stop it: those that are not TigerBeetle's are counted in
 ``tb_collector_rejected_total``.
@@ -16,11 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
+from monitoring.collector import textfile
 from monitoring.collector.series import Series
 
 DATAGRAM_MAX = 65_535
@@ -31,8 +34,9 @@ RECEIVE_BUFFER_BYTES = 8 * 1024**2
 class Collector:
     """What was received so far. One thread receives and others scrape, so there is a lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, textfiles: Path | None = None) -> None:
         self._series = Series()
+        self._textfiles = textfiles
         self._lock = threading.Lock()
 
     def receive(self, data: bytes) -> None:
@@ -46,6 +50,12 @@ class Collector:
             self._series.forget_stale(time.monotonic())
             families = [*self._series.families(), *_own(self._series)]
         yield from families
+        if self._textfiles:
+            kept, unread = textfile.families(self._textfiles)
+            yield from kept
+            yield GaugeMetricFamily(
+                "tb_collector_textfiles_unread", "Files that were not understood", value=unread
+            )
 
     def describe(self) -> list[Metric]:
         """No series beforehand: which ones exist depends on the datagrams."""
@@ -89,10 +99,11 @@ def main() -> int:
     )
     parser.add_argument("--statsd", type=address, default="127.0.0.1:8125", metavar="IP:PORT")
     parser.add_argument("--listen", type=address, default="127.0.0.1:9102", metavar="IP:PORT")
+    parser.add_argument("--textfiles", type=Path, metavar="DIR")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    collector = Collector()
+    collector = Collector(options.textfiles)
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)

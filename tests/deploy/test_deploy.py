@@ -57,6 +57,8 @@ def test_every_infra_check_passes(deployed: Sandbox) -> None:
     verified = deployed.run("pytest", "tests/infra", "--inventory", deployed.inventory)
     assert verified.returncode == 0, verified.stdout[-4000:]
     assert " skipped" not in verified.stdout
+    # Here, and as it was deployed: which way a backup would take.
+    assert re.search(r"^backups (freeze|stop) all replicas .*, since ", verified.stdout, re.M)
 
 
 @on_each_engine

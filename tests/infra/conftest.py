@@ -9,6 +9,7 @@ import pytest
 
 from cluster.config import inventory
 from cluster.config.deployment import Deployment, Engine, Runtime
+from cluster.operate.backup import freeze
 from cluster.refusal import Refusal
 from cluster.runtimes import of
 from tests.infra.world import World, seen
@@ -33,6 +34,16 @@ def _require_replicas(deployment: Deployment) -> None:
     if not any(state.pid or not state.is_known for state in states):
         found = f"none of {deployment.name}"
         raise Refusal("verify", expected="replicas that run", found=found, fix=runtime.up)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a backup of it would cost: no fault either way, but something to know."""
+    config = terminalreporter.config
+    if config.getoption("--inventory") and not config.option.collectonly:
+        try:
+            terminalreporter.write_line(freeze.foreseen(config.stash[_DEPLOYMENT]))
+        except Refusal as error:
+            terminalreporter.write_line(str(error))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -27,7 +27,8 @@ from loadtests.client.records import (
     pack_transfer,
     split,
 )
-from loadtests.proof.proof import Proof, Record
+from loadtests.proof.proof import Proof
+from loadtests.proof.record import Record
 from loadtests.run.result import Check
 
 TAG = 0xABCDEF

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from loadtests.client.records import CREATED, UNANSWERED
-from loadtests.proof.proof import Proof, Record, verdict_of
+from loadtests.proof.proof import Proof, verdict_of
+from loadtests.proof.record import Record
 from loadtests.run.result import Check
 from tests.load.ledgers import ANN, BOB, FEES, FUNDING, TAG, World, honest
 

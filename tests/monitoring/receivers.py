@@ -58,11 +58,11 @@ class Receiver:
 
 
 @contextmanager
-def collector() -> Iterator[Receiver]:
+def collector(*options: str) -> Iterator[Receiver]:
     """Ours."""
     statsd, http = free_ports(2)
     process = subprocess.Popen(
-        [*COLLECTOR, f"--statsd=127.0.0.1:{statsd}", f"--listen=127.0.0.1:{http}"],
+        [*COLLECTOR, f"--statsd=127.0.0.1:{statsd}", f"--listen=127.0.0.1:{http}", *options],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,

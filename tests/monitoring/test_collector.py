@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,34 @@ def test_nonsense_is_counted_and_the_next_datagram_is_read(collector: Receiver) 
 def test_a_label_cannot_break_out_of_its_quotes(collector: Receiver) -> None:
     collector.send(b'tb.replica_view:3|g|#cluster:c"} 1\\,replica:0')
     collector.wait_for(r'tb_replica_view{cluster="c\"} 1\\",replica="0"}', 3)
+
+
+def test_what_is_kept_in_files_is_there_from_the_first_scrape_on_and_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    metric = 'wallet_service_backup_late_after_seconds{cluster="c",operator="%s"}'
+    for operator in ("a", "b"):  # two machines: one family, as Prometheus wants it
+        text = f"# TYPE wallet_service_backup_late_after_seconds gauge\n{metric % operator} 5.5\n"
+        (tmp_path / f"{operator}.prom").write_text(text)
+    (tmp_path / "c.prom").write_text("not a metric\n")
+    (tmp_path / "d.prom.tmp").write_text(metric % "d" + " 1\n")
+    for _ in range(2):
+        with receivers.collector(f"--textfiles={tmp_path}") as running:
+            assert running.value(metric % "a") == running.value(metric % "b") == 5.5
+            assert running.value("tb_collector_textfiles_unread") == 1
+            assert running.scrape().count("# TYPE wallet_service_backup_late_after_seconds") == 1
+            assert metric % "d" not in running.scrape()
+
+
+def test_a_file_is_read_anew_at_every_scrape_and_a_directory_need_not_be_there(
+    tmp_path: Path,
+) -> None:
+    with receivers.collector(f"--textfiles={tmp_path / 'later'}") as running:
+        assert running.value("tb_collector_textfiles_unread") == 0
+        (tmp_path / "later").mkdir()
+        for value in (1, 2):
+            (tmp_path / "later" / "a.prom").write_text(f"wallet_service_x {value}\n")
+            assert running.value("wallet_service_x") == value
 
 
 def test_a_taken_address_is_one_clear_line_and_exit_code_2(collector: Receiver) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.operate.backup import outcomes
+from cluster.operate.backup.outcomes import Expected, Taken, Verified
 from monitoring import stack
 from tests.monitoring import documents
 from tests.monitoring.test_rules import promtool, run_promtool
@@ -22,9 +25,23 @@ STATES = [
     for group in documents.read(stack.FILES / "rules" / "states.yml")["groups"]
     for rule in group["rules"]
 ]
+NOW = datetime.now(UTC)
 #: Known from configuration or from people, so not in a scrape.
 TOLD = {"tb:replica:expected", "tb_planned_stop"}
-METRIC = re.compile(r"(?<![\w:\"$.])(tb[_:][\w:]+|node_\w+|namedprocess_\w+|probe_\w+|ALERTS|up)\b")
+#: Noted of backups, by the code itself.
+NOTED = {
+    f"{outcomes.METRIC}{name}"
+    for name, _ in outcomes.values(
+        Taken(name="a", at=NOW),
+        Verified(name="a", at=NOW, passed=False, passed_at=NOW, restore_s=1, behind_s=1),
+        Expected(since=NOW, backup_s=1, verify_s=1),
+    )
+}
+METRIC = re.compile(
+    r"(?<![\w:\"$.])"
+    r"(tb[_:][\w:]+|wallet_service_\w+|node_\w+|namedprocess_\w+|probe_\w+|ALERTS|up)\b"
+)
+KNOWN = RECORDED | {rule["record"] for rule in STATES} | TOLD | NOTED
 
 
 def panels(dashboard: Path) -> list[dict[str, Any]]:
@@ -63,14 +80,21 @@ def test_every_query_parses(tmp_path: Path) -> None:
 def test_every_metric_of_a_query_exists(query: str) -> None:
     metrics = set(METRIC.findall(query))
     assert metrics
-    assert metrics <= RECORDED | {rule["record"] for rule in STATES} | TOLD
+    assert metrics <= KNOWN
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_every_metric_of_a_rule_exists(expression: str) -> None:
     metrics = set(METRIC.findall(expression))
     assert metrics
-    assert metrics <= RECORDED | {rule["record"] for rule in STATES} | TOLD
+    assert metrics <= KNOWN
+
+
+def test_a_metric_that_is_chosen_by_a_pattern_exists() -> None:
+    patterns = re.findall(r'__name__=~"(.*?)"', "".join(EXPRESSIONS))
+    assert patterns
+    for pattern in patterns:
+        assert len({name for name in NOTED if re.fullmatch(pattern, name)}) == 2
 
 
 def test_a_metric_that_is_misspelt_would_be_found() -> None:
@@ -115,6 +139,7 @@ def test_the_cluster_s_dashboard_shows_what_an_operator_needs() -> None:
         "disk",
         "memory",
         "clock",
+        "backup",
     ):
         assert word in titles
 

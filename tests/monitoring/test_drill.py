@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cluster.health import status
+from cluster.operate.backup import outcomes
+from cluster.operate.backup.outcomes import Expected, Taken, Verified
 from monitoring import stack
-from tests.clusters import sandbox
+from tests.clusters import Sandbox, sandbox
 from tests.leases import free_ports
 from tests.monitoring import drill
 
@@ -31,6 +34,7 @@ pytestmark = [
 
 @dataclass
 class World:
+    sandbox: Sandbox
     replicas: drill.Replicas
     monitoring: drill.Monitoring
     disk: drill.SmallDisk
@@ -74,7 +78,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             )
             time.sleep(60)  # until "a minute ago" and "40 s ago" are of this cluster
             of_machine = {a for a in monitoring.raised() if not a[1].isdigit()}
-            yield World(replicas, monitoring, disk, of_machine)
+            yield World(made, replicas, monitoring, disk, of_machine)
         finally:
             if load:
                 load.close()
@@ -134,6 +138,28 @@ def test_a_disk_nearly_full_is_told_until_it_is_freed(world: World, since: float
     world.expect("TigerBeetleDiskNearlyFull", str(world.disk.path), within_s=45, since=since)
     world.disk.empty()
     world.expect_calm(within_s=15)
+
+
+@pytest.mark.parametrize("alert", ["TigerBeetleBackupLate", "TigerBeetleBackupVerifyLate"])
+def test_a_late_backup_or_proof_is_told_until_there_is_one(
+    world: World, since: float, alert: str
+) -> None:
+    of, now = world.sandbox.deployment, datetime.now(UTC)
+    is_proof = alert == "TigerBeetleBackupVerifyLate"
+    owed = Expected(
+        since=now - timedelta(hours=2),
+        backup_s=86400 if is_proof else 3600,
+        verify_s=3600 if is_proof else None,
+    )
+    with world.sandbox.entered():
+        outcomes.note(of, owed)
+        world.expect(alert, "", within_s=45, since=since)
+        proven = Verified(name="20261129T020000Z", at=now, passed=True)
+        outcomes.note_verified(of, proven) if is_proof else outcomes.note(
+            of, Taken(name="20261129T020000Z", at=now)
+        )
+        world.expect_calm(within_s=30)
+        outcomes.expect_nothing(of)
 
 
 def test_a_lagging_replica_is_told_until_it_has_caught_up(world: World, since: float) -> None:

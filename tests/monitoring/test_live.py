@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import socket
+import time
 import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,8 @@ import pytest
 
 from cluster.config import PREFIX
 from cluster.health import planned_stop
+from cluster.operate.backup import outcomes
+from cluster.operate.backup.outcomes import Expected
 from monitoring import stack
 from tests.clusters import Sandbox, sandbox
 from tests.leases import free_ports
@@ -26,6 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 CLUSTER = "0" * 32
 BOUND_S = 400  # against a hang
+HOUR_S = 3600
 _TARGETS = ["1"] * (
     1
     + sum(stack.find(name) is not None for name in ("host", "process"))
@@ -147,6 +152,51 @@ def test_make_down_is_a_planned_stop_which_can_be_taken_back(live: Live) -> None
     assert planned_stop.announce(live.sandbox.deployment.cluster, [0, 1, 2], is_planned=False)
     until(lambda: live.values(planned) == [], "their end", BOUND_S)
     assert live.sandbox.up().returncode == 0
+
+
+def test_backups_that_are_late_or_do_not_restore_are_told_until_they_are_taken_and_proven(
+    live: Live,
+) -> None:
+    of, day = live.sandbox.deployment, timedelta(days=1)
+    owed = Expected(since=datetime.now(UTC) - day, backup_s=HOUR_S, verify_s=HOUR_S)
+    late, unproven, failed = (
+        (f"TigerBeetleBackup{name}", "") for name in ("Late", "VerifyLate", "VerifyFailed")
+    )
+
+    def see(*alerts: tuple[str, str]) -> None:
+        theirs = {late, unproven, failed}
+        until(lambda: live.monitoring.firing() & theirs == {*alerts}, f"{alerts} to fire", BOUND_S)
+
+    see()
+    with live.sandbox.entered():
+        outcomes.note(of, owed)
+    see(late, unproven)
+    assert live.sandbox.call("backup").returncode == 0
+    see(unproven)
+    (packed,) = (live.sandbox.directory / "backups").rglob("replica-0.*")
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert live.sandbox.call("backup-verify").returncode == 1
+    see(unproven, failed)
+    packed.write_bytes(whole)
+    done = live.sandbox.call("backup-verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    see()
+    (age,) = live.values("tb:backup:age_seconds")
+    assert 0 < float(age) < HOUR_S
+    config = str(live.sandbox.state_dir / "monitoring" / "supervisord.conf")
+    restarted = live.sandbox.run("supervisorctl", "-c", config, "restart", "all")
+    assert restarted.returncode == 0, restarted.stdout
+    since = time.time()
+    until(lambda: _told_since(live, since), "what is kept to be told again", BOUND_S)
+
+
+def _told_since(live: Live, since: float) -> bool:
+    kept = "wallet_service_backup_verify_last_success_timestamp_seconds"
+    try:
+        return len(live.values(f"timestamp({kept}) > {since}")) == 1
+    except urllib.error.URLError:
+        return False  # it starts
 
 
 def test_what_an_interrupted_start_has_written_is_applied_by_the_next(tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_compose_accepts_the_monitoring_file() -> None:
         "MONITORING_DIRECTORY": "/nowhere",
         "MONITORING_STATSD_IP": "172.20.0.20",
         "MONITORING_STATSD_PORT": "8125",
+        "MONITORING_TEXTFILES": "/nowhere/textfiles",
         "MONITORING_NETWORK": "wallet-service_tigerbeetle-net",
     }
     command = ["docker", "compose", "-f", "docker-compose.monitoring.yaml"]

@@ -58,7 +58,7 @@ def newest(made: Sandbox) -> Path:
 
 
 def backups(made: Sandbox) -> Path:
-    return Path(made.overrides["BACKUP_DIR"]) / Path(made.inventory).stem
+    return Path(made.environ["BACKUP_DIR"]) / Path(made.inventory).stem
 
 
 def manifest(directory: Path) -> dict[str, Any]:

@@ -81,6 +81,8 @@ class Bed:
     subnet: IPv4Network
     directory: Path
     machines: dict[str, Machine]
+    #: Of this machine: where the hosts keep their data files, instead of on their own disks.
+    data: Path | None = None
 
     @property
     def hosts(self) -> list[Machine]:
@@ -133,7 +135,9 @@ class Bed:
         for name in names:
             machine = self.machines[name]
             flavour = self._flavour_of(name)
-            storage = _engine_storage() if flavour == "engine" else ()
+            storage: tuple[str, ...] = _engine_storage() if flavour == "engine" else ()
+            if self.data and name in HOSTS:
+                storage = (*storage, f"--volume={self.data}/{name}:/var/lib/tigerbeetle")
             made = docker(
                 "run",
                 "--detach",
@@ -173,7 +177,9 @@ class Bed:
 
 
 @contextmanager
-def make_bed(flavour: Flavour, *, hosts: int = 3, with_monitor: bool = False) -> Iterator[Bed]:
+def make_bed(
+    flavour: Flavour, *, hosts: int = 3, with_monitor: bool = False, data: Path | None = None
+) -> Iterator[Bed]:
     """Hosts, a client and an outsider, up. They go at the end, with all that is on them.
 
     It waits until the kernel has room for them: see ``leases.servers``.
@@ -195,7 +201,7 @@ def make_bed(flavour: Flavour, *, hosts: int = 3, with_monitor: bool = False) ->
         }
         containers = [machine.container for machine in machines.values()]
         stack.callback(docker, "rm", "--force", "--volumes", *containers)
-        bed = Bed(flavour, token, subnet, directory, machines)
+        bed = Bed(flavour, token, subnet, directory, machines, data)
         _write_ssh_files(bed)
         bed.make(list(numbers))
         yield bed

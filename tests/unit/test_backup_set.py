@@ -13,8 +13,9 @@ import pytest
 
 from cluster import config
 from cluster.config.deployment import Deployment
-from cluster.operate import backup_set, packing
-from cluster.operate.backup_set import Damaged, Manifest, PackedFile
+from cluster.operate.backup import packing, sets
+from cluster.operate.backup.retention import Policy
+from cluster.operate.backup.sets import Damaged, Manifest
 from cluster.refusal import Refusal
 from cluster.runtimes import of
 from cluster.tigerbeetle import totals
@@ -39,7 +40,7 @@ def made_set(directory: Path, contents: str = "abc", **changes: Any) -> Path:
         path = directory / f"replica-{index}.gz"
         path.write_text(content)
         superblock = Superblock(Identity(CLUSTER.id, index, 3, "0.17.9"), 0, 0)
-        files.append(backup_set.packed_file(path, superblock, 1))
+        files.append(sets.packed_file(path, superblock, 1))
     fields: dict[str, Any] = {
         "name": directory.name,
         "deployment": "process",
@@ -54,15 +55,15 @@ def made_set(directory: Path, contents: str = "abc", **changes: Any) -> Path:
         "files": files,
     }
     manifest = Manifest(**(fields | changes))
-    (directory / backup_set.MANIFEST).write_text(manifest.model_dump_json())
+    (directory / sets.MANIFEST).write_text(manifest.model_dump_json())
     return directory
 
 
 def test_a_whole_set_passes(tmp_path: Path) -> None:
     made = made_set(tmp_path / "20261124T000000Z")
-    manifest = backup_set.read(made)
-    backup_set.refuse_foreign(manifest, OURS)
-    backup_set.check_files(made, manifest)
+    manifest = sets.read(made)
+    sets.refuse_foreign(manifest, OURS)
+    sets.check_files(made, manifest)
 
 
 def flip_a_byte(made: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_set_that_is_not_what_was_written_is_refused_whole(
     made = made_set(tmp_path / "20261124T000000Z")
     damage(made)
     with pytest.raises(Damaged, match=r"replica-\d\.gz: expected"):
-        backup_set.check_files(made, backup_set.read(made))
+        sets.check_files(made, sets.read(made))
 
 
 @pytest.mark.parametrize(
@@ -110,42 +111,42 @@ def test_a_set_that_is_not_what_was_written_is_refused_whole(
 def test_a_foreign_or_newer_set_is_refused(
     tmp_path: Path, changes: dict[str, str], said: str
 ) -> None:
-    manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z", **changes))
+    manifest = sets.read(made_set(tmp_path / "20261124T000000Z", **changes))
     with pytest.raises(Refusal, match=said):
-        backup_set.refuse_foreign(manifest, OURS)
+        sets.refuse_foreign(manifest, OURS)
 
 
 def test_an_older_releases_set_is_not_refused(tmp_path: Path) -> None:
-    manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z", release="0.17.8"))
-    backup_set.refuse_foreign(manifest, OURS)
+    manifest = sets.read(made_set(tmp_path / "20261124T000000Z", release="0.17.8"))
+    sets.refuse_foreign(manifest, OURS)
 
 
 @pytest.mark.parametrize("contents", ["ab", ""])
 def test_a_part_of_a_set_is_no_backup(tmp_path: Path, contents: str) -> None:
     made = made_set(tmp_path / "20261124T000000Z", contents)
     with pytest.raises(Refusal, match="a part of one restores nothing"):
-        backup_set.read(made)
+        sets.read(made)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', "not JSON"])
 def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / backup_set.MANIFEST).write_text(text)
+    (tmp_path / sets.MANIFEST).write_text(text)
     with pytest.raises(Refusal, match="expected the manifest of a backup") as refused:
-        backup_set.read(tmp_path)
+        sets.read(tmp_path)
     assert "\n" not in str(refused.value)
 
 
 def test_a_directory_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="expected a backup, a directory with manifest"):
-        backup_set.read(tmp_path)
+        sets.read(tmp_path)
 
 
 def test_a_file_that_leads_out_of_its_directory_is_refused(tmp_path: Path) -> None:
     made = made_set(tmp_path / "20261124T000000Z")
-    path = made / backup_set.MANIFEST
+    path = made / sets.MANIFEST
     path.write_text(path.read_text().replace("replica-0.gz", "../replica-0.gz"))
     with pytest.raises(Refusal, match="expected the manifest of a backup"):
-        backup_set.read(made)
+        sets.read(made)
 
 
 @pytest.mark.parametrize(
@@ -160,11 +161,11 @@ def test_a_file_that_leads_out_of_its_directory_is_refused(tmp_path: Path) -> No
 def test_an_unpacked_file_that_is_not_the_manifests_is_refused(
     tmp_path: Path, found: Superblock
 ) -> None:
-    manifest = backup_set.read(made_set(tmp_path / "20261124T000000Z"))
-    first: PackedFile = manifest.files[0]
-    backup_set.identify(manifest, first, Superblock(Identity(CLUSTER.id, 0, 3, "0.17.9"), 0, 0))
+    manifest = sets.read(made_set(tmp_path / "20261124T000000Z"))
+    first = manifest.files[0]
+    sets.identify(manifest, first, Superblock(Identity(CLUSTER.id, 0, 3, "0.17.9"), 0, 0))
     with pytest.raises(Damaged, match=r"replica-0\.gz: expected cluster"):
-        backup_set.identify(manifest, first, found)
+        sets.identify(manifest, first, found)
 
 
 def test_only_the_oldest_sets_of_this_cluster_are_let_go(tmp_path: Path) -> None:
@@ -172,11 +173,11 @@ def test_only_the_oldest_sets_of_this_cluster_are_let_go(tmp_path: Path) -> None
         made_set(tmp_path / f"20261124T00{minute:02}00Z")
     made_set(tmp_path / "20260101T000000Z", cluster_id="7")
     (tmp_path / "20250101T000000Z").mkdir()  # not whole
-    (tmp_path / "20250101T000000Z" / backup_set.MANIFEST).write_text("{}")
+    (tmp_path / "20250101T000000Z" / sets.MANIFEST).write_text("{}")
     (tmp_path / "my own copy").mkdir()
-    found = backup_set.expired(tmp_path, OURS, keep=3)
+    found = sets.expired(tmp_path, OURS, Policy(last=3))
     assert [path.name for path in found] == ["20261124T000000Z"]
-    assert backup_set.expired(tmp_path, OURS, keep=4) == []
+    assert sets.expired(tmp_path, OURS, Policy(last=4)) == []
 
 
 def test_the_newest_set_is_taken_when_none_is_named(
@@ -184,12 +185,12 @@ def test_the_newest_set_is_taken_when_none_is_named(
 ) -> None:
     monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
     with pytest.raises(Refusal, match=r"FROM: expected a backup of cluster 0 \(process, .* under"):
-        backup_set.chosen(None, OURS)
+        sets.chosen(None, OURS)
     made_set(tmp_path / "process" / "20261124T000000Z")
     newest = made_set(tmp_path / "process" / "20261124T000100Z")
-    assert backup_set.chosen(None, OURS) == newest
-    assert backup_set.chosen("20261124T000000Z", OURS).name == "20261124T000000Z"
-    assert backup_set.chosen(str(tmp_path), OURS) == tmp_path
+    assert sets.chosen(None, OURS) == newest
+    assert sets.chosen("20261124T000000Z", OURS).name == "20261124T000000Z"
+    assert sets.chosen(str(tmp_path), OURS) == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -203,8 +204,8 @@ def test_another_cluster_s_newer_set_is_neither_taken_nor_let_go(
     own = [made_set(tmp_path / "process" / f"20261124T00000{n}Z") for n in range(2)]
     made_set(tmp_path / "process" / "20260101T000000Z", **foreign)
     made_set(tmp_path / "process" / "20261124T000100Z", **foreign)
-    assert backup_set.chosen(None, OURS) == own[1]
-    assert backup_set.expired(tmp_path / "process", OURS, keep=1) == [own[0]]
+    assert sets.chosen(None, OURS) == own[1]
+    assert sets.expired(tmp_path / "process", OURS, Policy(last=1)) == [own[0]]
 
 
 def test_a_newest_set_that_does_not_say_whose_it_is_is_not_passed_over(
@@ -213,9 +214,9 @@ def test_a_newest_set_that_does_not_say_whose_it_is_is_not_passed_over(
     monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
     made_set(tmp_path / "process" / "20261124T000000Z")
     newest = made_set(tmp_path / "process" / "20261124T000100Z")
-    (newest / backup_set.MANIFEST).write_text("{}")
+    (newest / sets.MANIFEST).write_text("{}")
     with pytest.raises(Refusal, match="expected the manifest of a backup"):
-        backup_set.chosen(None, OURS)
+        sets.chosen(None, OURS)
 
 
 def ledgers(**fields: int) -> Totals:
@@ -293,11 +294,12 @@ def test_unpacking_gives_every_byte_and_leaves_the_data_file_alone(
     packer = {"zst": "zstd -q -c", "gz": "gzip -c"}[suffix]
     if shell(f"{packer} '{tmp_path}/raw' >'{packed}'") != 0:
         pytest.skip(f"apt-get install {packer.split()[0]}")
-    assert shell(packing.unpack(runtime, 0, packed, len(content))) == 0
+    copy = f"{sets.UNPACK[suffix]} '{packed}'"
+    assert shell(packing.unpack(runtime, 0, copy, len(content))) == 0
     assert restoring(path).read_bytes() == content
     assert restoring(path).stat().st_mode & 0o777 == 0o600
     assert path.read_text() == "old"
-    assert shell(packing.unpack(runtime, 0, packed, len(content) + 1)) != 0
+    assert shell(packing.unpack(runtime, 0, copy, len(content) + 1)) != 0
 
 
 def test_a_swap_can_be_undone_and_accepted(data: tuple[Path, Any]) -> None:

@@ -15,7 +15,8 @@ from pyinfra.api.exceptions import DeployError
 
 from cluster import config
 from cluster.config.deployment import Deployment
-from cluster.operate import backup, backup_set, packing, phase
+from cluster.operate import phase
+from cluster.operate.backup import packing, sets, take
 from cluster.refusal import Failed
 from cluster.runtimes import of
 from cluster.runtimes.base import Runtime
@@ -179,8 +180,8 @@ def test_twice_the_newest_backup_of_this_cluster_is_room_enough(
 #: What was noted when it failed → the phases that follow.
 AFTER: Mapping[tuple[str, ...], list[str]] = {
     (): ["forget"],
-    (backup_set.STOPPED,): ["start_again"],
-    (backup_set.STOPPED, backup_set.COMMITTED): ["forget"],
+    (sets.STOPPED,): ["start_again"],
+    (sets.STOPPED, sets.COMMITTED): ["forget"],
 }
 
 
@@ -200,5 +201,5 @@ def test_replicas_are_started_again_only_where_they_were_stopped_and_not_started
     monkeypatch.setattr(phase, "run", run)
     on_servers = deployment.model_copy(update={"servers": ("any",)})
     with pytest.raises(Failed, match="a server has failed"):
-        backup._pack("an inventory", on_servers, tmp_path, was_running=True)
+        take._pack("any", on_servers, {"backup_set": str(tmp_path)}, None, was_running=True)
     assert ran == ["take", *AFTER[noted]]

@@ -124,7 +124,7 @@ def test_what_cannot_be_taken_back_needs_the_word(monkeypatch: pytest.MonkeyPatc
 
 REFUSED = [
     # the command line, what its one line says
-    ("backup --keep 0", "KEEP: expected a number of backups, 1 or more, found 0"),
+    ("backup --keep 0", "KEEP: expected how many backups to keep, 1 or more, or numbers for last"),
     ("backup-verify --from nowhere", "FROM: expected a backup, a directory with manifest.json"),
     ("restore --from nowhere", "FROM: expected a backup, a directory with manifest.json"),
     ("recover --replica 9", "REPLICA: expected one of 0, 1, 2, found 9"),

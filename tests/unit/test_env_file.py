@@ -50,7 +50,7 @@ def test_it_differs_from_the_example_in_identity_and_places_alone(
     written, example = values(tmp_path / "p.env"), values(ENV_FILE)
     places = re.compile(rf"{PREFIX}(\d+_\w+|ADDRESSES|SUBNET)")
     differing = {k for k in written | example if written.get(k) != example.get(k)}
-    identity = {f"{PREFIX}CLUSTER_ID", f"{PREFIX}AUTH_TOKEN"}
+    identity = {f"{PREFIX}CLUSTER_ID", f"{PREFIX}AUTH_TOKEN", "BACKUP_PASSWORD_FILE"}
     assert identity <= differing
     assert all(places.fullmatch(k) for k in differing - identity)
     assert bool(differing - identity) == bool(hosts)
@@ -72,6 +72,32 @@ def test_production_accepts_what_it_writes(tmp_path: Path) -> None:
     )
     assert 0 < loaded.id < 2**128
     assert loaded.token != rules.DEFAULT_TOKEN
+
+
+def test_the_password_of_its_repository_is_beside_it_for_its_owner_alone(tmp_path: Path) -> None:
+    done = init_env(tmp_path / "p.env", *THREE)
+    password = tmp_path / "p.backup-password"
+    assert values(tmp_path / "p.env")["BACKUP_PASSWORD_FILE"] == str(password)
+    assert stat.S_IMODE(password.stat().st_mode) == 0o600
+    assert len(password.read_text().strip()) >= 32
+    assert password.read_text().strip() not in (tmp_path / "p.env").read_text() + done.stdout
+    assert "without it nobody restores them" in done.stdout
+    assert "keep a copy elsewhere, apart from the repository" in done.stdout
+
+
+def test_a_password_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "p.backup-password").write_text("of a repository")
+    refused = init_env(tmp_path / "p.env")
+    assert refused.returncode == 2
+    assert "found one, which a repository may have. Fix: keep it, or name another" in refused.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["p.backup-password"]
+    assert (tmp_path / "p.backup-password").read_text() == "of a repository"
+
+
+def test_an_env_file_that_is_there_gets_no_password(tmp_path: Path) -> None:
+    (tmp_path / "p.env").write_text("")
+    assert init_env(tmp_path / "p.env").returncode == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["p.env"]
 
 
 def test_only_its_owner_can_read_it_whatever_the_umask(tmp_path: Path) -> None:

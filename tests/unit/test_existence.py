@@ -13,7 +13,8 @@ from cluster.checks import existence, facts
 from cluster.checks.facts import Facts
 from cluster.config import servers
 from cluster.config.deployment import ON_SERVERS, Deployment, Runtime
-from cluster.operate import backup, compose_tb, phase, recover
+from cluster.operate import compose_tb, phase, recover
+from cluster.operate.backup import take
 from cluster.refusal import Refusal
 from cluster.runtimes import docker_engine, image, of, volumes
 
@@ -199,13 +200,13 @@ def test_where_nothing_is_deployed_it_is_said_in_a_line_and_nothing_is_started(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(phase, "run", lambda *_, **__: pytest.fail("something was started"))
-    monkeypatch.setattr(backup, "is_running", lambda _: False)
+    monkeypatch.setattr(take, "is_running", lambda _: False)
     monkeypatch.setattr("cluster.health.health.of_replicas", lambda _: stopped(deployment))
-    for module in (backup, recover):
+    for module in (take, recover):
         monkeypatch.setattr(module, "observe", lambda _: NOTHING)
 
     def refused() -> str:
-        act: Any = {"backup": backup.take, "recover": recover.recover}[what]
+        act: Any = {"backup": take.take, "recover": recover.recover}[what]
         with pytest.raises(Refusal) as found:
             act("inventories/mine.py", deployment, 1)
         assert found.value.exit_code == 2

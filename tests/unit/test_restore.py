@@ -11,7 +11,8 @@ import pytest
 
 from cluster.checks import facts
 from cluster.config import inventory
-from cluster.operate import backup, backup_set, phase, restore
+from cluster.operate import phase
+from cluster.operate.backup import restore, sets, take
 from cluster.refusal import Failed, Interrupted, Refusal
 
 AS_BEFORE = "; the data files are as they were"
@@ -23,14 +24,15 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A restore in which these phases end like this."""
     deployment = inventory.read("inventories/emulator.py")
     deployment = deployment.model_copy(update={"state_dir": tmp_path})  # where nothing runs
-    for name in ("read", "refuse_foreign", "check_files"):
-        monkeypatch.setattr(backup_set, name, Mock())
+    monkeypatch.setattr(sets, "read", Mock(return_value=Mock(is_stored=False)))
+    for name in ("refuse_foreign", "check_files"):
+        monkeypatch.setattr(sets, name, Mock())
     for name in ("describe", "confirm", "observe", "_report"):
         monkeypatch.setattr(restore, name, Mock())
     monkeypatch.setattr(facts, "half_restored", Mock(return_value=False))
     monkeypatch.setattr(facts, "missing", Mock(return_value=[]))
-    monkeypatch.setattr(backup, "is_running", Mock(return_value=False))
-    monkeypatch.setattr(backup, "locked", lambda _: nullcontext())
+    monkeypatch.setattr(take, "is_running", Mock(return_value=False))
+    monkeypatch.setattr(take, "locked", lambda _: nullcontext())
 
     def ended(ends: dict[str, BaseException], ran: list[str] | None = None) -> Refusal:
         def run(_file: str, task: str, **_: object) -> None:

@@ -117,3 +117,18 @@ def test_what_still_reads_a_data_file_is_ended_before_a_start(runtime: Running) 
             assert shell(f"flock -w 60 {path} true").returncode == 0
         finally:
             holder.kill()
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("process", "sh -c 'echo it'"),
+        ("compose", "docker exec --interactive tigerbeetle-0 sh -c 'echo it'"),
+        ("systemd", "runuser -u tigerbeetle -- sh -c 'echo it'"),
+        ("docker", "docker exec --interactive tigerbeetle-0 sh -c 'echo it'"),
+    ],
+)
+def test_what_runs_beside_a_replica_starts_no_container(
+    tmp_path: Path, kind: Runtime, line: str
+) -> None:
+    assert of(deployment(tmp_path, kind)).beside(0, "echo it") == line

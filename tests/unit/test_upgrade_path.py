@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cluster.config import ENV_FILE, PREFIX
 from cluster.config.deployment import Deployment
 from cluster.operate import upgrade
-from cluster.operate.backup_set import Manifest, PackedFile
+from cluster.operate.backup.sets import Manifest, PackedFile
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.log import parse
 from cluster.tigerbeetle.upgrade_path import (

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from loadtests.client import records
-from loadtests.client.records import RECORD, UNANSWERED, Array
-from loadtests.proof.proof import Proof, Record
-from loadtests.run.history import CREATED, EXISTS, Account, History, Operation, Transfer
+from loadtests.proof import record
+from loadtests.proof.proof import Proof
+from loadtests.run.history import Account, History, Transfer
 from loadtests.run.result import Check
 from loadtests.wallet.packing import pack_accounts, pack_transfers
-
-#: Any status that is neither created nor exists: the proof only asks whether it was refused.
-_REFUSED = 2**32 - 2
 
 
 @dataclass(frozen=True)
@@ -65,8 +58,8 @@ def check_complete(history: History, final: FinalReads) -> Check:
 
 def check_final(history: History, final: FinalReads) -> list[Check]:
     """The audit's own proof, over this history's record and final reads."""
-    lines = _record(history.operations)
-    proof = Proof(Record(lines, _tag(history.operations)))
+    lines, _ = record.of_operations(history.operations)
+    proof = Proof(record.Record(lines, record.tag_of(history.operations)))
     found = {one.id: one for one in (*final.queried, *final.transfers.values())}
     page = sorted(found.values(), key=lambda one: one.timestamp)
     proof.add_page(pack_transfers(page))
@@ -74,34 +67,3 @@ def check_final(history: History, final: FinalReads) -> list[Check]:
     unique = {one.id: one for one in asked}
     accounts = [one for one in final.accounts.values() if one.id in unique]
     return proof.finish(pack_accounts(accounts), pack_accounts(unique.values()))
-
-
-def _record(operations: Sequence[Operation]) -> Array:
-    """One line for each transfer sent and its answer; the acknowledged ones come first.
-
-    The proof takes an id's fields from its first line: a changed retry must not come before it.
-    """
-    rank = {records.CREATED: 0, records.EXISTS: 1, UNANSWERED: 2, _REFUSED: 3}
-    codes = {CREATED: records.CREATED, EXISTS: records.EXISTS}
-    rows = []
-    for operation in operations:
-        if operation.kind != "create_transfers":
-            continue
-        for index, sent in enumerate(operation.transfers):
-            if operation.outcome == "unknown":
-                rows.append((UNANSWERED, 0, sent))
-            else:
-                status = codes.get(operation.statuses[index], _REFUSED)
-                stamp = operation.timestamps[index] if status != _REFUSED else 0
-                rows.append((status, stamp, sent))
-    rows.sort(key=lambda row: rank[row[0]])
-    lines = np.zeros(len(rows), RECORD)
-    lines["sent"] = pack_transfers(row[2] for row in rows)
-    lines["result"]["status"] = [row[0] for row in rows]
-    lines["result"]["timestamp"] = [row[1] for row in rows]
-    return lines
-
-
-def _tag(operations: Sequence[Operation]) -> int:
-    """The run's tag: user_data_64 of all its transfers, and the high half of their ids."""
-    return next((one.user_data_64 for op in operations for one in op.transfers), 0)

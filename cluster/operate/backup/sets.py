@@ -2,9 +2,11 @@
 
     backups/DEPLOYMENT/20261124T064500Z/   manifest.json   replica-0.zst   replica-1.zst   ...
 
-The files of one set are of one moment: all replicas were stopped while they were copied, since a
-copy of a running one is inconsistent. With files of different moments a replica would forget what
-it has acknowledged, and transfers would be lost.
+Of one whose files are in a repository, the directory has the manifest alone.
+
+The files of one set are of one moment: all replicas were stopped while they were copied, or frozen
+while they were cloned, since a copy of a running one is inconsistent. With files of different
+moments a replica would forget what it has acknowledged, and transfers would be lost.
 The manifest's checksums make sure that no file of another set is taken for one of this set.
 """
 
@@ -18,12 +20,14 @@ import shutil
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from cluster.config import kept
 from cluster.config.deployment import Deployment, Engine
+from cluster.operate.backup import retention
+from cluster.operate.backup.retention import Policy
 from cluster.refusal import Refusal
 from cluster.tigerbeetle.data_file import Identity, Superblock
 from cluster.tigerbeetle.totals import Totals
@@ -36,24 +40,40 @@ STOPPED, COMMITTED = "stopped-at", "committed-at"
 #: Suffix → how to unpack it. Packed with zstd where the host has it (ten times as fast), else gzip.
 UNPACK = {"zst": "zstd -q -d -c", "gz": "gzip -d -c"}
 #: When it was taken, in UTC.
-_NAME = re.compile(r"\d{8}T\d{6}Z")
+NAME = re.compile(r"\d{8}T\d{6}Z")
 
 
 class Damaged(Refusal):
     """A backup whose files are not those that were written."""
 
 
-class PackedFile(BaseModel, frozen=True, extra="forbid"):
-    """One replica's data file, as it is kept, and what its superblock says."""
+class KeptFile(BaseModel, frozen=True, extra="forbid"):
+    """One replica's data file, and what its superblock says."""
 
     replica: int
-    name: str = Field(pattern=r"^replica-\d\.(zst|gz)$")
-    size: int = Field(description="bytes on disk, packed")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the packed file")
+    size: int = Field(description="bytes that it takes: packed, or added to the repository")
     data_size: int = Field(description="bytes of the data file")
     release: str
     op_checkpoint: int = Field(description="the operation up to which its checkpoint reaches")
     commit_max: int = Field(description="committed at the last write of its superblock, or later")
+
+
+class PackedFile(KeptFile, frozen=True):
+    """One that is kept beside the manifest."""
+
+    name: str = Field(pattern=r"^replica-\d\.(zst|gz)$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the packed file")
+
+
+class StoredFile(KeptFile, frozen=True):
+    """One in a repository, which checks by itself that each byte is what was stored."""
+
+    snapshot: str = Field(pattern=r"^[0-9a-f]{64}$", description="restic's id of it")
+
+    @property
+    def name(self) -> str:
+        """As a person knows it."""
+        return f"replica {self.replica}'s file in snapshot {self.snapshot[:8]}"
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):
@@ -67,10 +87,16 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     replica_count: int
     release: str = Field(description="the newest of its files' releases")
     taken_at: datetime = Field(description="when the replicas stood still")
+    way: Literal["freeze", "stop"] | None = Field(
+        default=None, description="null: was down, or is older"
+    )
+    frozen_s: float | None = Field(
+        default=None, description="from the first freeze to the last thaw"
+    )
     stopped_s: float | None = Field(description="from the stop to the next commit; null: was down")
     before: Totals | None = Field(description="read before the stop; null: could not be read")
     after: Totals | None = Field(description="read after the start; null: could not be read")
-    files: list[PackedFile]
+    files: list[PackedFile] | list[StoredFile]
 
     @property
     def whose(self) -> str:
@@ -78,8 +104,13 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         return f"cluster {self.cluster_id} ({self.deployment}, {self.engine})"
 
     @property
+    def is_stored(self) -> bool:
+        """Its files are in a repository."""
+        return any(isinstance(file, StoredFile) for file in self.files)
+
+    @property
     def size(self) -> int:
-        """Bytes of all packed files."""
+        """Bytes that its files take, packed, or have added to the repository."""
         return sum(file.size for file in self.files)
 
     @property
@@ -95,16 +126,23 @@ def directory(deployment: str) -> Path:
 
 def packed_file(path: Path, superblock: Superblock, data_size: int) -> PackedFile:
     """Describe a packed file that has just been written."""
-    return PackedFile(
-        replica=superblock.identity.replica,
-        name=path.name,
-        size=path.stat().st_size,
-        sha256=sha256(path),
-        data_size=data_size,
-        release=superblock.identity.release,
-        op_checkpoint=superblock.op_checkpoint,
-        commit_max=superblock.commit_max,
-    )
+    size, known = path.stat().st_size, _known(superblock)
+    return PackedFile(name=path.name, size=size, sha256=sha256(path), data_size=data_size, **known)
+
+
+def stored_file(snapshot: str, added: int, superblock: Superblock, data_size: int) -> StoredFile:
+    """Describe a file that has just been stored, and has added so many bytes."""
+    known = _known(superblock)
+    return StoredFile(snapshot=snapshot, size=added, data_size=data_size, **known)
+
+
+def _known(superblock: Superblock) -> dict[str, Any]:
+    return {
+        "replica": superblock.identity.replica,
+        "release": superblock.identity.release,
+        "op_checkpoint": superblock.op_checkpoint,
+        "commit_max": superblock.commit_max,
+    }
 
 
 def read(set_directory: Path) -> Manifest:
@@ -161,6 +199,8 @@ def check_files(
     Raises Damaged for the whole set if one file is missing, damaged, or of another set.
     """
     for file in manifest.files:
+        if isinstance(file, StoredFile):  # its repository checks each byte that it gives
+            continue
         path = set_directory / file.name
         if not path.is_file():
             raise Damaged(
@@ -176,7 +216,7 @@ def check_files(
             )
 
 
-def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
+def identify(manifest: Manifest, file: PackedFile | StoredFile, found: Superblock) -> None:
     """Check that an unpacked data file is the one in the manifest. Pure. Raises Damaged."""
     count, release = manifest.replica_count, found.identity.release
     expected = Identity(int(manifest.cluster_id), file.replica, count, release)
@@ -191,7 +231,7 @@ def identify(manifest: Manifest, file: PackedFile, found: Superblock) -> None:
 
 def complete(root: Path) -> list[Path]:
     """The complete sets under a deployment's directory, oldest first."""
-    found = (path for path in root.glob("*") if _NAME.fullmatch(path.name))
+    found = (path for path in root.glob("*") if NAME.fullmatch(path.name))
     return sorted(path for path in found if (path / MANIFEST).is_file())
 
 
@@ -202,7 +242,7 @@ def chosen(source: str | None, deployment: Deployment) -> Path:
     """
     root = directory(deployment.name)
     if source:
-        return root / source if _NAME.fullmatch(source) else kept.expanded(source).absolute()
+        return root / source if NAME.fullmatch(source) else kept.expanded(source).absolute()
     for found in reversed(complete(root)):
         if read(found).whose == deployment.whose:
             return found
@@ -214,18 +254,20 @@ def chosen(source: str | None, deployment: Deployment) -> Path:
     )
 
 
-def of_cluster(sets: Iterable[Path], deployment: Deployment) -> dict[Path, Manifest]:
+def of_cluster(paths: Iterable[Path], deployment: Deployment) -> dict[Path, Manifest]:
     """The whole ones of these sets that are this cluster's, in their order, and their manifests."""
     found = {}
-    for path in sets:
+    for path in paths:
         with contextlib.suppress(Refusal):  # not whole: a person decides
             found[path] = read(path)
     return {path: m for path, m in found.items() if m.whose == deployment.whose}
 
 
-def expired(root: Path, deployment: Deployment, keep: int) -> list[Path]:
-    """This cluster's sets except the newest ``keep``; never those of another cluster."""
-    return list(of_cluster(complete(root), deployment))[:-keep]
+def expired(root: Path, deployment: Deployment, keep: Policy) -> list[Path]:
+    """This cluster's packed sets that ``keep`` lets go, oldest first; never another cluster's."""
+    found = of_cluster(complete(root), deployment).items()
+    packed = {path.name: path for path, manifest in found if not manifest.is_stored}
+    return [packed[name] for name in retention.expired(keep, packed)]
 
 
 def remove(set_directory: Path) -> None:

@@ -11,9 +11,10 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path, PurePath, PurePosixPath
 
-from cluster.operate.backup_set import UNPACK
+from cluster.operate.backup import restic
+from cluster.operate.backup.sets import UNPACK, PackedFile, StoredFile
 from cluster.runtimes.base import Runtime
-from cluster.tigerbeetle.data_file import ACCEPTED, REPLACED, RESTORING
+from cluster.tigerbeetle.data_file import ACCEPTED, CLONE, REPLACED, RESTORING
 
 #: zstd packs at the disk's speed, gzip at a tenth of it, but every host has gzip.
 _CHOOSE_PACKER = (
@@ -30,7 +31,10 @@ def together(scripts: list[str]) -> str:
 
 def require_room(runtime: Runtime, indexes: Collection[int], directory: Path, fix: str) -> str:
     """Fail if ``directory`` has no space for all whole files: how well they pack is unknown."""
-    sizes = (f"each=$({_size(runtime, i)}) || exit 1\nsize=$((size + each))\n" for i in indexes)
+    paths = {i: runtime.data_file(i) for i in indexes}
+    sizes = (
+        f"each=$({_size(runtime, i, paths[i])}) || exit 1\nsize=$((size + each))\n" for i in paths
+    )
     why = (
         f"backup: expected to make the directory {directory}, found what is said above. "
         "Fix: mend that; no replica was stopped"
@@ -49,13 +53,32 @@ def require_room_beside(runtime: Runtime, index: int, needed: int) -> str:
     return runtime.sh(index, _compared("restore", str(needed // 1024), beside, fix))
 
 
+def clone_of(runtime: Runtime, index: int, name: str) -> str:
+    """The path of the data file's clone for the backup of this name."""
+    return f"{runtime.data_file(index)}{CLONE}{name}"
+
+
 def pack(runtime: Runtime, index: int, target: Path) -> str:
     """Pack a stopped replica's file as ``target`` with a suffix; its size and superblock beside."""
-    copy = runtime.unlocked(index, f"cat {_q(runtime.data_file(index))}")
+    path = runtime.data_file(index)
+    return _with_notes(runtime, index, path, runtime.unlocked(index, f"cat {_q(path)}"), target)
+
+
+def copy_clone(runtime: Runtime, index: int, clone: str) -> str:
+    """Print a clone, while the replica runs."""
+    return runtime.sh(index, f"cat {_q(clone)}")
+
+
+def pack_clone(runtime: Runtime, index: int, clone: str, target: Path) -> str:
+    """The same as ``pack`` of a clone."""
+    return _with_notes(runtime, index, clone, copy_clone(runtime, index, clone), target)
+
+
+def note(runtime: Runtime, index: int, path: str, target: Path) -> str:
+    """Note the size of a data file, or of its clone, and its superblock beside ``target``."""
     return (
-        f"{_packed(copy, target)}"
-        f"{_size(runtime, index)} >{_q(target)}.size\n"
-        f"{runtime.inspect(index)} >{_q(target)}.superblock 2>&1"
+        f"{_size(runtime, index, path)} >{_q(target)}.size\n"
+        f"{runtime.inspect(index, path)} >{_q(target)}.superblock 2>&1"
     )
 
 
@@ -73,13 +96,30 @@ def try_out(runtime: Runtime, index: int, target: Path) -> str:
     return (
         f"why={_q(why)}; trap 'test $? = 0 || echo \"$why\" >&2' EXIT\n"
         f"{_packed(byte, target)}"
-        f"{_size(runtime, index)} >{_q(target)}.size\n"
+        f"{_size(runtime, index, runtime.data_file(index))} >{_q(target)}.size\n"
         f"{runtime.tigerbeetle(index, 'version')} >/dev/null"
     )
 
 
-def unpack(runtime: Runtime, index: int, packed: Path, size: int) -> str:
-    """Unpack beside the data file, as ``.restoring``: of ``size`` bytes, and on the disk."""
+def copy(directory: Path, file: PackedFile | StoredFile) -> str:
+    """Print a kept data file: a packed one, which is in ``directory``, or a repository's."""
+    if isinstance(file, StoredFile):
+        return shlex.join(["restic", "--no-cache", *restic.dump(file.snapshot, file.replica)])
+    return f"{UNPACK[file.name.rpartition('.')[2]]} {_q(directory / file.name)}"
+
+
+def copy_packed(target: Path) -> str:
+    """Print what was packed as ``target`` with a suffix; and remove it."""
+    each = "; ".join(
+        f"if test -e {_q(target)}.{suffix}; then {unpack} {_q(target)}.{suffix} && "
+        f"rm {_q(target)}.{suffix}; fi"
+        for suffix, unpack in UNPACK.items()
+    )
+    return f"{{ {each}; }}"
+
+
+def unpack(runtime: Runtime, index: int, copy: str, size: int) -> str:
+    """Write what ``copy`` prints beside the data file, as ``.restoring``: of ``size`` bytes."""
     restoring = _q(runtime.data_file(index) + RESTORING)
     write = (
         f"set -eu; umask 077; rm -f {restoring}\n"
@@ -90,7 +130,7 @@ def unpack(runtime: Runtime, index: int, packed: Path, size: int) -> str:
         f"fallocate -l {size} {restoring}\n"
         "sync"
     )
-    return f"{UNPACK[packed.suffix[1:]]} {_q(packed)} | {runtime.sh(index, write)}"
+    return f"{copy} | {runtime.sh(index, write)}"
 
 
 #: Put the unpacked file in the place of the old one, which is kept; an empty one for none.
@@ -138,6 +178,10 @@ def _packed(copy: str, target: Path) -> str:
     )
 
 
+def _with_notes(runtime: Runtime, index: int, path: str, copy: str, target: Path) -> str:
+    return f"{_packed(copy, target)}{note(runtime, index, path, target)}"
+
+
 def _compared(what: str, needed_kib: str, directory: PurePath, fix: str) -> str:
     """Fail with what is needed and what is free; the one may be an expression of the shell's."""
     return (
@@ -149,8 +193,8 @@ def _compared(what: str, needed_kib: str, directory: PurePath, fix: str) -> str:
     )
 
 
-def _size(runtime: Runtime, index: int) -> str:
-    return runtime.sh(index, f"stat -c %s {_q(runtime.data_file(index))}")
+def _size(runtime: Runtime, index: int, path: str) -> str:
+    return runtime.sh(index, f"stat -c %s {_q(path)}")
 
 
 def _q(path: str | PurePath) -> str:

@@ -21,8 +21,9 @@ from cluster import config
 from cluster.config import PREFIX, Cluster
 from cluster.config.deployment import Deployment, Engine
 from cluster.interruption import whole
-from cluster.operate import packing, phase
-from cluster.operate.backup_set import Damaged, Manifest
+from cluster.operate import phase
+from cluster.operate.backup import packing, repository
+from cluster.operate.backup.sets import Damaged, Manifest
 from cluster.refusal import Refusal
 from cluster.runtimes import image, of
 from cluster.tigerbeetle import binary
@@ -70,12 +71,18 @@ def unpacked(original: Deployment, set_directory: Path, manifest: Manifest) -> I
         for file in manifest.files:
             data = here.data_file(file.replica)
             Path(data).parent.mkdir(parents=True, mode=0o700)
-            unpack = packing.unpack(here, file.replica, set_directory / file.name, file.data_size)
+            copy = packing.copy(set_directory, file)
+            unpack = packing.unpack(here, file.replica, copy, file.data_size)
             restoring = shlex.quote(data + RESTORING)
             scripts.append(f"{unpack} && mv {restoring} {shlex.quote(data)}")
         script = ["sh", "-c", packing.together(scripts)]
-        done = subprocess.run(script, capture_output=True, text=True, timeout=_UNPACK_TIMEOUT_S)
+        opened = repository.environ(original) if manifest.is_stored else dict(os.environ)
+        done = subprocess.run(
+            script, capture_output=True, text=True, env=opened, timeout=_UNPACK_TIMEOUT_S
+        )
         if done.returncode != 0:
+            if manifest.is_stored:
+                raise Damaged(str(repository.refused(original, done.stderr)))
             raise Damaged(
                 f"{set_directory}: expected files that unpack, found: {done.stderr.strip()}. "
                 "Fix: take another backup"

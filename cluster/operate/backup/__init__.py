@@ -1,0 +1,1 @@
+"""Backups: taken, kept as sets, proven in a scratch cluster, and restored."""
