@@ -174,25 +174,22 @@ def _no_password(made: Sandbox, tmp_path: Path) -> dict[str, str]:
     return {"BACKUP_PASSWORD_FILE": str(tmp_path / "lost")}
 
 
+#: Who holds a repository, until the test ends.
+_HOLDING: list[subprocess.Popen[bytes]] = []
+
+
 def _locked(made: Sandbox, tmp_path: Path) -> dict[str, str]:
-    """By a process that is gone: as it is left by one that was killed."""
+    """By a process that stands still while it has the repository for itself."""
     locks = Path(made.environ["BACKUP_TO"]) / "locks"
-    kept: list[bytes] = []
-
-    def watch() -> None:
-        until = time.monotonic() + 60
-        while not kept and time.monotonic() < until:
-            for lock in locks.iterdir():
-                kept.append(lock.read_bytes())
-                (tmp_path / lock.name).write_bytes(kept[0])
-            time.sleep(0.001)
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    restic(made, "check", "--quiet")  # which holds it alone
-    watching.join()
-    (lock,) = tmp_path.iterdir()
-    shutil.copy(lock, locks / lock.name)
+    environ = made.environ | {"RESTIC_PASSWORD": PASSWORD}
+    environ["RESTIC_REPOSITORY"] = made.environ["BACKUP_TO"]
+    _HOLDING.append(subprocess.Popen(["restic", "check", "--quiet"], env=environ))
+    until = time.monotonic() + 60
+    while not any("-tmp" not in lock.name for lock in locks.iterdir()):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    _HOLDING[-1].send_signal(signal.SIGSTOP)
+    assert any(locks.iterdir())
     return {}
 
 
@@ -201,7 +198,7 @@ CONDITIONS: dict[Callable[[Sandbox, Path], dict[str, str]], str] = {
     _unreachable: "expected to reach the repository, found .*(refused|closed|EOF)",
     _wrong_password: "BACKUP_PASSWORD_FILE: expected the password of the repository .*, found an",
     _no_password: "BACKUP_PASSWORD_FILE: expected the file .*lost.*, found No such file",
-    _locked: r"expected a repository that nobody holds, found a lock of PID \d+ on .* old. Fix: ",
+    _locked: r"expected a repository that nobody holds, found a lock of PID .*s old. Fix: wait",
     _unreachable_s3: "expected to reach the repository, found no answer within",
 }
 
@@ -233,6 +230,9 @@ def test_what_is_wrong_with_the_repository_is_told_in_a_line_and_nothing_is_touc
         if command == "restore":
             shutil.rmtree(records(whole), ignore_errors=True)
             shutil.move(tmp_path / "records", records(whole))
+        while _HOLDING:
+            with _HOLDING.pop() as holding:
+                holding.kill()
         restic(whole, "unlock", "--remove-all", "--quiet")
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
