@@ -22,6 +22,10 @@ from tests.leases import give_locust_its_port
 # Every test process, and every program that a test starts, would compile the whole project anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# A make that a test types is a person's, and not a part of the one that may run the suite: it would
+# call itself "make[1]", and take over that one's variables.
+for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):
+    os.environ.pop(name, None)
 
 # A busy machine is no fault: how long an example takes is not asserted.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -203,6 +203,7 @@ def test_the_data_file_of_another_replica_is_refused(deployed: Site) -> None:
     assert docker("cp", f"{other.container}:{foreign}", scratch).returncode == 0
     own.read(f"systemctl stop tigerbeetle-1 && mv {path} /root/kept")
     assert docker("cp", scratch, f"{own.container}:{path}").returncode == 0
+    own.read(f"chown tigerbeetle: {path}")
     try:
         assert_refused(deployed, "replica 1", "replica 2 of 3", bootstrap=False)
     finally:
@@ -216,6 +217,7 @@ def test_the_data_file_of_another_cluster_is_refused(deployed: Site) -> None:
     program = own.read(f"ls {layout.PROGRAMS}/*/tigerbeetle").split()[0]
     own.read(f"systemctl stop tigerbeetle-1 && mv {path} /root/kept")
     own.read(f"{program} format --cluster=77 --replica=1 --replica-count=3 {path}")
+    own.read(f"chown tigerbeetle: {path}")
     try:
         assert_refused(deployed, "cluster 77", bootstrap=False)
     finally:
