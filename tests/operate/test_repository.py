@@ -205,7 +205,7 @@ CONDITIONS: dict[Callable[[Sandbox, Path], dict[str, str]], str] = {
 
 #: Reading needs no lock; and one command waits for an answer in place of all.
 PAIRS = [
-    (condition, command)
+    pytest.param(condition, command, marks=[pytest.mark.long] * (condition is _unreachable_s3))
     for condition in CONDITIONS
     for command in ("backup", "backups", "restore", "backup-verify")
     if command == "backup" or condition not in (_locked, _unreachable_s3)
@@ -260,7 +260,9 @@ FLIPPED = {
 }
 
 
-@pytest.mark.parametrize("what", FLIPPED)
+@pytest.mark.parametrize(
+    "what", ["data", *(pytest.param(w, marks=pytest.mark.long) for w in ("index", "snapshots"))]
+)
 def test_a_flipped_byte_is_told_in_a_line_and_restores_nothing(
     whole: Sandbox, tmp_path: Path, what: str
 ) -> None:
@@ -332,7 +334,9 @@ def test_a_repository_that_fills_up_is_told_and_keeps_what_it_has(tmp_path: Path
         assert made.call("status").returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_an_interruption_while_a_file_is_stored_leaves_no_set_no_lock_and_all_replicas(
     whole: Sandbox, tmp_path: Path, number: int
 ) -> None:
