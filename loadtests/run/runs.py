@@ -73,9 +73,8 @@ def find(name: str | None = None, file: str = MANIFEST) -> Path:
             f"Fix: name a directory in {directory()} with {file}"
         )
     if not known:
-        raise Refusal(
-            "run", expected=f"one with {file} in {directory()}", found="none", fix="make load"
-        )
+        fix = "load a cluster first, or name the directory of runs in LOADTESTS_RUNS"
+        raise Refusal("run", expected=f"one with {file} in {directory()}", found="none", fix=fix)
     return known[0]
 
 
