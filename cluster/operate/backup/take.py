@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ from cluster.tigerbeetle import data_file, totals, upgrade_path
 
 KEEP = 7
 _PARTIAL = ".partial"
+#: For a change of the primary that is under way when a backup begins.
+_SETTLE_S = 20.0
 
 
 def take(inventory_file: str, deployment: Deployment, keep: int, asked: Way | None = None) -> Path:
@@ -160,7 +163,11 @@ def _pack(
 
 def _require_whole(deployment: Deployment) -> None:
     """Raises Refusal unless every replica works: after the stop each must come back."""
-    unwell = ", ".join(str(r) for r in health.of_replicas(deployment) if not r.is_normal)
+    until = time.monotonic() + _SETTLE_S
+    while unwell := ", ".join(str(r) for r in health.of_replicas(deployment) if not r.is_normal):
+        if "view_change" not in unwell or time.monotonic() > until:
+            break
+        time.sleep(1)  # they agree on a primary, as after a freeze on a busy machine
     if unwell:
         otherwise = (
             f"make status {deployment.named}; for a lost data file: make recover "
