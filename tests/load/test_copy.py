@@ -223,7 +223,8 @@ def copies(mutate: Callable[[World, random.Random], tuple[list[bytes], int] | No
             struck += 1
             found = world.failed(stored)
             assert found, "passed"
-            assert any(hex(TAG << 64 | low) in detail for detail in found.values()), found
+            names = hex(TAG << 64 | low), str(TAG << 64 | low)
+            assert any(name in detail for detail in found.values() for name in names), found
 
     strike()
     assert struck > 5, "it has found no place to strike, so it proves nothing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals, upgrade_path
 
 _PARTIAL = ".partial"
+#: For a change of the primary that is under way when a backup begins.
+_SETTLE_S = 20.0
 
 
 def take(
@@ -197,7 +200,11 @@ def _pack(
 
 def _require_whole(deployment: Deployment) -> None:
     """Raises Refusal unless every replica works: after the stop each must come back."""
-    unwell = ", ".join(str(r) for r in health.of_replicas(deployment) if not r.is_normal)
+    until = time.monotonic() + _SETTLE_S
+    while unwell := ", ".join(str(r) for r in health.of_replicas(deployment) if not r.is_normal):
+        if "view_change" not in unwell or time.monotonic() > until:
+            break
+        time.sleep(1)  # they agree on a primary, as after a freeze on a busy machine
     if unwell:
         otherwise = (
             f"make status {deployment.named}; for a lost data file: make recover "
