@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.config import inventory
 from tests.docker.sandbox import DockerSandbox, best_engine, docker, docker_sandbox
 from tests.file_systems import xfs
 from tests.operate import rounds
@@ -56,4 +57,4 @@ def test_backups_in_a_row_under_load_have_every_transfer_acknowledged_before(
                 left = made.in_volume(index, "ls /data").stdout.split()
                 assert [name for name in left if "clone" in name] == []
         with made.entered():
-            rounds.prove(made.deployment, taken, operations, monkeypatch)
+            rounds.prove(inventory.read(made.inventory), taken, operations, monkeypatch)

@@ -174,25 +174,22 @@ def _no_password(made: Sandbox, tmp_path: Path) -> dict[str, str]:
     return {"BACKUP_PASSWORD_FILE": str(tmp_path / "lost")}
 
 
+#: Who holds a repository, until the test ends.
+_HOLDING: list[subprocess.Popen[bytes]] = []
+
+
 def _locked(made: Sandbox, tmp_path: Path) -> dict[str, str]:
-    """By a process that is gone: as it is left by one that was killed."""
+    """By a process that stands still while it has the repository for itself."""
     locks = Path(made.environ["BACKUP_TO"]) / "locks"
-    kept: list[bytes] = []
-
-    def watch() -> None:
-        until = time.monotonic() + 60
-        while not kept and time.monotonic() < until:
-            for lock in locks.iterdir():
-                kept.append(lock.read_bytes())
-                (tmp_path / lock.name).write_bytes(kept[0])
-            time.sleep(0.001)
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    restic(made, "check", "--quiet")  # which holds it alone
-    watching.join()
-    (lock,) = tmp_path.iterdir()
-    shutil.copy(lock, locks / lock.name)
+    environ = made.environ | {"RESTIC_PASSWORD": PASSWORD}
+    environ["RESTIC_REPOSITORY"] = made.environ["BACKUP_TO"]
+    _HOLDING.append(subprocess.Popen(["restic", "check", "--quiet"], env=environ))
+    until = time.monotonic() + 60
+    while not any("-tmp" not in lock.name for lock in locks.iterdir()):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    _HOLDING[-1].send_signal(signal.SIGSTOP)
+    assert any(locks.iterdir())
     return {}
 
 
@@ -201,14 +198,14 @@ CONDITIONS: dict[Callable[[Sandbox, Path], dict[str, str]], str] = {
     _unreachable: "expected to reach the repository, found .*(refused|closed|EOF)",
     _wrong_password: "BACKUP_PASSWORD_FILE: expected the password of the repository .*, found an",
     _no_password: "BACKUP_PASSWORD_FILE: expected the file .*lost.*, found No such file",
-    _locked: r"expected a repository that nobody holds, found a lock of PID \d+ on .* old. Fix: ",
+    _locked: r"expected a repository that nobody holds, found a lock of PID .*s old. Fix: wait",
     _unreachable_s3: "expected to reach the repository, found no answer within",
 }
 
 
 #: Reading needs no lock; and one command waits for an answer in place of all.
 PAIRS = [
-    (condition, command)
+    pytest.param(condition, command, marks=[pytest.mark.long] * (condition is _unreachable_s3))
     for condition in CONDITIONS
     for command in ("backup", "backups", "restore", "backup-verify")
     if command == "backup" or condition not in (_locked, _unreachable_s3)
@@ -233,6 +230,9 @@ def test_what_is_wrong_with_the_repository_is_told_in_a_line_and_nothing_is_touc
         if command == "restore":
             shutil.rmtree(records(whole), ignore_errors=True)
             shutil.move(tmp_path / "records", records(whole))
+        while _HOLDING:
+            with _HOLDING.pop() as holding:
+                holding.kill()
         restic(whole, "unlock", "--remove-all", "--quiet")
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -260,7 +260,9 @@ FLIPPED = {
 }
 
 
-@pytest.mark.parametrize("what", FLIPPED)
+@pytest.mark.parametrize(
+    "what", ["data", *(pytest.param(w, marks=pytest.mark.long) for w in ("index", "snapshots"))]
+)
 def test_a_flipped_byte_is_told_in_a_line_and_restores_nothing(
     whole: Sandbox, tmp_path: Path, what: str
 ) -> None:
@@ -332,7 +334,9 @@ def test_a_repository_that_fills_up_is_told_and_keeps_what_it_has(tmp_path: Path
         assert made.call("status").returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_an_interruption_while_a_file_is_stored_leaves_no_set_no_lock_and_all_replicas(
     whole: Sandbox, tmp_path: Path, number: int
 ) -> None:

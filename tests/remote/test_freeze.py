@@ -20,7 +20,7 @@ from tests.remote.machine import Machine
 from tests.remote.site import Site, said
 from tests.unit.test_freeze import STEPS, driver
 
-pytestmark = [pytest.mark.remote, pytest.mark.long]
+pytestmark = [pytest.mark.remote, pytest.mark.genuine, pytest.mark.long]
 
 
 @pytest.fixture(scope="module", params=["bare", "engine"])
@@ -71,7 +71,6 @@ def seen(host: Machine) -> tuple[list[str], list[str]]:
     return [w for w in words if len(w) == 1], [w for w in words if len(w) > 1]
 
 
-@pytest.mark.genuine
 @pytest.mark.parametrize("steps", range(len(STEPS) + 1))
 def test_whoever_asks_may_be_killed_at_every_step(
     site: Site, steps: int, monkeypatch: pytest.MonkeyPatch
@@ -84,7 +83,6 @@ def test_whoever_asks_may_be_killed_at_every_step(
         await_as_before(site)
 
 
-@pytest.mark.genuine
 @pytest.mark.parametrize("steps", [2, 3])
 def test_the_way_to_a_server_may_be_cut_while_all_are_frozen(
     site: Site, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -108,7 +106,6 @@ def test_the_way_to_a_server_may_be_cut_while_all_are_frozen(
     await_as_before(site)
 
 
-@pytest.mark.genuine
 def test_backups_in_a_row_under_load_have_every_transfer_acknowledged_before(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -251,7 +251,7 @@ def test_a_list_that_is_none_is_refused_in_a_line(listing: str) -> None:
     ("said", "size"),
     [
         ('{"message_type":"status"}\n{"message_type":"summary","data_added":297}', 297),
-        ('{"message_type":"summary","data_added":297,"data_added_packed":345}\n', 345),
+        ('{"message_type":"summary","data_added":297,"data_added_packed":345}\n', 297),
     ],
 )
 def test_what_was_added_is_read_of_each_release(said: str, size: int) -> None:

@@ -39,7 +39,8 @@ def main(file: str) -> None:
     Exit codes: 0 listed, also where there is none; 2 refused.
     """
     deployment = inventory.read(file)
-    table = Table("name", "where", "release", "data", "takes", "transfers before it", box=None)
+    titles = ("name", "where", "release", "data", "packed or new", "transfers before it")
+    table = Table(*titles, box=None)
     found = listed(deployment)
     for name, (where, manifest) in found.items():
         table.add_row(name, where, *(_described(manifest) if manifest else ("", "", "", "")))

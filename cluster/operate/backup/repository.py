@@ -56,7 +56,7 @@ def init(deployment: Deployment) -> None:
 def require_room(deployment: Deployment, whole: int) -> None:
     """Raises Refusal where ``whole`` bytes, of all data files, have no room, as far as is known.
 
-    Twice what this cluster's largest backup has added is enough, if this machine knows one.
+    Twice what was new in this cluster's largest backup is enough, if this machine knows one.
     """
     known = sets.of_cluster(sets.complete(sets.directory(deployment.name)), deployment).values()
     largest = max((each.size for each in known if each.is_stored), default=whole)

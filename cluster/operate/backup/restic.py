@@ -20,7 +20,7 @@ from cluster.refusal import Refusal, understood
 
 #: How long it may take to say anything: later ones try for a quarter of an hour.
 ANSWER_S = 60
-#: The suffix of a note: how many bytes a replica's file has added.
+#: The suffix of a note: how many bytes of a replica's file the repository did not have.
 ADDED = "added"
 #: The tag of all that is ours, and of a set's last snapshot: with it the set is whole.
 _OURS, _MANIFEST = "wallet-service", "manifest"
@@ -104,10 +104,12 @@ def _file_name(index: int | None) -> str:
 
 
 def added(said: str) -> int:
-    """Bytes that a backup has added to the repository, by what it said. Raises Refusal."""
+    """Bytes that the repository did not have, by what a backup said. Raises Refusal.
+
+    Before they are packed: 0.14 does not know what they take then.
+    """
     with understood("restic", expected="a summary of what it stored", fix="look at what it says"):
-        summary = json.loads(said.strip().splitlines()[-1])
-        return int(summary.get("data_added_packed", summary["data_added"]))
+        return int(json.loads(said.strip().splitlines()[-1])["data_added"])
 
 
 def parse(listing: str) -> list[Snapshot]:

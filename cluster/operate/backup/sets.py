@@ -51,7 +51,7 @@ class KeptFile(BaseModel, frozen=True, extra="forbid"):
     """One replica's data file, and what its superblock says."""
 
     replica: int
-    size: int = Field(description="bytes that it takes: packed, or added to the repository")
+    size: int = Field(description="bytes that it takes packed, or that its repository had to pack")
     data_size: int = Field(description="bytes of the data file")
     release: str
     op_checkpoint: int = Field(description="the operation up to which its checkpoint reaches")
@@ -110,7 +110,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def size(self) -> int:
-        """Bytes that its files take, packed, or have added to the repository."""
+        """Bytes that its files take packed, or that their repository had to pack."""
         return sum(file.size for file in self.files)
 
     @property
@@ -131,7 +131,7 @@ def packed_file(path: Path, superblock: Superblock, data_size: int) -> PackedFil
 
 
 def stored_file(snapshot: str, added: int, superblock: Superblock, data_size: int) -> StoredFile:
-    """Describe a file that has just been stored, and has added so many bytes."""
+    """Describe a file that has just been stored, so many bytes of which were new."""
     known = _known(superblock)
     return StoredFile(snapshot=snapshot, size=added, data_size=data_size, **known)
 

@@ -282,7 +282,7 @@ def _taken(note: Path) -> str:
 def _report(deployment: Deployment, manifest: Manifest, taken: Path) -> None:
     packed, whole = manifest.size / 1024**2, manifest.data_size / 1024**2
     to = deployment.repository.url if deployment.repository else str(taken)
-    how = "packed" if deployment.repository is None else "added to what the repository has,"
+    how = "packed" if deployment.repository is None else "new to the repository, before it packs,"
     print(f"backup: {manifest.name} of {manifest.whose}, in {to}")
     print(f"  {len(manifest.files)} data files, {packed:,.1f} MiB {how} of {whole:,.0f} MiB")
     if manifest.stopped_s is not None:
