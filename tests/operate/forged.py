@@ -14,6 +14,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from cluster.config.deployment import Deployment
+from cluster.operate.backup import repository, restic
+from cluster.operate.backup.sets import KeptFile, Manifest
 from tigerbeetle_emulator.protocol.aegis import checksum
 from tigerbeetle_emulator.server.journal import FileJournal, _pack_head
 from tigerbeetle_emulator.server.replica import Entry
@@ -28,10 +31,9 @@ def forge(taken: Path, target: Path, transfer: int, field: tuple[int, int], valu
     shutil.copytree(taken, target)
     (packed,) = target.glob("replica-0.*")
     data = target / "replica-0"
-    tool = {".zst": "zstd", ".gz": "gzip"}[packed.suffix]
-    _piped([tool, "-q", "-d", "-c"], packed, data)
+    _piped([*_tool(packed), "-d"], packed, data)
     _change(data, transfer, field, value)
-    _piped([tool, "-q", "-c"], data, packed)
+    _piped(_tool(packed), data, packed)
     size = data.stat().st_size
     data.unlink()
     changed = {"size": packed.stat().st_size, "data_size": size, "sha256": _sha256(packed)}
@@ -41,6 +43,32 @@ def forge(taken: Path, target: Path, transfer: int, field: tuple[int, int], valu
 
     rewrite(target, of_replica_0)
     return target
+
+
+def send_away(taken: Path, deployment: Deployment) -> str:
+    """Move the set into the deployment's repository; its name."""
+    manifest = json.loads((taken / "manifest.json").read_text())
+    for file in manifest["files"]:
+        packed, index = taken / file["name"], file["replica"]
+        data = taken / f"replica-{index}"
+        _piped([*_tool(packed), "-d"], packed, data)
+        with data.open("rb") as reading:
+            subprocess.run(
+                ["restic", *restic.put(deployment, taken.name, index)],
+                stdin=reading,
+                env=repository.environ(deployment),
+                stdout=subprocess.DEVNULL,
+                check=True,
+                timeout=300,
+            )
+    ids = repository.stored(deployment, taken.name)
+    files = [
+        {key: file[key] for key in KeptFile.model_fields} | {"snapshot": ids[file["replica"]]}
+        for file in manifest["files"]
+    ]
+    repository.put(deployment, Manifest.model_validate(manifest | {"files": files}))
+    shutil.rmtree(taken)
+    return taken.name
 
 
 def rewrite(target: Path, change: Any) -> None:
@@ -79,6 +107,10 @@ def _summed(header: bytes, body: bytearray) -> bytes:
     made[32:48] = checksum(bytes(body))
     made[0:16] = checksum(bytes(made[16:]))
     return bytes(made)
+
+
+def _tool(packed: Path) -> list[str]:
+    return [{".zst": "zstd", ".gz": "gzip"}[packed.suffix], "-q", "-c"]
 
 
 def _piped(command: list[str], source: Path, target: Path) -> None:

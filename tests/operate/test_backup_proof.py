@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 
 from cluster import REPOSITORY
+from cluster.config import inventory
 from cluster.tigerbeetle.waiting import wait_until
 from loadtests.run import history
 from loadtests.run.history import Operation
 from tests.clusters import Sandbox, sandbox
-from tests.operate.forged import AMOUNT, LEDGER, forge, rewrite
+from tests.operate import repositories
+from tests.operate.forged import AMOUNT, LEDGER, forge, rewrite, send_away
+from tests.operate.repositories import needs_restic
 
 pytestmark = pytest.mark.long
 
@@ -178,41 +181,54 @@ def test_a_backup_from_before_the_run_is_refused(place: Place) -> None:
         assert f"found {run}, begun at " in line
 
 
-def test_a_backup_from_before_the_run_that_calls_itself_newer_fails(
-    place: Place, tmp_path: Path
+def called_newer(place: Place, target: Path) -> str:
+    """The older backup, which says of itself that it is of the middle of the run."""
+    shutil.copytree(place.before, target)
+    at = datetime.fromtimestamp(taken_at(place.during), UTC).isoformat()
+    rewrite(target, lambda manifest: manifest.update({"taken_at": at, "name": target.name}))
+    return " acknowledged, but not in the ledger: transfer 0x"
+
+
+def without_one(place: Place, target: Path) -> str:
+    """One transfer was refused there, which had been acknowledged here."""
+    transfer = told_before(place)[-1].transfers[0]
+    forge(place.during, target, transfer.id, LEDGER, 9999)
+    return f" acknowledged, but not in the ledger: transfer {hex(transfer.id)}"
+
+
+def with_another_amount(place: Place, target: Path) -> str:
+    """One transfer has another amount."""
+    transfer = told_before(place)[-1].transfers[0]
+    forge(place.during, target, transfer.id, AMOUNT, transfer.amount + 1)
+    return f" stored with other fields: transfer {hex(transfer.id)}: amount sent "
+
+
+@pytest.mark.parametrize("is_far", [False, pytest.param(True, marks=needs_restic)], ids=str)
+@pytest.mark.parametrize(
+    "broken", [called_newer, without_one, with_another_amount], ids=lambda one: one.__name__
+)
+def test_a_whole_backup_of_another_ledger_fails_in_one_line(
+    place: Place, broken: Callable[[Place, Path], str], tmp_path: Path, *, is_far: bool
 ) -> None:
-    copied = tmp_path / place.before.name
-    forge_nothing(place.before, copied, taken_at=taken_at(place.during))
-    line = place.refused_or_failed(copied, "recorded", 1)
-    assert line.startswith("  run recorded: acknowledged: ")
-    assert "acknowledged, but not in the ledger: transfer 0x" in line
-
-
-def forge_nothing(taken: Path, target: Path, *, taken_at: float) -> None:
-    shutil.copytree(taken, target)
-    at = datetime.fromtimestamp(taken_at, UTC).isoformat()
-    rewrite(target, lambda manifest: manifest.update({"taken_at": at}))
-
-
-def forged(place: Place, target: Path, field: tuple[int, int]) -> tuple[Path, int]:
+    """Nobody else sees it: each byte is what was written, and debits equal credits."""
     if "emulator" not in place.made.inventory:
         pytest.skip("only the emulator's journal can be forged")
-    transfer = told_before(place)[-1].transfers[0]
-    value = transfer.amount + 1 if field is AMOUNT else 9999
-    return forge(place.during, target, transfer.id, field, value), transfer.id
-
-
-def test_a_backup_that_misses_one_acknowledged_transfer_fails(place: Place, tmp_path: Path) -> None:
-    made, transfer = forged(place, tmp_path / place.during.name, LEDGER)
-    line = place.refused_or_failed(made, "recorded", 1)
-    assert f" acknowledged, but not in the ledger: transfer {hex(transfer)}" in line
-    assert place.made.call("backup-verify", f"--from={made}").returncode == 0  # nobody else sees it
-
-
-def test_a_backup_with_another_amount_fails(place: Place, tmp_path: Path) -> None:
-    made, transfer = forged(place, tmp_path / place.during.name, AMOUNT)
-    line = place.refused_or_failed(made, "recorded", 1)
-    assert f" stored with other fields: transfer {hex(transfer)}: amount sent " in line
+    target = tmp_path / place.during.name
+    told = broken(place, target)
+    where = {"BACKUP_DIR": str(tmp_path / "kept")}
+    if is_far:
+        password = str(repositories.password_file(tmp_path))
+        where |= {"BACKUP_TO": str(tmp_path / "far"), "BACKUP_PASSWORD_FILE": password}
+    with place.made.having(**where):
+        if is_far:
+            assert place.made.call("backup-init").returncode == 0
+            with place.made.entered():
+                target = Path(send_away(target, inventory.read(place.made.inventory)))
+        without = place.made.call("backup-verify", f"--from={target}")
+        assert without.returncode == 0, without.stdout[-3000:] + without.stderr[-3000:]
+        line = place.refused_or_failed(target, "recorded", 1)
+    assert line.startswith("  run recorded: acknowledged: ")
+    assert told in line
 
 
 @pytest.mark.parametrize(
