@@ -70,7 +70,8 @@ kill -0 $servers 2>/dev/null || give_up "cannot: its process is another user's"
 ! is_frozen || give_up "cannot: somebody has stopped its process ($servers)"
 
 trap end EXIT
-trap 'exit 1' HUP INT TERM
+trap 'exit 1' HUP INT
+trap 'give_up "broken: it went on by itself, since the limit was over"' TERM
 why=$({ echo probe >"$probe" && cp --reflink=always "$probe" "$probe-clone"; } 2>&1) ||
   give_up "cannot: on its file system, $(stat -f -c %T "${data%/*}"), no file can be cloned (${why##*: })"
 rm -f "$probe" "$probe-clone"

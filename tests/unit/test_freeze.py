@@ -234,6 +234,15 @@ def test_a_replica_that_is_thawed_early_makes_it_no_backup(replicas: Replicas, a
     replicas.await_as_before()
 
 
+def test_a_timer_that_has_fired_is_told_and_makes_it_no_backup(replicas: Replicas) -> None:
+    with freeze.beside(replicas.limited(SHORT_S), NAME) as freezer:
+        for word in ("arm", "freeze"):
+            freezer.step(word, STEPS[word], time.monotonic() + 60)
+        replicas.await_as_before()
+        with pytest.raises(Failed, match=r"replica 0: .* found: it went on by itself, since"):
+            freezer.step("clone", "cloned", time.monotonic() + 60)
+
+
 def test_a_freeze_that_takes_too_long_is_no_backup(replicas: Replicas) -> None:
     with freeze.beside(replicas.limited(SHORT_S), NAME) as freezer:
         path = Path(str(shutil.which("cp")))
