@@ -269,24 +269,6 @@ def test_its_status_is_read_from_here_through_ssh(watched: Site) -> None:
     assert done.returncode == 0
 
 
-def test_a_backup_s_age_is_told_to_the_monitoring_host_and_outlives_whoever_tells_it(
-    watched: Site,
-) -> None:
-    bed, host = watched.bed, watched.bed.monitor
-    metric = "wallet_service_backup_last_success_timestamp_seconds"
-
-    def told() -> bool:
-        return metric in host.inside("curl -sf http://127.0.0.1:9102/metrics").stdout
-
-    assert not told()
-    done = watched.run("make", "backup", f"BACKUP_DIR={bed.directory / 'backups'}")
-    assert done.returncode == 0, said(done)[-4000:]
-    until(lambda: len(query(bed, "tb:backup:age_seconds")), 1, 60)
-    host.read(f"systemctl kill --signal=KILL {monitoring_host.unit('collector')}")
-    until(told, True, 60)
-    assert changes(watched.run("make", "monitor-up")) == []
-
-
 def test_a_planned_stop_is_announced_from_a_machine_that_the_firewall_keeps_out(
     watched: Site,
 ) -> None:
