@@ -116,7 +116,7 @@ def test_an_unknown_run_is_told_with_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOADTESTS_RUNS", str(tmp_path))
-    with pytest.raises(Refusal, match="found none. Fix: load a cluster first"):
+    with pytest.raises(Refusal, match=r"found none\. Fix: load a cluster first"):
         runs.find()
     conductor(tmp_path, monkeypatch, warmup_s=0)
     assert runs.find().name == "one"
