@@ -127,6 +127,7 @@ def test_every_variable_that_containers_need_is_required() -> None:
         "IMAGE_DIGEST",
         "STATSD",
         "DATA_DIR",
+        "FREEZE_LIMIT_S",
         "DOWNLOAD_URL",
         "SHA256_X86_64",
         "SHA256_AARCH64",

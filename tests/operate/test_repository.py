@@ -203,9 +203,14 @@ CONDITIONS: dict[Callable[[Sandbox, Path], dict[str, str]], str] = {
 }
 
 
+def _is_long(condition: object, command: str) -> bool:
+    """Within `make test` each condition meets a backup, and one of them every command."""
+    return condition is _unreachable_s3 or (command != "backup" and condition != _wrong_password)
+
+
 #: Reading needs no lock; and one command waits for an answer in place of all.
 PAIRS = [
-    pytest.param(condition, command, marks=[pytest.mark.long] * (condition is _unreachable_s3))
+    pytest.param(condition, command, marks=[pytest.mark.long] * _is_long(condition, command))
     for condition in CONDITIONS
     for command in ("backup", "backups", "restore", "backup-verify")
     if command == "backup" or condition not in (_locked, _unreachable_s3)
@@ -312,6 +317,7 @@ def test_the_room_is_known_over_sftp_too(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a file system that is full")
+@pytest.mark.long
 def test_a_repository_that_fills_up_is_told_and_keeps_what_it_has(tmp_path: Path) -> None:
     def small(place: Path) -> AbstractContextManager[dict[str, str]]:
         (place / "small").mkdir()
@@ -334,9 +340,8 @@ def test_a_repository_that_fills_up_is_told_and_keeps_what_it_has(tmp_path: Path
         assert made.call("status").returncode == 0
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_while_a_file_is_stored_leaves_no_set_no_lock_and_all_replicas(
     whole: Sandbox, tmp_path: Path, number: int
 ) -> None:
@@ -396,6 +401,7 @@ def test_old_sets_go_only_after_a_new_one_is_there_and_while_nobody_holds_the_re
     restic(whole, "check", "--read-data")
 
 
+@pytest.mark.long
 def test_what_a_killed_backup_has_left_is_no_backup_and_goes_with_the_next_old_set(
     whole: Sandbox,
 ) -> None:

@@ -183,7 +183,7 @@ def restic(environ: dict[str, str], *arguments: str) -> str:
 @needs_restic
 @given(policy=POLICIES.filter(lambda policy: policy != Policy()))
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_restic_keeps_the_same(repository: dict[str, str], policy: Policy) -> None:
     words = [f"--keep-{word}={count}" for word, count in policy if count]
