@@ -48,7 +48,7 @@ test: $(INSTALLED) lint ## Run the linters, then a test of every kind of behavio
 	@$(PYTEST) -m 'not long'
 
 .PHONY: test-all
-test-all: $(INSTALLED) lint ## Run everything this machine can: whole deployments over SSH and rare faults too (an hour and a half)
+test-all: $(INSTALLED) lint ## Run everything this machine can: whole deployments over SSH and rare faults too (two hours)
 	@$(PYTEST)
 
 .PHONY: test-long
