@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from cluster.command import by_inventory
 from cluster.config import inventory
@@ -39,14 +41,19 @@ def main(file: str) -> None:
     Exit codes: 0 listed, also where there is none; 2 refused.
     """
     deployment = inventory.read(file)
-    titles = ("name", "where", "release", "data", "packed or new", "transfers before it")
-    table = Table(*titles, box=None)
     found = listed(deployment)
-    for name, (where, manifest) in found.items():
-        table.add_row(name, where, *(_described(manifest) if manifest else ("", "", "", "")))
     print(f"{deployment.whose}: {len(found)} backups")
     if found:
-        Console().print(table)
+        Console().print(table_of(found))
+
+
+def table_of(found: Mapping[str, tuple[str, Manifest | None]]) -> Table:
+    """One row for each; a name is pasted, so it is never cut, however narrow the terminal. Pure."""
+    titles = ("where", "release", "data", "packed or new", "transfers before it")
+    table = Table(Column("name", no_wrap=True), *titles, box=None)
+    for name, (where, manifest) in found.items():
+        table.add_row(name, where, *(_described(manifest) if manifest else ("", "", "", "")))
+    return table
 
 
 def _described(manifest: Manifest) -> tuple[str, str, str, str]:
