@@ -23,6 +23,7 @@ from typing import Any
 
 from cluster import REPOSITORY
 from cluster.tigerbeetle.waiting import wait_until
+from tests.clusters import Sandbox
 
 LEDGER, ACCOUNTS, BATCH = 700, 10, 1000
 #: Between two streamed transfers: as fast as it can, a stream takes a processor from all others.
@@ -92,6 +93,11 @@ class Ledger:
         )
         assert done.returncode == 0, done.stderr[-1000:]
         return json.loads(done.stdout)
+
+
+def ledger(made: Sandbox, pythonpath: str = "") -> Ledger:
+    """That of a sandbox's replicas, by another release's client where that is named."""
+    return Ledger(",".join(f"127.0.0.1:{port}" for port in made.ports), pythonpath=pythonpath)
 
 
 def await_one_after(instant: float, log: Path) -> None:

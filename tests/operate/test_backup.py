@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.clusters import Sandbox, kill_below, sandbox
-from tests.operate.ledger import Ledger, acknowledged, await_count, await_one_after
+from tests.operate.ledger import acknowledged, await_count, await_one_after, ledger
 from tests.resilience.world import ZONES
 
 #: Bytes of each of a superblock's four copies.
@@ -40,10 +40,6 @@ def restore(made: Sandbox, taken: Path, **environ: str) -> subprocess.CompletedP
     """`make restore`, within this process."""
     with made.having(**environ):
         return made.call("restore", f"--from={taken}")
-
-
-def ledger(made: Sandbox) -> Ledger:
-    return Ledger(",".join(f"127.0.0.1:{port}" for port in made.ports))
 
 
 def backup(made: Sandbox, *arguments: str) -> Path:

@@ -27,7 +27,8 @@ from tests.operate.interruption import (
     python,
     running,
 )
-from tests.operate.test_backup import backup, backups, ledger, make, manifest, restore
+from tests.operate.ledger import ledger
+from tests.operate.test_backup import backup, backups, make, manifest, restore
 
 #: What a backup says when a step begins.
 STEPS = {

@@ -25,7 +25,7 @@ from tests.operate.interruption import (
     python,
     running,
 )
-from tests.operate.ledger import Ledger
+from tests.operate.ledger import ledger
 
 pytestmark = [pytest.mark.genuine, pytest.mark.long]
 
@@ -49,10 +49,6 @@ UPGRADE = {
 }
 HOW = [(INT, 1), (TERM, 1), (KILL, 1)]
 RECOVERING = python("recover", "--replica=1")
-
-
-def ledger(made: Sandbox, pythonpath: str = "") -> Ledger:
-    return Ledger(",".join(f"127.0.0.1:{port}" for port in made.ports), pythonpath=pythonpath)
 
 
 @pytest.fixture(scope="module")

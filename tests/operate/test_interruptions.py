@@ -25,7 +25,7 @@ from tests.operate.interruption import (
     python,
     running,
 )
-from tests.operate.ledger import Ledger
+from tests.operate.ledger import ledger
 
 #: Command → what it says when a step begins.
 STEPS = {
@@ -82,10 +82,6 @@ def backed_up() -> Iterator[tuple[Sandbox, dict[str, Any]]]:
         ledger(made).write(1, 100)
         assert made.call("backup").returncode == 0
         yield made, ledger(made).read(200)
-
-
-def ledger(made: Sandbox) -> Ledger:
-    return Ledger(",".join(f"127.0.0.1:{port}" for port in made.ports))
 
 
 @pytest.mark.parametrize(ROW, matrix(STEPS, CHOSEN))

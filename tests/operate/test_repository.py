@@ -28,7 +28,7 @@ from tests.clusters import Sandbox, sandbox
 from tests.file_systems import xfs
 from tests.leases import free_ports
 from tests.operate import repositories
-from tests.operate.ledger import Ledger
+from tests.operate.ledger import ledger
 from tests.operate.repositories import KEYS, PASSWORD, needs_restic
 
 pytestmark = needs_restic
@@ -38,10 +38,6 @@ PLACES = [
     pytest.param(repositories.sftp, id="sftp", marks=pytest.mark.long),
     pytest.param(repositories.s3, id="s3", marks=pytest.mark.long),
 ]
-
-
-def ledger(made: Sandbox) -> Ledger:
-    return Ledger(",".join(f"127.0.0.1:{port}" for port in made.ports))
 
 
 def records(made: Sandbox) -> Path:

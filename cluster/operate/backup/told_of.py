@@ -13,7 +13,7 @@ from cluster import REPOSITORY
 from cluster.command import say
 from cluster.config.deployment import Deployment
 from cluster.operate.backup.sets import Manifest
-from cluster.refusal import Refusal
+from cluster.refusal import Refusal, last_line
 
 #: It reads all transfers of the run: some 100,000 in a second.
 _TIMEOUT_S = 6 * 3600.0
@@ -26,7 +26,7 @@ def refuse_untold(original: Deployment, manifest: Manifest, run: str) -> None:
 
     Raises Refusal for a run that is none, is another cluster's, or was told of nothing before.
     """
-    say(_last(_audited(original, manifest, run).stdout))
+    say(last_line(_audited(original, manifest, run).stdout))
 
 
 def missed(original: Deployment, manifest: Manifest, run: str, restored: Deployment) -> list[str]:
@@ -44,11 +44,11 @@ def missed(original: Deployment, manifest: Manifest, run: str, restored: Deploym
     if done.returncode == 0:
         return []
     if done.returncode == _CONVICTED:
-        return [_last(done.stdout)]
+        return [last_line(done.stdout)]
     if done.returncode == _UNDECIDED:
         fix = "name a run that has ended properly, or leave RUN out"
-        raise Refusal("RUN", expected="its whole record", found=_last(done.stdout), fix=fix)
-    return [f"run {run}: the proof ended with {done.returncode}: {_last(done.stderr)}"]
+        raise Refusal("RUN", expected="its whole record", found=last_line(done.stdout), fix=fix)
+    return [f"run {run}: the proof ended with {done.returncode}: {last_line(done.stderr)}"]
 
 
 def _audited(
@@ -67,9 +67,5 @@ def _audited(
         timeout=_TIMEOUT_S,
     )
     if done.returncode == Refusal.exit_code:
-        raise Refusal(_last(done.stderr).removeprefix("error: "))
+        raise Refusal(last_line(done.stderr).removeprefix("error: "))
     return done
-
-
-def _last(said: str) -> str:
-    return (said.rstrip().splitlines() or ["nothing was said"])[-1]
