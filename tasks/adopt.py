@@ -100,8 +100,8 @@ class Takeover:
                 "Fix: mend what it names, then repeat; it was put back as it was"
             ) from None
 
-    def _settle(self, index: int) -> None:
-        """It is normal, then all are, and commit. Raises Unhealthy.
+    def _settle(self, index: int) -> list[Member]:
+        """It is normal, then all are, and commit: the members before that. Raises Unhealthy.
 
         If it is not, its file goes back to where it was; if another is not, that would help nobody.
         """
@@ -112,18 +112,24 @@ class Takeover:
             self._put_back(index)
             raise Unhealthy(f"{failed}{tail}") from None
         try:
-            self._await([replica.index for replica in self.deployment.cluster.replicas])
+            settled = self._await([r.index for r in self.deployment.cluster.replicas])
         except Expired as expired:
             raise Unhealthy(str(expired)) from None
         canaries = (health.probe(self.deployment) for _ in range(health.PROBES))
         if not any(canary.commits for canary in canaries):
             raise Unhealthy("the cluster does not commit")
+        return settled
 
-    def _await(self, indexes: list[int]) -> None:
-        """Until these are normal. Raises Unhealthy at once where one is given up, and Expired."""
+    def _await(self, indexes: list[int]) -> list[Member]:
+        """Until these are normal: they, as seen then.
+
+        Raises Unhealthy at once where one is given up, and Expired.
+        """
         runtime = of(self.deployment)
+        members: list[Member] = []
 
         def observe() -> tuple[bool, str]:
+            nonlocal members
             states = runtime.states() or {}
             for index in set(indexes) & states.keys() - self._left:
                 if states[index].state in runtime.GIVEN_UP:
@@ -137,6 +143,7 @@ class Takeover:
             timeout_s=health.START_TIMEOUT_S,
             on_progress=lambda seen: self.tell(f"  {seen}"),
         )
+        return members
 
     def _put_back(self, index: int) -> None:
         standing = self._standings[index]

@@ -67,12 +67,12 @@ def check() -> None:
 def apply() -> None:
     """Load the rules, on trial until SSH has proven to work; then keep them over reboots."""
     check()
-    if not host.get_fact(Which, command="nft"):
-        apt.packages(name="Install nftables", packages=["nftables"], update=True)
     wanted = _wanted()
     if _in_force() == wanted:
         host.noop("firewall: these rules are loaded already")
     else:
+        if not host.get_fact(Which, command="nft"):
+            apt.packages(name="Install nftables", packages=["nftables"], update=True)
         files.put(
             name="Upload the new rules",
             src=StringIO(wanted),

@@ -9,11 +9,13 @@ from pyinfra.api import deploy
 from pyinfra.facts.server import Which
 from pyinfra.operations import apt, files, server
 
+from cluster.config.deployment import Deployment
 from cluster.runtimes import layout
 from tasks import exporter, firewall
 from tasks.support.here import deployment_here
-from tasks.support.observed import replica_index
+from tasks.support.observed import observed, replica_index
 
+_NOBODY_LOGS_IN = "/usr/sbin/nologin"
 _SYSCTL = """\
 # TigerBeetle does all of its disk and network through io_uring. Written by pyinfra.
 kernel.io_uring_disabled = 0
@@ -32,16 +34,7 @@ def make_ready() -> None:
 def prepare() -> None:
     """User, directories, kernel setting."""
     deployment = deployment_here()
-    server.group(name=f"Have the group {layout.USER}", group=layout.USER, gid=layout.UID)
-    server.user(  # noqa: S604 - `shell` is who may log in: nobody
-        name=f"Have the user {layout.USER}",
-        user=layout.USER,
-        uid=layout.UID,
-        group=layout.USER,
-        home=layout.data_dir(deployment),
-        shell="/usr/sbin/nologin",
-        create_home=False,
-    )
+    _have_user(deployment)
     files.directory(name="Have the data directory", path=layout.data_dir(deployment), mode="755")
     files.directory(
         name="Keep the replica's directory private",
@@ -55,5 +48,28 @@ def prepare() -> None:
         apt.packages(name="Install restic, for backups", packages=["restic"], update=True)
     # The check has seen that it is 0 now; this keeps it so.
     files.put(
-        name="Keep io_uring enabled", src=StringIO(_SYSCTL), dest=layout.SYSCTL_CONFIG, mode="644"
+        name="Keep io_uring enabled",
+        src=StringIO(_SYSCTL),
+        dest=layout.SYSCTL_CONFIG,
+        mode="644",
+        create_remote_dir=False,
+    )
+
+
+def _have_user(deployment: Deployment) -> None:
+    """Where it is seen to be there, nothing is asked again: pyinfra would read every account."""
+    seen, home = observed(deployment)[replica_index()], layout.data_dir(deployment)
+    wanted = f"{layout.UID}:{layout.UID}:{home}:{_NOBODY_LOGS_IN}"
+    if (seen.account, seen.group) == (wanted, str(layout.UID)):
+        host.noop(f"user and group {layout.USER}: there already")
+        return
+    server.group(name=f"Have the group {layout.USER}", group=layout.USER, gid=layout.UID)
+    server.user(
+        name=f"Have the user {layout.USER}",
+        user=layout.USER,
+        uid=layout.UID,
+        group=layout.USER,
+        home=home,
+        shell=_NOBODY_LOGS_IN,
+        create_home=False,
     )

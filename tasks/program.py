@@ -33,5 +33,6 @@ def ship() -> None:
         src=str(found.path),
         dest=str(target),
         mode="755",
+        create_remote_dir=False,
     )
     files.link(name="Call it the newest", path=layout.PROGRAM_LINK, target=str(target))

@@ -66,12 +66,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"the {budget_s:.0f} s of --budget-s are over: make test-all")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: as many test processes as the machine keeps busy."""
     cores = psutil.cpu_count() or 1  # on every system; the process' own share is Linux's alone
     return min(cores * WORKERS_PER_CORE, WORKERS_MAX)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """What shares a fixture stays in one process."""
     return scheduling.ByNeed(config, log)

@@ -81,6 +81,7 @@ class Facts:
     user: str = ""  # the uid of the name that they have
     group_owner: str = ""  # likewise of the gid
     group: str = ""
+    account: str = ""  # of the user, uid:gid:home:shell
     place: str = ""  # where the replica's directory really is, links followed
     obstacle: str = ""  # no directory, but in the place of one
     unreachable: str = ""  # a directory above, which the replicas' uid cannot enter

@@ -171,11 +171,16 @@ def wait(
     *,
     timeout_s: float = START_TIMEOUT_S,
     on_progress: Callable[[str], None] = lambda seen: None,
-) -> Canary:
-    """Return once every replica is normal and the canary has committed. Raises Unhealthy."""
+) -> list[ReplicaHealth]:
+    """Return once every replica is normal and a canary has committed; they, as seen before it.
+
+    Raises Unhealthy.
+    """
     logs = Logs(deployment)
+    replicas: list[ReplicaHealth] = []
 
     def observe() -> tuple[bool, str]:
+        nonlocal replicas
         replicas = of_replicas(deployment, logs)
         given_up = [r for r in replicas if r.process in of(deployment).GIVEN_UP]
         if given_up:
@@ -183,23 +188,27 @@ def wait(
         return all(r.is_normal for r in replicas), ", ".join(map(str, replicas))
 
     for _ in range(PROBES):
-        try:
-            waiting.wait_until(
-                observe,
-                what="all replicas to be normal",
-                timeout_s=timeout_s,
-                on_progress=on_progress,
-            )
-        except waiting.Expired as expired:
-            late = [r for r in of_replicas(deployment, logs) if not r.is_normal]
-            if late:  # on a machine that is busy enough, a look takes longer than what it waits for
-                raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
-        committed = probe(deployment)
+        with canary.Probe() as client:
+            # It connects while the replicas are waited for.
+            client.connect(tunnel.reached(deployment).client_addresses, deployment.cluster.id)
+            try:
+                waiting.wait_until(
+                    observe,
+                    what="all replicas to be normal",
+                    timeout_s=timeout_s,
+                    on_progress=on_progress,
+                )
+            except waiting.Expired as expired:
+                replicas = of_replicas(deployment, logs)
+                # On a machine that is busy enough, a look takes longer than what it waits for.
+                if late := [r for r in replicas if not r.is_normal]:
+                    raise Unhealthy(_with_log_tails(deployment, str(expired), late)) from None
+            committed = client.result(PROBE_TIMEOUT_S)
         if committed.commits:
             on_progress(
                 f"canary committed in {committed.commit_ms:g} ms, read in {committed.read_ms:g} ms"
             )
-            return committed
+            return replicas
         on_progress(committed.detail)
     raise Unhealthy(_with_log_tails(deployment, committed.detail, of_replicas(deployment, logs)))
 

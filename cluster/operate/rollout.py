@@ -58,8 +58,9 @@ class Actions:
     look: Callable[[], Iterable[Member]]
     commits: Callable[[], Canary]
     step: Callable[[int], None]
-    settle: Callable[[int], None]
-    """Returns once the cluster commits with this replica; raises Unhealthy."""
+    settle: Callable[[int], Sequence[Member]]
+    """Returns once the cluster commits with this replica: the members as they were before that
+    commit, if it has looked; raises Unhealthy."""
     tell: Callable[[str], None] = print
     named: str = ""  # the inventory, as it is typed
 
@@ -100,13 +101,14 @@ def roll(what: str, indexes: Collection[int], act: Actions) -> list[int]:
     """
     todo = set(indexes)
     done: list[int] = []
+    before: Sequence[Member] = ()
     while todo:
-        index = _pass_gate(what, todo, done, act)
+        index = _pass_gate(what, todo, done, act, before)
         act.tell(f"{what}: replica {index} ({len(done) + 1} of {len(indexes)})")
         begun = time.monotonic()
         act.step(index)
         try:
-            act.settle(index)
+            before = act.settle(index)
         except Unhealthy as unhealthy:
             left = ", ".join(map(str, sorted(todo - {index}))) or "none"
             raise Unhealthy(
@@ -136,8 +138,14 @@ def renew(what: str, stopped: Collection[int], running: Collection[int], act: Ac
             act.step(index)
 
 
-def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Actions) -> int:
-    """Wait until every other replica is normal and caught up; the replica whose turn it is."""
+def _pass_gate(
+    what: str, todo: Collection[int], done: Collection[int], act: Actions, before: Sequence[Member]
+) -> int:
+    """Wait until every other replica is normal and caught up; the replica whose turn it is.
+
+    ``before`` are the members as they were before the last step's commit, which needs no other
+    then; none of them, and this one commits for itself.
+    """
     chosen = -1
     members: list[Member] = []
 
@@ -148,12 +156,20 @@ def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Act
         closed = gate(chosen, members)
         return not closed, closed or "all others are normal"
 
-    def keep_up() -> tuple[bool, str]:
+    def await_open() -> None:
         wait_until(is_open, what="every other replica to be normal", timeout_s=GATE_TIMEOUT_S)
-        canary = act.commits()
-        if not canary.commits:
-            raise Expired(f"the cluster does not commit: {canary.detail}")
-        behind = [m.said for m in late(members, act.look()) if m.index != chosen]
+
+    def keep_up() -> tuple[bool, str]:
+        nonlocal before
+        if not before:
+            await_open()
+            before = members
+            canary = act.commits()
+            if not canary.commits:
+                raise Expired(f"the cluster does not commit: {canary.detail}")
+        await_open()
+        behind = [m.said for m in late(before, members) if m.index != chosen]
+        before = ()
         seen = f"catching up: {', '.join(behind)}" if behind else "all others keep up"
         return not behind, seen
 
@@ -166,8 +182,8 @@ def _pass_gate(what: str, todo: Collection[int], done: Collection[int], act: Act
             on_progress=lambda seen: act.tell(f"  {seen}"),
         )
     except Expired as expired:
-        before = ", ".join(map(str, done))
-        so_far = f"after replicas {before}" if done else "before the first replica"
+        names = ", ".join(map(str, done))
+        so_far = f"after replicas {names}" if done else "before the first replica"
         back = f"bring all replicas back (make status {act.named}, make doctor {act.named})"
         fix = health.remedy(str(expired), back)
         raise Stopped(
@@ -182,8 +198,9 @@ def of_deployment(
 ) -> Actions:
     """Actions on a deployment: seen as ``make status`` sees it, settled at health level 3."""
 
-    def settle(index: int) -> None:
-        health.wait(deployment, on_progress=lambda seen: tell(f"  {seen}"))
+    def settle(index: int) -> list[Member]:
+        seen = health.wait(deployment, on_progress=lambda said: tell(f"  {said}"))
+        return [*map(Member.of, seen)]
 
     logs = health.Logs(deployment)
     return Actions(

@@ -56,6 +56,7 @@ say owner "$(getent passwd 10001 | cut -d: -f1)"
 say user "$(getent passwd tigerbeetle | cut -d: -f3)"
 say group_owner "$(getent group 10001 | cut -d: -f1)"
 say group "$(getent group tigerbeetle | cut -d: -f3)"
+say account "$(getent passwd tigerbeetle | cut -d: -f3,4,6,7)"
 [ -e "$directory/bootstrapping" ] && say bootstrapping yes
 for file in "$directory"/*.tigerbeetle; do
   [ -f "$file" ] || continue

@@ -232,7 +232,7 @@ def test_a_look_that_outlives_the_bound_is_followed_by_one_that_decides(
     deployed: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks(monkeypatch, STARTING, NORMAL)
-    assert health.wait(deployed.deployment, timeout_s=0).commits
+    assert health.wait(deployed.deployment, timeout_s=0) == NORMAL
 
 
 def test_who_is_not_normal_when_the_bound_is_reached_is_named_with_its_log(

@@ -165,7 +165,7 @@ def rolled(world: World, _victims: Sequence[int]) -> Iterator[None]:
             look=lambda: map(rollout.Member.of, health.of_replicas(world.deployment)),
             commits=lambda: canary.probe(world.client_addresses, cluster.id, 15),
             step=step,
-            settle=lambda _: None,
+            settle=lambda _: [],
             tell=lambda _: None,
         ),
     )

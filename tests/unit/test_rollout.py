@@ -39,6 +39,7 @@ class World:
     on_settle: Callable[[int], None] = lambda index: None
     behind: set[int] = field(default_factory=set)  # they cannot follow a canary
     lagged: dict[int, float] = field(default_factory=dict)
+    looks_to_settle: bool = True
     canaries: int = 0
     did: list[str] = field(default_factory=list)
 
@@ -75,9 +76,12 @@ class World:
             self.primary = (index + 1) % self.count
         self.on_step(index)
 
-    def settle(self, index: int) -> None:
+    def settle(self, index: int) -> list[Member]:
         self.did.append(f"settle {index}")
+        before = self.look() if self.looks_to_settle else []
+        self.canary()
         self.on_settle(index)
+        return before
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +180,23 @@ def test_the_next_waits_until_the_one_before_has_caught_up(monkeypatch: pytest.M
     world.commits = commits
     assert roll("restart", {0, 1, 2}, world.actions()) == [1, 2, 0]
     assert [steps_at.count(done) for done in (0, 2, 4)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("looks", "canaries"), [(True, 4), (False, 6)])
+def test_the_commit_that_settles_a_step_is_the_next_gates_too_if_somebody_looked_before_it(
+    looks: bool, canaries: int
+) -> None:
+    world = World(looks_to_settle=looks)
+    roll("restart", {0, 1, 2}, world.actions())
+    assert world.canaries == canaries
+
+
+def test_a_replica_lost_after_the_commit_that_settled_keeps_the_next_gate_shut() -> None:
+    world = World(count=6)
+    world.on_settle = lambda index: world.out.add(5)
+    with pytest.raises(Stopped, match=r"after replicas 1, found: .*replica 5 exited"):
+        roll("restart", {0, 1, 2}, world.actions())
+    assert world.canaries == 2
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,7 @@ def test_a_server_tells_whose_the_numbers_are_and_which_the_names_have(
     found = observe(tmp_path / "data" / "replica-0", getent=GETENT)
     assert (found.owner, found.user) == ("postgres", "5000")
     assert (found.group_owner, found.group) == ("ssl", "997")
+    assert found.account == "5000:997:/:/bin/sh"
 
 
 def test_a_server_without_such_an_account_tells_of_none(observe: Observe, tmp_path: Path) -> None:
