@@ -47,8 +47,6 @@ STEPS = {
     "up": ["new settings: replica 0"],
 }
 HOW = [(signal.SIGINT, 1), (signal.SIGINT, 3), (signal.SIGTERM, 1), (signal.SIGKILL, 1)]
-#: Containers that pack would hold the locks of data files, if they lived on.
-CHOSEN = {("backup", "| Pack the data files", signal.SIGINT, 3)}
 
 COUNT = """
 import sys, tigerbeetle as tb
@@ -142,7 +140,7 @@ def test_a_lost_file_is_never_formatted_anew_and_a_format_killed_while_renaming_
     assert commits(sandbox)
 
 
-@pytest.mark.parametrize(ROW, matrix(STEPS, CHOSEN, HOW))
+@pytest.mark.parametrize(ROW, matrix(STEPS, (), HOW))
 def test_the_replicas_run_again_or_the_last_line_says_that_they_do_not(
     running: DockerSandbox, command: str, step: str, number: signal.Signals, times: int
 ) -> None:

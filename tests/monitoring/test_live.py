@@ -154,6 +154,7 @@ def test_make_down_is_a_planned_stop_which_can_be_taken_back(live: Live) -> None
     assert live.sandbox.up().returncode == 0
 
 
+@pytest.mark.long
 def test_backups_that_are_late_or_do_not_restore_are_told_until_they_are_taken_and_proven(
     live: Live,
 ) -> None:

@@ -180,6 +180,7 @@ def flip_a_byte(path: Path) -> None:
 
 
 @pytest.mark.genuine
+@pytest.mark.long
 def test_a_backup_under_load_has_every_transfer_acknowledged_before_the_stop(
     tmp_path: Path,
 ) -> None:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.clusters import Sandbox, sandbox
 from tests.operate.forged import rewrite
 from tests.operate.ledger import Ledger
@@ -44,6 +46,7 @@ def backup_of_production(made: Sandbox, root: Path) -> Path:
     return renamed
 
 
+@pytest.mark.long
 def test_productions_backup_is_restored_under_another_name_where_production_cannot_reach_it(
     tmp_path: Path,
 ) -> None:

@@ -370,6 +370,7 @@ def test_an_interruption_while_a_file_is_stored_leaves_no_set_no_lock_and_all_re
     assert {tag[4:] for tag in kept if tag.startswith("set=")} == before
 
 
+@pytest.mark.long
 def test_old_sets_go_only_after_a_new_one_is_there_and_while_nobody_holds_the_repository(
     whole: Sandbox,
 ) -> None:

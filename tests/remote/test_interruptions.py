@@ -23,7 +23,7 @@ _PYINFRA = str(Path(sys.executable).parent / "pyinfra")
 #: The operations of a first deploy with a unit and a firewall; a test below counts them.
 STEPS = 22
 
-pytestmark = [pytest.mark.remote]
+pytestmark = [pytest.mark.remote, pytest.mark.long]
 
 
 @pytest.fixture
@@ -77,14 +77,13 @@ def assert_converges(site: Site) -> None:
         assert host.read("find /var/lib/tigerbeetle -name '*.partial' -o -name bootstrapping") == ""
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", pytest.param("ssh-cut", marks=pytest.mark.long)])
+@pytest.mark.parametrize("how", ["ctrl-c", "ssh-cut"])
 def test_a_deploy_that_ends_half_way_is_completed_by_the_next(site: Site, how: str) -> None:
     site.bed.renew()
     interrupt(site, STEPS // 2, how)
     assert_converges(site)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("how", ["ctrl-c", "ssh-cut"])
 @pytest.mark.parametrize("step", range(STEPS))
 def test_a_deploy_that_ends_at_any_step_is_completed_by_the_next(
@@ -95,7 +94,6 @@ def test_a_deploy_that_ends_at_any_step_is_completed_by_the_next(
     assert_converges(site)
 
 
-@pytest.mark.long
 def test_no_step_of_a_first_deploy_is_left_out(site: Site) -> None:
     site.bed.renew()
     began = _STEP.findall(said(site.up(bootstrap=True)))

@@ -168,7 +168,14 @@ def timers(replicas: Replicas) -> list[int]:
 
 
 @pytest.mark.parametrize("steps", range(len(STEPS) + 1))
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
+    ],
+)
 def test_whoever_asks_may_end_at_every_step_and_another_begins_anew(
     replicas: Replicas, steps: int, number: signal.Signals
 ) -> None:
