@@ -341,6 +341,7 @@ def test_a_rolling_restart(seed: DockerSandbox) -> None:
     assert all(now != then for (_, now), (_, then) in zip(after, before, strict=True))
 
 
+@pytest.mark.long
 def test_reset_and_the_manual_steps(seed: DockerSandbox) -> None:
     typed(seed, "CONFIRM=yes make compose-tb-down-volumes")
     assert seed.volumes == []

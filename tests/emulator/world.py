@@ -9,6 +9,7 @@ share a server.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -127,9 +128,13 @@ class World:
             self.timestamp = timestamp
         return self._out(records.unpack(result, data))
 
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+    def sleep(self, seconds: float, until: Callable[[], bool] = lambda: True) -> None:
+        """Let time pass, and then on until this holds, for fifteen seconds more at most."""
         self.backend.sleep(seconds)
+        for _ in range(150):
+            if until():
+                return
+            self.backend.sleep(0.1)
 
     # -- creating ------------------------------------------------------------------------------
 

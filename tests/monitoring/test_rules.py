@@ -54,7 +54,13 @@ def _copied(directory: Path, alerts: str) -> list[Path]:
 
 
 @promtool
-@pytest.mark.parametrize("expression", ["vector(0) > 1", "vector(1)"], ids=["never", "always"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pytest.param("vector(0) > 1", id="never"),
+        pytest.param("vector(1)", id="always", marks=pytest.mark.long),
+    ],
+)
 def test_an_alert_that_fires_never_or_always_fails_its_own_tests(
     expression: str, tmp_path: Path
 ) -> None:

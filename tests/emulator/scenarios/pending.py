@@ -177,7 +177,7 @@ def a_timeout_releases_the_amount(world: World) -> None:
     )
     assert world.balances(1) == (9, 0, 0, 10)
     assert world.transfers({"id": 4, "amount": 2}) == [54]
-    world.sleep(1 + _SETTLE_SECONDS)
+    world.sleep(1 + _SETTLE_SECONDS, until=lambda: world.balances(1)[0] == 3)
     assert world.balances(1) == (3, 0, 0, 10)
     assert world.balances(2) == (0, 10, 3, 0)
     assert world.transfers(
@@ -208,7 +208,7 @@ def voiding_and_expiry_reopen_what_a_transfer_closed(world: World) -> None:
     assert world.account(1)["flags"] == 0
     world.moved({"id": 4, "amount": 1, "flags": 2 | 64 | 128, "timeout": 1})
     assert (world.account(1)["flags"], world.account(2)["flags"]) == (32, 32)
-    world.sleep(1 + _SETTLE_SECONDS)
+    world.sleep(1 + _SETTLE_SECONDS, until=lambda: world.account(1)["flags"] == 0)
     assert (world.account(1)["flags"], world.account(2)["flags"]) == (0, 0)
     world.moved({"id": 5})
 

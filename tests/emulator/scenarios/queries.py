@@ -190,8 +190,12 @@ def change_events_tell_what_happened(world: World) -> None:
         {"id": 5, "amount": 8, "flags": 2},
         {"id": 6, "pending_id": 5, "amount": 4, "flags": 4},
     )
-    world.sleep(1.5)
-    events = world.query(GET_CHANGE_EVENTS, timestamp_min=before, limit=100)
+
+    def told() -> list[Record]:
+        return world.query(GET_CHANGE_EVENTS, timestamp_min=before, limit=100)
+
+    world.sleep(1.5, until=lambda: len(told()) == 7)
+    events = told()
     assert [(each["transfer_id"], each["type"]) for each in events] == [
         (1, 0),
         (2, 1),
