@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cluster.config import Replica
@@ -33,6 +34,10 @@ _KEPT_S = 0.1
 #: measured within the first minute (0.17.9).
 HEARTBEAT_LOST_S = 12.0
 
+
+#: A replica that has missed its primary counts as deaf for that long, and at a load of 12 on two
+#: cores they had not found one another after 20 s.
+SETTLE_TIMEOUT_S = 60.0
 
 _REFUSED = "refused by SSH"
 
@@ -143,6 +148,28 @@ def of_replicas(deployment: Deployment, logs: Logs | None = None) -> list[Replic
         found = list(together.map(look, replicas))
     newest = max((r.pong.view for r in found if r.pong), default=0)
     return [replace(r, newest_view=newest) for r in found]
+
+
+def settled(
+    look: Callable[[], list[ReplicaHealth]], *, beside: int | None = None
+) -> list[ReplicaHealth]:
+    """What ``look`` shows once all that run are normal, but for ``beside``; else what it saw last.
+
+    A passing state is waited out: a view change after a loss, or after a freeze, or an election in
+    which one comes late. Who does not run is not waited for.
+    """
+    replicas: list[ReplicaHealth] = []
+
+    def observe() -> tuple[bool, str]:
+        nonlocal replicas
+        replicas = look()
+        running = [r for r in replicas if r.process == "RUNNING" and r.replica.index != beside]
+        return all(r.is_normal for r in running), ", ".join(map(str, replicas))
+
+    with suppress(waiting.Expired):  # whoever asks refuses, with what was seen last
+        what = "the replicas that run to be normal"
+        waiting.wait_until(observe, what=what, timeout_s=SETTLE_TIMEOUT_S, interval_s=1)
+    return replicas
 
 
 def port_answers(replica: Replica) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import click
@@ -57,8 +58,9 @@ def main(file: str, *, with_normal: bool) -> int:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as follow:
         try:
             assert follow.stdout is not None  # noqa: S101 - PIPE was asked for
+            readers = defaultdict[str, log_lines.Reader](log_lines.Reader)
             for replica, line in by_replica(follow.stdout):
-                reading = log_lines.read(line)
+                reading = readers[replica].read(line)
                 if with_normal or reading.kind != "normal":
                     console.print(rendered(replica, reading))
             return follow.wait()

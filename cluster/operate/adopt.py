@@ -29,11 +29,11 @@ from cluster.config.servers import Server
 from cluster.health import health
 from cluster.health.health import ReplicaHealth
 from cluster.interruption import whole
-from cluster.operate import phase, rollout
+from cluster.operate import phase
 from cluster.refusal import Failed, Interrupted, Refusal, begun, understood
 from cluster.runtimes import layout, of, program, ssh, tunnel
 from cluster.runtimes.base import start_arguments
-from cluster.tigerbeetle import log, waiting
+from cluster.tigerbeetle import log
 from cluster.tigerbeetle.canary import Canary
 
 
@@ -115,19 +115,6 @@ def health_of(
         return as_running(r, process, count) if process else r
 
     return list(map(own, health.of_replicas(deployment, logs)))
-
-
-def _settled(deployment: Deployment, now: Survey) -> list[ReplicaHealth]:
-    """The same, once those that run are normal; a view change is waited out."""
-    running, replicas = now.of("ours", "foreign"), list[ReplicaHealth]()
-
-    def observe() -> tuple[bool, str]:
-        replicas[:] = health_of(deployment, now.of("foreign"))
-        return all(r.is_normal for r in replicas if r.replica.index in running), ""
-
-    with suppress(waiting.Expired):  # the refusal says what was seen last
-        waiting.wait_until(observe, what="the replicas", timeout_s=rollout.GATE_TIMEOUT_S)
-    return replicas
 
 
 def as_running(seen: ReplicaHealth, process: Process, count: int) -> ReplicaHealth:
@@ -248,7 +235,7 @@ def main(file: str) -> None:
     """
     deployment = tunnel.reached(inventory.read(file))
     now = survey(deployment)
-    running = _settled(deployment, now)
+    running = health.settled(lambda: health_of(deployment, now.of("foreign")))
     is_cut_off = bool(now.of("stopped", "moved"))
     refuse_unwell(now, running, None if is_cut_off else health.probe(deployment))
     adoption.check_release(

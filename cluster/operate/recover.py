@@ -8,7 +8,6 @@ others are well, but for those that it can spare.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import click
@@ -22,13 +21,8 @@ from cluster.health import health
 from cluster.health.health import ReplicaHealth
 from cluster.operate import last_word, phase
 from cluster.refusal import Failed, Refusal, begun
-from cluster.tigerbeetle import waiting
 from cluster.tigerbeetle.canary import Canary
 from cluster.tigerbeetle.data_file import spared
-
-#: A replica that has missed its primary counts as deaf for 12 s (``health.HEARTBEAT_LOST_S``), and
-#: at a load of 12 on two cores they had not found one another after 20 s.
-_SETTLE_TIMEOUT_S = 60.0
 
 
 def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
@@ -51,7 +45,7 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
                 f"make status {deployment.named}; if a majority of the files is lost, go back to a "
                 f"backup: make restore {deployment.named} FROM="
             ) from None
-    replicas = _settled(deployment, index)
+    replicas = health.settled(lambda: health.of_replicas(deployment), beside=index)
     canary = health.probe(deployment) if any(r.port_open for r in replicas) else None
     refuse_unsafe(replicas, index, canary, deployment.named)
     try:
@@ -60,19 +54,6 @@ def recover(inventory_file: str, deployment: Deployment, index: int) -> None:
         raise Refusal(f"recover: {failed}; nothing was touched") from None
     with begun("; the other replicas were not touched"):
         phase.run(inventory_file, "tasks.recover.recover", data=data)
-
-
-def _settled(deployment: Deployment, index: int) -> list[ReplicaHealth]:
-    """The replicas, once the others that run have found one another: a loss costs a view change."""
-
-    def observe() -> tuple[bool, str]:
-        found = health.of_replicas(deployment)
-        others = [r for r in found if r.replica.index != index and r.process == "RUNNING"]
-        return all(r.is_normal for r in others), ", ".join(map(str, found))
-
-    with contextlib.suppress(waiting.Expired):  # the refusal says what was seen last
-        waiting.wait_until(observe, what="the others", timeout_s=_SETTLE_TIMEOUT_S, interval_s=1)
-    return health.of_replicas(deployment)
 
 
 def refuse_engine(deployment: Deployment) -> None:

@@ -22,7 +22,7 @@ from cluster.config import PREFIX, env_file, inventory
 from cluster.config.deployment import Deployment
 from cluster.health import health
 from cluster.health.health import ReplicaHealth, Unhealthy
-from cluster.operate import last_word, phase, rollout
+from cluster.operate import last_word, phase
 from cluster.operate.backup import sets
 from cluster.refusal import Failed, Refusal, begun
 from cluster.runtimes import of
@@ -52,24 +52,14 @@ def check(deployment: Deployment, target: str) -> Offer:
 
 def _normal(deployment: Deployment) -> list[ReplicaHealth]:
     """All replicas, once all are normal; a passing state is waited out. Raises Refusal."""
-    seen: list[ReplicaHealth] = []
-
-    def observe() -> tuple[bool, str]:
-        seen[:] = health.of_replicas(deployment)
-        out = [str(r) for r in seen if not r.is_normal]
-        return not out, ", ".join(out) or "all are"
-
-    what = "every replica to be normal"
-    try:
-        waiting.wait_until(observe, what=what, timeout_s=rollout.GATE_TIMEOUT_S)
-    except waiting.Expired as expired:
+    seen = health.settled(lambda: health.of_replicas(deployment))
+    if out := ", ".join(str(r) for r in seen if not r.is_normal):
         named = deployment.named
         back = f"bring them back first (make status {named}, make up {named})"
-        fix = health.remedy(str(expired), back)
         raise Refusal(
             f"upgrade: expected every replica normal, since a cluster switches only with all of "
-            f"them, found: {expired}. Fix: {fix}"
-        ) from None
+            f"them, found {out}. Fix: {health.remedy(out, back)}"
+        )
     return seen
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,9 @@ CATALOGUE = Path(__file__).with_suffix(".toml")
 #: `2026-11-23 02:03:22.581Z ` before every line but a panic's.
 _TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?Z ")
 _LEVEL = re.compile(r"^(error|warning|info|debug)[(:]")
+#: What a replica finds where it has not written yet.
+_NOT_WRITTEN = re.compile(r"invalid_checksum: .* found address=0 checksum=0+$")
+_NOT_COPIED = "a block that state sync has not copied yet"
 #: The level of a line that is not in the catalogue.
 _KIND_OF_LEVEL: dict[str, Kind] = {"error": "act", "warning": "look"}
 
@@ -63,6 +66,21 @@ def read(line: str) -> Reading:
     return Reading(text, level, _KIND_OF_LEVEL.get(level, "normal"), "")
 
 
+class Reader:
+    """Reads one replica's log, oldest line first: what some lines mean depends on others."""
+
+    def __init__(self) -> None:
+        self._log = log.Reader()
+
+    def read(self, line: str) -> Reading:
+        """The next line. While the state is copied, a block that is not there yet is no damage."""
+        is_copying = self._log.read([line]).sync.is_under_way
+        reading = read(line)
+        if is_copying and _NOT_WRITTEN.search(reading.text):
+            return replace(reading, kind="normal", meaning=_NOT_COPIED)
+        return reading
+
+
 def of_last_run(lines: Sequence[str]) -> Sequence[str]:
     """From the last start on; all of them, where that has rotated away."""
     starts = [number for number, line in enumerate(lines) if log.START.search(line)]
@@ -70,5 +88,5 @@ def of_last_run(lines: Sequence[str]) -> Sequence[str]:
 
 
 def to_act_upon(lines: Iterable[str]) -> Iterator[Reading]:
-    """The lines at which a person must act; a healthy log has none."""
-    return (reading for reading in map(read, lines) if reading.kind == "act")
+    """The lines of one log at which a person must act; a healthy one has none."""
+    return (reading for reading in map(Reader().read, lines) if reading.kind == "act")

@@ -50,6 +50,36 @@ LINES: dict[Kind, list[str]] = {
 }
 
 
+SYNC = (
+    STAMP + "info(replica): 1n: sync: ops=0..3871/0..3871",
+    STAMP + "info(replica): 1n: sync_enqueue_tables: all tables synced (commit=0..3871/3871)",
+)
+MISSING = (
+    STAMP + "warning(grid): 1: invalid_checksum: expected address=2861 "
+    "checksum=81712c57963cac4a6bbcdbd03f78070c, "
+    "found address=0 checksum=00000000000000000000000000000000"
+)
+DAMAGED = MISSING.replace("found address=0 checksum=00", "found address=2861 checksum=1f")
+
+
+@pytest.mark.parametrize(
+    ("lines", "acts"),
+    [
+        ([SYNC[0], MISSING, MISSING, SYNC[1]], 0),  # as a recovered replica says it (0.17.9)
+        ([SYNC[0], MISSING], 0),
+        ([MISSING], 1),
+        ([MISSING, *SYNC], 1),
+        ([*SYNC, MISSING], 1),
+        ([SYNC[0], DAMAGED, SYNC[1]], 1),
+        ([SYNC[0], STAMP + 'info(io): opening "0_1.tigerbeetle"...', MISSING], 1),
+    ],
+)
+def test_a_block_that_is_not_there_is_damage_unless_the_state_is_being_copied(
+    lines: list[str], acts: int
+) -> None:
+    assert len(list(log_lines.to_act_upon([*CLEAN, *lines]))) == acts
+
+
 @pytest.mark.parametrize(
     ("line", "kind"), [(line, kind) for kind, lines in LINES.items() for line in lines]
 )

@@ -245,6 +245,38 @@ def test_who_is_not_normal_when_the_bound_is_reached_is_named_with_its_log(
         health.wait(deployed.deployment, timeout_s=0)
 
 
+CHANGING = [seen(0, pong=None), seen(1, log=ReplicaLog(status="view_change")), seen(2)]
+EXITED = [seen(0), seen(1, process="EXITED", port_open=False, pong=None), seen(2)]
+
+
+@pytest.mark.parametrize(
+    ("looks", "beside", "last"),
+    [
+        ([CHANGING, CHANGING, NORMAL], None, NORMAL),
+        ([EXITED], None, EXITED),  # it does not come back by itself
+        ([STARTING], 1, STARTING),
+        ([CHANGING, STARTING], 1, STARTING),
+    ],
+)
+def test_a_passing_state_of_replicas_that_run_is_waited_out(
+    looks: list[list[ReplicaHealth]],
+    beside: int | None,
+    last: list[ReplicaHealth],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    left = iter(looks)
+    assert health.settled(lambda: next(left), beside=beside) is last
+    assert next(left, None) is None
+
+
+def test_a_state_that_does_not_pass_is_told_as_it_was_seen_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "SETTLE_TIMEOUT_S", 0.0)
+    assert health.settled(lambda: CHANGING) is CHANGING
+
+
 def test_a_replica_whose_port_is_closed_is_down_not_wedged() -> None:
     assert not seen(0, port_open=False, pong=None).wedged_because
     assert not seen(0, process="EXITED", port_open=False, pong=None).wedged_because

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +29,6 @@ from cluster.runtimes import of, tunnel
 from cluster.tigerbeetle import data_file, totals, upgrade_path
 
 _PARTIAL = ".partial"
-#: For a change of the primary that is under way when a backup begins.
-_SETTLE_S = 20.0
 
 
 def take(
@@ -200,12 +197,8 @@ def _pack(
 
 def _require_whole(deployment: Deployment) -> None:
     """Raises Refusal unless every replica works: after the stop each must come back."""
-    until = time.monotonic() + _SETTLE_S
-    while unwell := ", ".join(str(r) for r in health.of_replicas(deployment) if not r.is_normal):
-        if "view_change" not in unwell or time.monotonic() > until:
-            break
-        time.sleep(1)  # they agree on a primary, as after a freeze on a busy machine
-    if unwell:
+    replicas = health.settled(lambda: health.of_replicas(deployment))
+    if unwell := ", ".join(str(r) for r in replicas if not r.is_normal):
         otherwise = (
             f"make status {deployment.named}; for a lost data file: make recover "
             f"{deployment.named} REPLICA=N"
