@@ -7,21 +7,29 @@ here, and a Second sums them up: for locust's statistics, for the master, for th
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from itertools import chain
 from time import perf_counter
 from typing import Literal, TypedDict, get_args
 
 import numpy as np
+import numpy.typing as npt
 
+from loadtests.client.bridge import Waits
 from loadtests.client.records import CREATED, EXISTS, Array
-from loadtests.run.histogram import Histogram
+from loadtests.run.histogram import Histogram, bucket_of
 
 Outcome = Literal["ok", "rejected", "unknown", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
+#: Buckets of latency that share one sum of its parts: each is 9 % wide.
+BUCKETS_OF_PARTS = 8
+#: How many actions, and the seconds that they waited, were in a packet, and spent in the generator.
+Sums = tuple[int, float, float, float]
+Durations = npt.NDArray[np.float64]
+
+
 class ActionSecond(TypedDict):
-    """One action in one second: outcomes, reasons of those not ok, latency buckets."""
+    """One action in one second: outcomes, reasons of those not ok, latency buckets, its parts."""
 
     ok: int
     rejected: int
@@ -29,6 +37,7 @@ class ActionSecond(TypedDict):
     error: int
     reasons: dict[str, int]
     buckets: dict[int, int]
+    parts: Sums
 
 
 class Second(TypedDict):
@@ -37,6 +46,7 @@ class Second(TypedDict):
     worker: int
     at: float
     actions: dict[str, ActionSecond]
+    parts: dict[int, Sums]
     transfers: int
     events: int
     requests: int
@@ -64,13 +74,15 @@ class Meter:
         self._request_seconds: list[float] = []
         self._lags: list[float] = []
 
-    def add(self, action: str, outcome: str, since: float, reason: str = "") -> None:
-        """One action has ended now; ``since`` is a perf_counter instant.
+    def add(
+        self, action: str, outcome: str, since: float, reason: str = "", waits: Waits = (0.0, 0.0)
+    ) -> None:
+        """One action has ended now; ``since`` is a perf_counter instant, ``waits`` of its call.
 
         An action without a reply counts with the time its user waited: leaving it out would make
         the cluster look faster than it is.
         """
-        self._seconds[action, outcome].append(perf_counter() - since)
+        self._seconds[action, outcome].extend((perf_counter() - since, *waits))
         if reason:
             self._reasons[action, reason] += 1
 
@@ -92,10 +104,12 @@ class Meter:
         ``tail`` marks what came after the users were told to stop: not part of any figure.
         """
         names = sorted({action for action, _ in self._seconds})
+        spent = {name: self._spent(name) for name in names}
         second = Second(
             worker=self.worker,
             at=at,
-            actions={name: self._action(name) for name in names},
+            actions={name: self._action(name, spent[name]) for name in names},
+            parts=_parts_by_bucket(list(spent.values())),
             transfers=self._transfers,
             events=self._events,
             requests=len(self._request_seconds),
@@ -110,19 +124,47 @@ class Meter:
         self._clear()
         return second
 
-    def _action(self, name: str) -> ActionSecond:
-        taken = {outcome: self._seconds.get((name, outcome), []) for outcome in OUTCOMES}
+    def _spent(self, name: str) -> Durations:
+        """A row for each time: all of it, waiting, in the packet, in the generator; seconds."""
+        flat = [value for outcome in OUTCOMES for value in self._seconds.get((name, outcome), ())]
+        rows = np.zeros((len(flat) // 3, 4))
+        rows[:, :3] = np.array(flat).reshape(-1, 3)
+        rows[:, 3] = np.maximum(0.0, rows[:, 0] - rows[:, 1] - rows[:, 2])
+        return rows
+
+    def _action(self, name: str, spent: Durations) -> ActionSecond:
+        counts = {o: len(self._seconds.get((name, o), ())) // 3 for o in OUTCOMES}
         return ActionSecond(
-            ok=len(taken["ok"]),
-            rejected=len(taken["rejected"]),
-            unknown=len(taken["unknown"]),
-            error=len(taken["error"]),
+            ok=counts["ok"],
+            rejected=counts["rejected"],
+            unknown=counts["unknown"],
+            error=counts["error"],
             reasons={r: n for (action, r), n in self._reasons.items() if action == name},
-            buckets=_buckets(list(chain.from_iterable(taken.values()))),
+            buckets=_buckets(spent[:, 0]),
+            parts=_sums(spent),
         )
 
 
-def _buckets(seconds: list[float]) -> dict[int, int]:
+def _buckets(seconds: list[float] | Durations) -> dict[int, int]:
     histogram = Histogram()
     histogram.add(seconds)
     return histogram.buckets
+
+
+def _sums(spent: Durations) -> Sums:
+    waiting, packet, generator = spent[:, 1:].sum(axis=0).tolist()
+    return len(spent), waiting, packet, generator
+
+
+def _parts_by_bucket(spent: list[Durations]) -> dict[int, Sums]:
+    """What latency consists of, by latency: the slow ones may be slow for another reason."""
+    if not spent:
+        return {}
+    rows = np.concatenate(spent)
+    coarse = bucket_of(rows[:, 0]) // BUCKETS_OF_PARTS
+    counts = np.bincount(coarse)
+    sums = [np.bincount(coarse, rows[:, part]) for part in (1, 2, 3)]
+    return {
+        int(b): (int(counts[b]), float(sums[0][b]), float(sums[1][b]), float(sums[2][b]))
+        for b in np.flatnonzero(counts)
+    }

@@ -9,13 +9,14 @@ import click
 from pydantic import BaseModel
 
 from cluster import REPOSITORY
-from loadtests.run.result import Audit, Manifest, Result
+from loadtests.run.result import CAPACITY, Audit, Capacity, Manifest, Result
 
 PATH = REPOSITORY / "docs" / "load-result.schema.json"
 FILES: dict[str, type[BaseModel]] = {
     "run.json": Manifest,
     "result.json": Result,
     "audit.json": Audit,
+    CAPACITY: Capacity,
 }
 
 
