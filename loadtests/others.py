@@ -22,7 +22,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Process:
-    """One process and the CPU seconds that it has used so far."""
+    """One process and the CPU seconds so far of it and of those it has started that ended."""
 
     name: str
     parent: int
@@ -51,8 +51,9 @@ def read() -> Usage:
     for process in psutil.process_iter(["pid", "ppid", "name", "cpu_times"]):
         told = process.info
         if told["cpu_times"] is not None:
-            cpu_s = told["cpu_times"].user + told["cpu_times"].system
-            processes[told["pid"]] = Process(told["name"] or "?", told["ppid"] or 0, cpu_s)
+            processes[told["pid"]] = Process(
+                told["name"] or "?", told["ppid"] or 0, sum(told["cpu_times"][:4])
+            )
     return Usage(psutil.cpu_times()._asdict(), processes)
 
 
@@ -63,10 +64,8 @@ def between(before: Usage, after: Usage, ours: Iterable[int]) -> Others:
         return Others(0.0)
     mine = _with_children(after, ours)
     used_mine, used = 0.0, defaultdict[str, float](float)
-    for pid, process in after.processes.items():
-        earlier = before.processes.get(pid)
-        is_same = earlier is not None and earlier.cpu_s <= process.cpu_s
-        cpu_s = process.cpu_s - (earlier.cpu_s if earlier and is_same else 0.0)
+    for pid, cpu_s in _by_process(before, after).items():
+        process = after.processes[pid]
         is_kernel = _KERNEL in (pid, process.parent)
         if pid in mine or is_kernel or process.name in CARRIERS:
             used_mine += cpu_s
@@ -80,6 +79,24 @@ def between(before: Usage, after: Usage, ours: Iterable[int]) -> Others:
         percent=max(0.0, 100 * (busy - used_mine) / total),
         who=tuple(f"{name} {percent:.0f} %" for name, percent in named if percent >= 1),
     )
+
+
+def _by_process(before: Usage, after: Usage) -> dict[int, float]:
+    """CPU seconds of each process that is there now, and of those it has started that ended."""
+    # A pid whose time has become less is another process's by now.
+    same = {
+        pid
+        for pid, one in before.processes.items()
+        if pid in after.processes and one.cpu_s <= after.processes[pid].cpu_s
+    }
+    spent = {pid: one.cpu_s for pid, one in after.processes.items()}
+    for pid, one in before.processes.items():
+        heir = pid
+        while heir not in same and heir in before.processes:
+            heir = before.processes[heir].parent  # whoever has waited for it has its time now
+        if heir in same:
+            spent[heir] -= one.cpu_s
+    return {pid: max(0.0, cpu_s) for pid, cpu_s in spent.items()}
 
 
 def _spent(before: Usage, after: Usage, kind: str) -> float:

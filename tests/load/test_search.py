@@ -204,13 +204,22 @@ def usage(processes: dict[int, tuple[str, int, float]], **seconds: float) -> Usa
     )
 
 
-BEFORE = usage({10: ("make", 1, 1.0), 11: ("locust", 10, 5.0), 20: ("server", 1, 9.0)})
+BEFORE = usage(
+    {
+        10: ("make", 1, 1.0),
+        11: ("locust", 10, 5.0),
+        20: ("server", 1, 9.0),
+        60: ("ninja", 1, 1.0),
+        61: ("cc1", 60, 8.0),
+        62: ("as", 61, 0.5),
+    }
+)
 
 
 @pytest.mark.parametrize(
     ("after", "percent", "who"),
     [
-        (usage(dict.fromkeys([10], ("make", 1, 1.0)), idle=10), 0, ()),
+        (usage({10: ("make", 1, 1.0)}, idle=10), 0, ()),
         # Ours, what ours has started, the kernel's threads, and Docker's proxy.
         (
             usage(
@@ -229,17 +238,30 @@ BEFORE = usage({10: ("make", 1, 1.0), 11: ("locust", 10, 5.0), 20: ("server", 1,
             (),
         ),
         (
-            usage({10: ("make", 1, 3.0), 40: ("cc1", 1, 3.0), 41: ("cc1", 1, 1.0)}, user=6, idle=4),
+            usage(
+                {
+                    11: ("locust", 10, 7.0),
+                    10: ("make", 1, 1.0),
+                    40: ("cc1", 1, 3.0),
+                    41: ("cc1", 1, 1.0),
+                },
+                user=6,
+                idle=4,
+            ),
             40,
             ("cc1 40 %",),
         ),
+        # A compiler was started and has ended: whoever started it is told.
+        (usage({10: ("make", 1, 1.0), 50: ("sh", 1, 4.0)}, user=4, idle=6), 40, ("sh 40 %",)),
+        # An earlier one has ended: what it had used before is not of this time.
+        (usage({60: ("ninja", 1, 10.0)}, user=1, idle=9), 10, ("ninja 5 %",)),
         # Nobody is seen any more, or the time was another machine's.
         (usage({}, user=5, idle=5), 50, ()),
         (usage({}, steal=3, idle=7), 30, ("the hypervisor 30 %",)),
         # A pid that was used again.
         (usage({10: ("cat", 99, 0.5), 20: ("server", 1, 9.0)}, user=1, idle=9), 10, ("cat 5 %",)),
     ],
-    ids=["idle", "ours", "a compiler", "ended", "stolen", "pid used again"],
+    ids=["idle", "ours", "compiler", "ended", "of before", "gone", "stolen", "pid used again"],
 )
 def test_what_others_used_is_told_from_the_load_s_own(
     after: Usage, percent: float, who: tuple[str, ...]
