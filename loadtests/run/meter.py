@@ -7,6 +7,8 @@ here, and a Second sums them up: for locust's statistics, for the master, for th
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import chain
+from struct import Struct
 from time import perf_counter
 from typing import Literal, TypedDict, get_args
 
@@ -26,6 +28,8 @@ BUCKETS_OF_PARTS = 8
 #: How many actions, and the seconds that they waited, were in a packet, and spent in the generator.
 Sums = tuple[int, float, float, float]
 Durations = npt.NDArray[np.float64]
+#: One object for an action's latency and its waits: as floats they take three times as long.
+_packed = Struct("3d").pack
 
 
 class ActionSecond(TypedDict):
@@ -68,7 +72,7 @@ class Meter:
 
     def _clear(self) -> None:
         self.drops = 0
-        self._seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        self._seconds: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
         self._reasons: Counter[tuple[str, str]] = Counter()
         self._transfers = self._events = 0
         self._request_seconds: list[float] = []
@@ -82,7 +86,7 @@ class Meter:
         An action without a reply counts with the time its user waited: leaving it out would make
         the cluster look faster than it is.
         """
-        self._seconds[action, outcome].extend((perf_counter() - since, *waits))
+        self._seconds[action, outcome].append(_packed(perf_counter() - since, *waits))
         if reason:
             self._reasons[action, reason] += 1
 
@@ -125,22 +129,23 @@ class Meter:
         return second
 
     def _spent(self, name: str) -> Durations:
-        """A row for each time: all of it, waiting, in the packet, in the generator; seconds."""
-        flat = [value for outcome in OUTCOMES for value in self._seconds.get((name, outcome), ())]
-        rows = np.zeros((len(flat) // 3, 4))
-        rows[:, :3] = np.array(flat).reshape(-1, 3)
-        rows[:, 3] = np.maximum(0.0, rows[:, 0] - rows[:, 1] - rows[:, 2])
+        """Rows: all of the time of each, waiting, in the packet, in the generator; seconds."""
+        lists = (self._seconds.get((name, outcome), ()) for outcome in OUTCOMES)
+        flat = np.frombuffer(b"".join(chain.from_iterable(lists)))
+        rows = np.empty((4, len(flat) // 3))
+        rows[:3] = flat.reshape(-1, 3).T
+        np.maximum(rows[0] - rows[1] - rows[2], 0.0, out=rows[3])
         return rows
 
     def _action(self, name: str, spent: Durations) -> ActionSecond:
-        counts = {o: len(self._seconds.get((name, o), ())) // 3 for o in OUTCOMES}
+        counts = {o: len(self._seconds.get((name, o), ())) for o in OUTCOMES}
         return ActionSecond(
             ok=counts["ok"],
             rejected=counts["rejected"],
             unknown=counts["unknown"],
             error=counts["error"],
             reasons={r: n for (action, r), n in self._reasons.items() if action == name},
-            buckets=_buckets(spent[:, 0]),
+            buckets=_buckets(spent[0]),
             parts=_sums(spent),
         )
 
@@ -152,18 +157,18 @@ def _buckets(seconds: list[float] | Durations) -> dict[int, int]:
 
 
 def _sums(spent: Durations) -> Sums:
-    waiting, packet, generator = spent[:, 1:].sum(axis=0).tolist()
-    return len(spent), waiting, packet, generator
+    waiting, packet, generator = spent[1:].sum(axis=1).tolist()
+    return spent.shape[1], waiting, packet, generator
 
 
 def _parts_by_bucket(spent: list[Durations]) -> dict[int, Sums]:
     """What latency consists of, by latency: the slow ones may be slow for another reason."""
     if not spent:
         return {}
-    rows = np.concatenate(spent)
-    coarse = bucket_of(rows[:, 0]) // BUCKETS_OF_PARTS
+    latency, *parts = np.concatenate(spent, axis=1)
+    coarse = bucket_of(latency) // BUCKETS_OF_PARTS
     counts = np.bincount(coarse)
-    sums = [np.bincount(coarse, rows[:, part]) for part in (1, 2, 3)]
+    sums = [np.bincount(coarse, part) for part in parts]
     return {
         int(b): (int(counts[b]), float(sums[0][b]), float(sums[1][b]), float(sums[2][b]))
         for b in np.flatnonzero(counts)
