@@ -5,9 +5,15 @@ Runs locust with shapes/_search.py, which does the search; then audits the run l
 
 from __future__ import annotations
 
+import sys
+
 import click
+from rich.console import Console
+from rich.table import Table
 
 from loadtests.load import Wanted, run_once, show
+from loadtests.report import curve
+from loadtests.report.report import milliseconds
 from loadtests.run import runs
 from loadtests.run.exit_codes import EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
 from loadtests.run.result import Capacity, SearchWindow, read_capacity
@@ -34,6 +40,25 @@ def conclusion(found: Capacity | None) -> tuple[str, int]:
         return f"{found.knee:,.0f} actions/s with {bound} ({counted}){note}", EXIT_PASSED
     least = f"{found.knee:,.0f} actions/s at least" if found.knee else "no rate is proven"
     return f"unknown, {least}: {_disturbed(windows)}{note}", EXIT_UNKNOWN
+
+
+def table(found: Capacity) -> Table:
+    """The curve, for a terminal: every rate that was tried."""
+    shown = Table(title="capacity: rate against latency")
+    for column in ("rate", "windows", "reached", "p50", "p99", "dropped", "generator", "others"):
+        shown.add_column(column, justify="left" if column == "windows" else "right")
+    for row in curve.rows(found):
+        shown.add_row(
+            f"{row.rate:,.0f}",
+            row.verdicts,
+            f"{row.actions_per_s:,.0f}",
+            milliseconds(row.p50_ms),
+            milliseconds(row.p99_ms),
+            f"{row.drops:,}",
+            f"{row.generator_cpu_percent:.0f} %",
+            row.others,
+        )
+    return shown
 
 
 def _disturbed(windows: list[SearchWindow]) -> str:
@@ -73,6 +98,10 @@ def main(
     if isinstance(outcome, int):
         return outcome
     show([outcome])
-    said, code = conclusion(read_capacity(outcome.path))
+    found = read_capacity(outcome.path)
+    if found:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+        console.print(table(found))
+    said, code = conclusion(found)
     print(f"capacity: {said}")
     return outcome.exit_code or code

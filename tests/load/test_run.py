@@ -36,6 +36,7 @@ def test_a_run_passes_its_audit_and_names_its_engine(finished: Finished) -> None
     assert found.verdict == "passed"
     assert found.transfers_checked >= result.transfers_acknowledged > 0
     assert "EMULATOR" in done.stdout
+    assert "ms waiting for the packet in flight" in " ".join(done.stdout.split())
     assert result.manifest.target.engine == "emulator"
     assert {"pay", "deposit", "withdraw", "hold", "exchange", "balance"} <= set(result.actions)
     assert "EMULATOR" in (finished.run / "report.html").read_text(encoding="utf-8")

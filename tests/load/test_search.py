@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cluster.refusal import Refusal
 from loadtests import capacity, others
@@ -358,6 +359,18 @@ def test_the_curve_shows_every_rate_once_by_windows_that_count() -> None:
         (3000, "1 void", 300, 7, False),
     ]
     assert told[2].others == "45 %, cc1 40 %"
+
+
+def test_a_terminal_shows_the_curve_too() -> None:
+    found = Capacity(p99_ms=100, knee=1000, windows=[PROBE, GOOD, VOID, BAD])
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(capacity.table(found))
+    lines = captured.get().splitlines()
+    assert [word for word in ("500", "1,000", "2,000") if not any(word in x for x in lines)] == []
+    assert any(
+        "1 void, 1 bad" in line and "300 ms" in line and "cc1 40 %" in line for line in lines
+    )
 
 
 def test_the_report_of_a_search_shows_the_curve(tmp_path: Path) -> None:
