@@ -56,7 +56,7 @@ def table(found: Capacity) -> Table:
             milliseconds(row.p99_ms),
             f"{row.drops:,}",
             f"{row.generator_cpu_percent:.0f} %",
-            row.others,
+            ", ".join(row.others.split(", ")[:2]),
         )
     return shown
 

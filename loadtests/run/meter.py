@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from loadtests.client.bridge import Waits
 from loadtests.client.records import CREATED, EXISTS, Array
+from loadtests.run.arrivals import Overdue
 from loadtests.run.histogram import Histogram, bucket_of
 
 Outcome = Literal["ok", "rejected", "unknown", "error"]
@@ -25,11 +26,11 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 #: Buckets of latency that share one sum of its parts: each is 9 % wide.
 BUCKETS_OF_PARTS = 8
-#: How many actions, and the seconds that they waited, were in a packet, and spent in the generator.
-Sums = tuple[int, float, float, float]
+#: How many actions, and their seconds: no user free, waiting, in a packet, in the generator.
+Sums = tuple[int, float, float, float, float]
 Durations = npt.NDArray[np.float64]
 #: One object for an action's latency and its waits: as floats they take three times as long.
-_packed = Struct("3d").pack
+_packed = Struct("4d").pack
 
 
 class ActionSecond(TypedDict):
@@ -83,10 +84,13 @@ class Meter:
     ) -> None:
         """One action has ended now; ``since`` is a perf_counter instant, ``waits`` of its call.
 
+        An ``Overdue`` instant tells that no user was free.
+
         An action without a reply counts with the time its user waited: leaving it out would make
         the cluster look faster than it is.
         """
-        self._seconds[action, outcome].append(_packed(perf_counter() - since, *waits))
+        unmanned = since.free_at - since if isinstance(since, Overdue) else 0.0
+        self._seconds[action, outcome].append(_packed(perf_counter() - since, unmanned, *waits))
         if reason:
             self._reasons[action, reason] += 1
 
@@ -129,12 +133,12 @@ class Meter:
         return second
 
     def _spent(self, name: str) -> Durations:
-        """Rows: all of the time of each, waiting, in the packet, in the generator; seconds."""
+        """Rows: all of the time of each, and its parts as in Sums; seconds."""
         lists = (self._seconds.get((name, outcome), ()) for outcome in OUTCOMES)
         flat = np.frombuffer(b"".join(chain.from_iterable(lists)))
-        rows = np.empty((4, len(flat) // 3))
-        rows[:3] = flat.reshape(-1, 3).T
-        np.maximum(rows[0] - rows[1] - rows[2], 0.0, out=rows[3])
+        rows = np.empty((5, len(flat) // 4))
+        rows[:4] = flat.reshape(-1, 4).T
+        np.maximum(rows[0] - rows[1:4].sum(axis=0), 0.0, out=rows[4])
         return rows
 
     def _action(self, name: str, spent: Durations) -> ActionSecond:
@@ -157,8 +161,8 @@ def _buckets(seconds: list[float] | Durations) -> dict[int, int]:
 
 
 def _sums(spent: Durations) -> Sums:
-    waiting, packet, generator = spent[1:].sum(axis=1).tolist()
-    return spent.shape[1], waiting, packet, generator
+    none, waiting, packet, generator = spent[1:].sum(axis=1).tolist()
+    return spent.shape[1], none, waiting, packet, generator
 
 
 def _parts_by_bucket(spent: list[Durations]) -> dict[int, Sums]:
@@ -168,8 +172,8 @@ def _parts_by_bucket(spent: list[Durations]) -> dict[int, Sums]:
     latency, *parts = np.concatenate(spent, axis=1)
     coarse = bucket_of(latency) // BUCKETS_OF_PARTS
     counts = np.bincount(coarse)
-    sums = [np.bincount(coarse, part) for part in parts]
+    none, waiting, packet, generator = (np.bincount(coarse, part).tolist() for part in parts)
     return {
-        int(b): (int(counts[b]), float(sums[0][b]), float(sums[1][b]), float(sums[2][b]))
+        int(b): (int(counts[b]), none[b], waiting[b], packet[b], generator[b])
         for b in np.flatnonzero(counts)
     }

@@ -121,6 +121,7 @@ class Parts(Model):
     """What a mean latency consists of; its parts add up to it."""
 
     actions: int
+    no_user_ms: float = Field(description="open loop: until a user of the pool was free")
     waiting_ms: float = Field(description="for the packet in flight, before its own was sent")
     packet_ms: float = Field(description="from sending its packet until the client had the answer")
     generator_ms: float = Field(description="the rest: the generator itself was late")
@@ -128,7 +129,7 @@ class Parts(Model):
     @property
     def mean_ms(self) -> float:
         """All of it."""
-        return self.waiting_ms + self.packet_ms + self.generator_ms
+        return self.no_user_ms + self.waiting_ms + self.packet_ms + self.generator_ms
 
 
 class Composition(Model):

@@ -104,10 +104,10 @@ def _parts(sums: Iterable[Sums]) -> Parts | None:
     actions = sum(count for count, *_ in rows)
     if not actions:
         return None
-    waiting, packet, generator = (
-        1000 * sum(row[part] for row in rows) / actions for part in (1, 2, 3)
+    ms = [1000 * sum(row[part] for row in rows) / actions for part in range(1, 5)]
+    return Parts(
+        actions=actions, no_user_ms=ms[0], waiting_ms=ms[1], packet_ms=ms[2], generator_ms=ms[3]
     )
-    return Parts(actions=actions, waiting_ms=waiting, packet_ms=packet, generator_ms=generator)
 
 
 def by_action(seconds: list[Second], duration_s: float) -> dict[str, ActionResult]:

@@ -76,7 +76,7 @@ def second(at: float, milliseconds: float, *, ok: int = 100, **more: Any) -> Sec
         error=0,
         reasons={},
         buckets=histogram.buckets,
-        parts=(ok, 0.5 * spent, 0.3 * spent, 0.2 * spent),
+        parts=(ok, 0.0, 0.5 * spent, 0.3 * spent, 0.2 * spent),
     )
     made = Meter(0).second(at, cpu_percent=more.pop("cpu_percent", 40.0), users=50)
     made["actions"] = {"pay": pay}

@@ -167,7 +167,7 @@ def test_the_schema_describes_what_other_programs_read() -> None:
 
 def test_the_slowest_are_told_from_the_median() -> None:
     """A stall is waited for by those that come meanwhile; the others know only their packet."""
-    usual, stalled = (980, 0.1, 0.9, 0.1), (20, 1.6, 0.2, 0.02)
+    usual, stalled = (980, 0.0, 0.1, 0.9, 0.1), (20, 0.0, 1.6, 0.2, 0.02)
     found = composition([(90, usual), (140, stalled)])
     assert found
     assert (found.all.actions, found.median.actions, found.slowest.actions) == (1000, 980, 20)
@@ -179,7 +179,7 @@ def test_the_slowest_are_told_from_the_median() -> None:
 
 @pytest.mark.parametrize("actions", [1, 2, 50, 99, 100, 101])
 def test_few_actions_have_a_slowest_too(actions: int) -> None:
-    found = composition([(bucket, (1, 0.0, 0.001, 0.0)) for bucket in range(actions)])
+    found = composition([(bucket, (1, 0.0, 0.0, 0.001, 0.0)) for bucket in range(actions)])
     assert found
     assert (found.slowest.actions, found.median.actions) == (1, 1)
 
