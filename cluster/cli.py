@@ -64,7 +64,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "Judge the last load by earlier ones.",
         ),
         "gate": ("loadtests.report.gate:main", "Judge a run by thresholds."),
-        "load-schema": ("loadtests.run.schema:main", "Write the JSON schema of a run's files."),
+        "load-schema": ("loadtests.report.schema:main", "Write the JSON schema of a run's files."),
     },
 }
 

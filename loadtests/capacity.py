@@ -13,10 +13,10 @@ from rich.table import Table
 
 from loadtests.load import Wanted, run_once, show
 from loadtests.report import curve
+from loadtests.report.curve import Capacity, SearchWindow, read_capacity
 from loadtests.report.report import milliseconds
 from loadtests.run import runs
 from loadtests.run.exit_codes import EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
-from loadtests.run.result import Capacity, SearchWindow, read_capacity
 
 P99_MS = 100.0
 USERS = 2000

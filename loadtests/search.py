@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from loadtests.run.result import Figures, WindowVerdict
+from loadtests.report.curve import WindowVerdict
+from loadtests.run.result import Figures
 
 #: From a rate that failed back to one that passed, it takes two halvings to know to a tenth.
 GROWTH = 1.45

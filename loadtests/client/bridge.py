@@ -43,15 +43,12 @@ class Unanswered(Exception):  # noqa: N818 - an outcome, not an error: the trans
 
 
 class Reply(NamedTuple):
-    """One completed packet: ``status`` as tb.PacketStatus, ``body`` the packed results.
-
-    ``at``: the perf_counter instant at which the native thread handed it over.
-    """
+    """One completed packet: ``status`` as tb.PacketStatus, ``body`` the packed results."""
 
     status: int
     timestamp: int
     body: bytes
-    at: float
+    at: float  # when the native thread handed it over: perf_counter
 
 
 #: Seconds that a call has waited for the packet in flight, and then for its own.
@@ -259,18 +256,14 @@ class Combiner:
             results: list[Any] = self._hub.switch()
         except BaseException:
             waiter.greenlet = None  # killed or timed out: no greenlet to wake any more
-            self.waits = self._waited(waiter.since)
+            # Without an answer: its packet is in flight, or another still is.
+            now, is_sent = perf_counter(), bool(self._flight) and waiter.since <= self._flight_since
+            sent_at = self._flight_since if is_sent else now
+            self.waits = sent_at - waiter.since, now - sent_at
             raise
         sent_at, answered_at = self._answered
         self.waits = sent_at - waiter.since, answered_at - sent_at
         return results
-
-    def _waited(self, since: float) -> Waits:
-        """Of a call without an answer: its packet is in flight, or another still is."""
-        now = perf_counter()
-        is_sent = self._flight is not None and since <= self._flight_since
-        sent_at = self._flight_since if is_sent else now
-        return sent_at - since, now - sent_at
 
     @property
     def unanswered(self) -> bytes:

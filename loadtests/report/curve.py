@@ -1,14 +1,67 @@
-"""What a capacity search found, for the report: rate against latency and drops."""
+"""What a capacity search found, capacity.json, and its curve: rate against latency and drops."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from loadtests.report.plots import Line, figure
-from loadtests.run.result import Capacity, SearchWindow
+from loadtests.run.result import SCHEMA_VERSION, Model, reading
+
+CAPACITY = "capacity.json"
+WindowVerdict = Literal["good", "bad", "void"]
+
+
+class SearchWindow(Model):
+    """One window of a capacity search, at one rate."""
+
+    rate: float = Field(description="intended arrivals/s")
+    is_probe: bool = Field(description="a brief one, to find where the search begins")
+    verdict: WindowVerdict = Field(description="void: it failed, while others used the machine")
+    actions_per_s: float = Field(description="reached")
+    p50_ms: float | None
+    p99_ms: float | None
+    drops: int
+    unknown: int = Field(description="failed ones included")
+    transfers_per_request: float
+    generator_cpu_percent: float = Field(description="of one core, of the busiest process")
+    others_percent: float = Field(description="of this machine, used by others or stolen from it")
+    others: list[str] = Field(description="who they were, and what each used; the most first")
+
+
+class Capacity(Model):
+    """capacity.json: a search, written anew after each of its windows."""
+
+    schema_version: int = SCHEMA_VERSION
+    p99_ms: float = Field(description="the bound")
+    knee: float | None = Field(
+        default=None, description="the highest rate that met it; where 'unknown', at least that"
+    )
+    verdict: Literal["found", "none", "unknown"] = Field(
+        default="unknown",
+        description="none: not even the lowest rate; unknown: disturbed, or cut off",
+    )
+    note: str = ""
+    windows: list[SearchWindow] = Field(default_factory=list)
+
+
+def read_capacity(run: Path) -> Capacity | None:
+    """The search in a run's directory; None for any other run. Raises Refusal.
+
+    None too for one of before its windows were kept.
+    """
+    path = run / CAPACITY
+    if not path.is_file():
+        return None
+    with reading(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Capacity.model_validate(content) if "windows" in content else None
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from rich.table import Table
 from cluster.command import if_inventory
 from cluster.refusal import Refusal
 from loadtests.report import trend
+from loadtests.report.curve import read_capacity
 from loadtests.report.plots import Line, figure
 from loadtests.report.report import page
 from loadtests.report.trend import Entry, Judgement, Measurement
 from loadtests.run import chosen, runs
 from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
-from loadtests.run.result import read_audit, read_capacity, read_result, reading
+from loadtests.run.result import read_audit, read_result, reading
 
 FILE = "load-history.jsonl"
 _WORDS = {

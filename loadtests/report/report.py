@@ -24,7 +24,6 @@ from loadtests.run.result import (
     Parts,
     Result,
     read_audit,
-    read_capacity,
     read_manifest,
     read_result,
 )
@@ -44,7 +43,7 @@ def write(run: Path) -> Path:
 
 def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: Path) -> str:
     """The page. Without an audit the verdict is 'not audited', so nobody takes it for passed."""
-    searched = read_capacity(run)
+    searched = curve.read_capacity(run)
     return page(
         "report.html.j2",
         manifest=manifest,

@@ -16,8 +16,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from loadtests.report.curve import Capacity
 from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
-from loadtests.run.result import Audit, Capacity, Manifest, Model, Result
+from loadtests.run.result import Audit, Manifest, Model, Result
 
 #: Fewer earlier measurements say nothing of their variation; much older ones nothing of today.
 EARLIER_MIN, EARLIER_MAX = 5, 20

@@ -6,7 +6,6 @@ Times are unix seconds, durations milliseconds (``_ms``) or seconds (``_s``).
 
 from __future__ import annotations
 
-import json
 import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,13 +16,11 @@ from pydantic import BaseModel, Field
 from cluster.refusal import understood
 
 Verdict = Literal["passed", "failed", "unknown"]
-WindowVerdict = Literal["good", "bad", "void"]
 
 #: Raised when a field changes its meaning or goes away; new fields do not count.
 SCHEMA_VERSION = 1
 #: Whose history is recorded, where there is no manifest.
 TARGET = "target.json"
-CAPACITY = "capacity.json"
 
 
 class Model(BaseModel, extra="forbid"):
@@ -257,39 +254,6 @@ class Audit(Model):
     peak_rss_mib: float
 
 
-class SearchWindow(Model):
-    """One window of a capacity search, at one rate."""
-
-    rate: float = Field(description="intended arrivals/s")
-    is_probe: bool = Field(description="a brief one, to find where the search begins")
-    verdict: WindowVerdict = Field(description="void: it failed, while others used the machine")
-    actions_per_s: float = Field(description="reached")
-    p50_ms: float | None
-    p99_ms: float | None
-    drops: int
-    unknown: int = Field(description="failed ones included")
-    transfers_per_request: float
-    generator_cpu_percent: float = Field(description="of one core, of the busiest process")
-    others_percent: float = Field(description="of this machine, used by others or stolen from it")
-    others: list[str] = Field(description="who they were, and what each used; the most first")
-
-
-class Capacity(Model):
-    """capacity.json: a search, written anew after each of its windows."""
-
-    schema_version: int = SCHEMA_VERSION
-    p99_ms: float = Field(description="the bound")
-    knee: float | None = Field(
-        default=None, description="the highest rate that met it; where 'unknown', at least that"
-    )
-    verdict: Literal["found", "none", "unknown"] = Field(
-        default="unknown",
-        description="none: not even the lowest rate; unknown: disturbed, or cut off",
-    )
-    note: str = ""
-    windows: list[SearchWindow] = Field(default_factory=list)
-
-
 def read_target(run: Path) -> Target | None:
     """The cluster whose history was recorded; None where nobody knows. Raises Refusal."""
     path = run / TARGET
@@ -311,19 +275,6 @@ def read_audit(run: Path) -> Audit | None:
     """The audit in a run's directory; None while there is none. Raises Refusal."""
     path = run / "audit.json"
     return _read(path, Audit) if path.is_file() else None
-
-
-def read_capacity(run: Path) -> Capacity | None:
-    """The search in a run's directory; None for any other run. Raises Refusal.
-
-    None too for one of before its windows were kept.
-    """
-    path = run / CAPACITY
-    if not path.is_file():
-        return None
-    with reading(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Capacity.model_validate(content) if "windows" in content else None
 
 
 def reading(path: Path) -> AbstractContextManager[None]:

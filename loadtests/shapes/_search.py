@@ -8,9 +8,9 @@ import os
 import time
 
 from loadtests import others
+from loadtests.report.curve import CAPACITY, Capacity, SearchWindow
 from loadtests.run import runs
 from loadtests.run.conductor import GENERATOR_CPU_LIMIT, Conductor
-from loadtests.run.result import CAPACITY, Capacity, SearchWindow
 from loadtests.run.series import figures
 from loadtests.run.shaping import set_rate
 from loadtests.search import Search, judge

@@ -9,8 +9,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.refusal import Refusal
-from loadtests.report import compare
-from loadtests.run import runs, schema
+from loadtests.report import compare, schema
+from loadtests.run import runs
 from loadtests.run.conductor import Conductor
 from loadtests.run.result import Result
 from loadtests.run.series import Series, by_action, composition, figures

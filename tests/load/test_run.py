@@ -18,9 +18,10 @@ from cluster import REPOSITORY
 from cluster import cli as commands
 from cluster.tigerbeetle.waiting import wait_until
 from loadtests.proof.audit import audit
+from loadtests.report.curve import read_capacity
 from loadtests.run import runs
 from loadtests.run.histogram import seconds_of
-from loadtests.run.result import Audit, read_audit, read_capacity, read_result
+from loadtests.run.result import Audit, read_audit, read_result
 from tests.leases import free_ports
 from tests.load.conftest import TIMEOUT_S, Finished, Program, Server, load_options
 

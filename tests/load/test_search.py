@@ -14,15 +14,9 @@ from cluster.refusal import Refusal
 from loadtests import capacity, others
 from loadtests.others import Process, Usage
 from loadtests.report import curve, report
+from loadtests.report.curve import CAPACITY, Capacity, SearchWindow, WindowVerdict, read_capacity
 from loadtests.run import runs
-from loadtests.run.result import (
-    CAPACITY,
-    Capacity,
-    Figures,
-    SearchWindow,
-    WindowVerdict,
-    read_capacity,
-)
+from loadtests.run.result import Figures
 from loadtests.run.series import figures
 from loadtests.search import FOREIGN_PERCENT, GROWTH, PRECISION, VOIDS_MAX, Search, judge
 from tests.load.samples import STARTED, manifest, second

@@ -13,9 +13,10 @@ import pytest
 from cluster import cli
 from cluster.refusal import Refusal
 from loadtests.report import load_history, trend
+from loadtests.report.curve import Capacity
 from loadtests.report.trend import CAPACITY_FIGURE, EARLIER_MAX, EARLIER_MIN, Entry, Measurement
 from loadtests.run import runs
-from loadtests.run.result import Audit, Capacity, Manifest, Result
+from loadtests.run.result import Audit, Manifest, Result
 from tests.load.samples import STARTED, audit, manifest, result, second
 
 

@@ -9,7 +9,8 @@ import click
 from pydantic import BaseModel
 
 from cluster import REPOSITORY
-from loadtests.run.result import CAPACITY, Audit, Capacity, Manifest, Result
+from loadtests.report.curve import CAPACITY, Capacity
+from loadtests.run.result import Audit, Manifest, Result
 
 PATH = REPOSITORY / "docs" / "load-result.schema.json"
 FILES: dict[str, type[BaseModel]] = {
