@@ -252,6 +252,10 @@ workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operatio
 load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=
 	@$(PYTHON) -m cluster compare $(call option,,A) $(call option,,B)
 
+.PHONY: load-history
+load-history: $(INSTALLED) ## Keep the figures of all loads, and judge the last by earlier ones of its kind: RUN= HISTORY= (a file)
+	@$(PYTHON) -m cluster load-history $(call option,--run,RUN) $(call option,--history,HISTORY)
+
 ### Faults
 
 # The whole catalogue takes long; FAULT= chooses as pytest -k does: FAULT="kill and primary".

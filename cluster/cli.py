@@ -59,8 +59,12 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "workload": ("loadtests.workload:main", "Act on wallets with every operation recorded."),
         "check": ("loadtests.check:main", "Judge a recorded history."),
         "compare": ("loadtests.report.compare:main", "Compare two runs, or two groups of runs."),
+        "load-history": (
+            "loadtests.report.load_history:main",
+            "Judge the last load by earlier ones.",
+        ),
         "gate": ("loadtests.report.gate:main", "Judge a run by thresholds."),
-        "load-schema": ("loadtests.run.schema:main", "Write the JSON schema of a run's files."),
+        "load-schema": ("loadtests.report.schema:main", "Write the JSON schema of a run's files."),
     },
 }
 

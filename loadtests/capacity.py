@@ -5,13 +5,18 @@ Runs locust with shapes/_search.py, which does the search; then audits the run l
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from loadtests.load import Wanted, run_once, show
+from loadtests.report import curve
+from loadtests.report.curve import Capacity, SearchWindow, read_capacity
+from loadtests.report.report import milliseconds
 from loadtests.run import runs
+from loadtests.run.exit_codes import EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN
 
 P99_MS = 100.0
 USERS = 2000
@@ -20,10 +25,58 @@ START_RATE = 500.0
 SEARCH_MAX_S = 1200
 
 
+def conclusion(found: Capacity | None) -> tuple[str, int]:
+    """The answer in words, and its exit code. Pure."""
+    if found is None or not found.windows:
+        return "unknown: the search was cut off before its first window", EXIT_UNKNOWN
+    windows = [window for window in found.windows if not window.is_probe]
+    bound = f"p99 under {found.p99_ms:g} ms, nothing dropped"
+    note = f"; {found.note}" if found.note else ""
+    if found.verdict == "none":
+        lowest = min(window.rate for window in found.windows)
+        return f"not even {lowest:,.0f} actions/s meet the bound: {bound}{note}", EXIT_MISSED
+    if found.verdict == "found" and found.knee is not None:
+        counted = f"{len(windows)} windows, {len(found.windows) - len(windows)} of a probe"
+        return f"{found.knee:,.0f} actions/s with {bound} ({counted}){note}", EXIT_PASSED
+    least = f"{found.knee:,.0f} actions/s at least" if found.knee else "no rate is proven"
+    return f"unknown, {least}: {_disturbed(windows)}{note}", EXIT_UNKNOWN
+
+
+def table(found: Capacity) -> Table:
+    """The curve, for a terminal: every rate that was tried."""
+    shown = Table(title="capacity: rate against latency")
+    for column in ("rate", "windows", "reached", "p50", "p99", "dropped", "generator", "others"):
+        shown.add_column(column, justify="left" if column == "windows" else "right")
+    for row in curve.rows(found):
+        shown.add_row(
+            f"{row.rate:,.0f}",
+            row.verdicts,
+            f"{row.actions_per_s:,.0f}",
+            milliseconds(row.p50_ms),
+            milliseconds(row.p99_ms),
+            f"{row.drops:,}",
+            f"{row.generator_cpu_percent:.0f} %",
+            ", ".join(row.others.split(", ")[:2]),
+        )
+    return shown
+
+
+def _disturbed(windows: list[SearchWindow]) -> str:
+    voids = [window for window in windows if window.verdict == "void"]
+    if not voids:
+        return "the search was cut off. Fix: let it end"
+    worst = max(voids, key=lambda window: window.others_percent)
+    who = f" ({', '.join(worst.others)})" if worst.others else ""
+    return (
+        f"{len(voids)} of {len(windows)} windows were void, as others used up to "
+        f"{worst.others_percent:.0f} % of the machine{who}. Fix: repeat it when they have ended"
+    )
+
+
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--p99-ms", default=P99_MS, help="The bound.")
 @click.option("--users", default=USERS, help="Pool: actions under way at most.")
-@click.option("--start-rate", default=START_RATE, help="Actions/s to begin at.")
+@click.option("--start-rate", default=START_RATE, help="Actions/s at which the probe begins.")
 @click.option("--window-s", default=5.0, help="One window, without settling.")
 @click.argument("extra", nargs=-1, type=click.UNPROCESSED)
 def main(
@@ -31,7 +84,8 @@ def main(
 ) -> int:
     """Find the highest open-loop rate with p99 under a bound and nothing dropped.
 
-    Whatever else is given goes to locust. Exit codes: as of `load`; 3 not even the lowest rate.
+    Whatever else is given goes to locust. Exit codes: as of `load`; 3 not even the lowest rate,
+    4 unknown too where other programs disturbed too many windows.
     """
     if p99_ms <= 0 or start_rate < 1 or window_s < 1:
         raise click.UsageError(
@@ -44,16 +98,10 @@ def main(
     if isinstance(outcome, int):
         return outcome
     show([outcome])
-    path = outcome.path / "capacity.json"
-    if not path.is_file():
-        print("capacity: the search was cut off", file=sys.stderr)
-        return 4
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["knee"] is None:
-        print(f"capacity: not even {found['history'][-1][0]:,.0f} actions/s meet the bound")
-        return 3
-    print(
-        f"capacity: {found['knee']:,.0f} actions/s with p99 under {p99_ms:g} ms, nothing "
-        f"dropped ({len(found['history'])} windows){'; ' + found['note'] if found['note'] else ''}"
-    )
-    return outcome.exit_code
+    found = read_capacity(outcome.path)
+    if found:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+        console.print(table(found))
+    said, code = conclusion(found)
+    print(f"capacity: {said}")
+    return outcome.exit_code or code

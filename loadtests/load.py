@@ -130,6 +130,16 @@ def summary(outcomes: list[Outcome]) -> Table:
         )
         rows["p50"] = _spread([w.latency.p50_ms or 0.0 for w in windows]) + " ms"
         rows["p99"] = _spread([w.latency.p99_ms or 0.0 for w in windows]) + " ms"
+        slowest = [w.composition.slowest for w in windows if w.composition]
+        if slowest:
+            parts = {
+                "until a user was free": [one.no_user_ms for one in slowest],
+                "waiting for the packet in flight": [one.waiting_ms for one in slowest],
+                "their packet": [one.packet_ms for one in slowest],
+                "the generator": [one.generator_ms for one in slowest],
+            }
+            told = (f"{_spread(ms)} ms {part}" for part, ms in parts.items() if any(ms))
+            rows["the slowest 1 %"] = ", ".join(told)
         rows["unknown or failed"] = f"{sum(w.unknown + w.error for w in windows):,}"
         if results[0].manifest.settings.mode == "open":
             rows["dropped"] = f"{sum(w.drops for w in windows):,}"

@@ -48,6 +48,11 @@ class Reply(NamedTuple):
     status: int
     timestamp: int
     body: bytes
+    at: float  # when the native thread handed it over: perf_counter
+
+
+#: Seconds that a call has waited for the packet in flight, and then for its own.
+Waits = tuple[float, float]
 
 
 _EVICTION = (
@@ -102,7 +107,7 @@ class NativeClient:
         """
         take_over_logging()
         self._pid = os.getpid()
-        self._done: deque[tuple[int, int, int, bytes]] = deque()
+        self._done: deque[tuple[int, Reply]] = deque()
         self._packets: dict[int, tuple[tb.CPacket, bytes, Callable[[Reply], None]]] = {}
         self._next_key = 0
         self._closed = False
@@ -178,14 +183,14 @@ class NativeClient:
         """On the native thread: copy, append, wake."""
         done = packet[0]
         copy = ctypes.string_at(body, size) if size and body else b""
-        self._done.append((done.user_data, done.status, timestamp, copy))
+        self._done.append((done.user_data, Reply(done.status, timestamp, copy, perf_counter())))
         self._watcher.send()
 
     def _drain(self) -> None:
         while self._done:
-            key, status, timestamp, body = self._done.popleft()
+            key, reply = self._done.popleft()
             _packet, _data, on_reply = self._packets.pop(key)
-            on_reply(Reply(status, timestamp, body))
+            on_reply(reply)
 
 
 @dataclass(slots=True, eq=False)
@@ -226,6 +231,9 @@ class Combiner:
         self._flight: list[_Waiter] | None = None
         self._flight_events = b""
         self._flight_since = 0.0
+        self._answered = 0.0, 0.0  # the last packet: when it was sent, and answered
+        #: Of the call that has returned or raised last: to be read before anything else waits.
+        self.waits: Waits = 0.0, 0.0
         self._flush_due = False
         self._hub = get_hub()
         self._sweeper = gevent.spawn(self._sweep)
@@ -248,7 +256,13 @@ class Combiner:
             results: list[Any] = self._hub.switch()
         except BaseException:
             waiter.greenlet = None  # killed or timed out: no greenlet to wake any more
+            # Without an answer: its packet is in flight, or another still is.
+            now, is_sent = perf_counter(), bool(self._flight) and waiter.since <= self._flight_since
+            sent_at = self._flight_since if is_sent else now
+            self.waits = sent_at - waiter.since, now - sent_at
             raise
+        sent_at, answered_at = self._answered
+        self.waits = sent_at - waiter.since, answered_at - sent_at
         return results
 
     @property
@@ -302,7 +316,7 @@ class Combiner:
             return
         self._flush()  # the cluster works on the next packet while Python wakes the greenlets
         results = self._on_packet(events, reply, sent_at)
-        at = 0
+        self._answered, at = (sent_at, reply.at), 0
         for waiter in flight:
             mine = results[at : at + waiter.count]
             at += waiter.count

@@ -23,6 +23,7 @@ from loadtests.client.bridge import (
     NativeClient,
     Reply,
     Unanswered,
+    Waits,
     log_lines,
 )
 from loadtests.client.records import (
@@ -60,6 +61,8 @@ class Ledger:
         self.cluster_id, self.addresses = cluster_id, addresses
         self.deadline_s, self.batch_max = deadline_s, batch_max
         self._on_transfers, self._on_accounts = on_transfers, on_accounts
+        #: Of the call that has returned or raised last: to be read before anything else waits.
+        self.waits: Waits = 0.0, 0.0
         self._writer = NativeClient(cluster_id, addresses)
         self._reader = NativeClient(cluster_id, addresses)
         combiner = partial(Combiner, batch_max=batch_max, deadline_s=deadline_s)
@@ -98,11 +101,17 @@ class Ledger:
         """
         if events[-10] & 1:  # the low byte of the last event's flags: linked
             raise ValueError("the last transfer must end its chain: clear its linked flag")
-        return self._transfers.call(events)
+        try:
+            return self._transfers.call(events)
+        finally:
+            self.waits = self._transfers.waits
 
     def lookup_accounts(self, ids: bytes) -> list[bytes | None]:
         """The packed accounts with these packed u128 ids, in order; None for one not found."""
-        return self._accounts.call(ids)
+        try:
+            return self._accounts.call(ids)
+        finally:
+            self.waits = self._accounts.waits
 
     def create_accounts(self, accounts: Array) -> Array:
         """Create accounts in as many batches as needed; one RESULT each."""
@@ -162,7 +171,13 @@ class Ledger:
     def _ask(
         self, client: NativeClient, operation: int, data: bytes, layout: np.dtype[Any]
     ) -> Array:
-        reply = client.call(operation, data, self.deadline_s)
+        sent_at = perf_counter()
+        try:
+            reply = client.call(operation, data, self.deadline_s)
+        except Unanswered:
+            self.waits = 0.0, perf_counter() - sent_at
+            raise
+        self.waits = 0.0, reply.at - sent_at
         _refuse_failed(reply)
         return np.frombuffer(reply.body, layout)
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 WIDTH, HEIGHT = 480, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 12, 26
@@ -31,7 +32,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Axes and what is drawn on them. ``marks`` are vertical lines, ``shade`` an x range."""
+    """Axes and what is drawn on them. ``marks`` are vertical lines, ``shade`` an x range.
+
+    x is seconds, unless ``x_unit`` says otherwise.
+    """
 
     lines: Sequence[Line]
     unit: str
@@ -39,18 +43,29 @@ class Chart:
     marks: Sequence[tuple[float, str]] = ()
     shade: tuple[float, float] | None = None
     x_max: float | None = None
+    x_unit: str = " s"
     description: str = ""
 
 
+def figure(title: str, lines: Sequence[Line], **chart: Any) -> dict[str, Any]:
+    """A chart as the page's template takes it, with its title and legend."""
+    return {
+        "title": title,
+        "legend": [(line.label, line.colour) for line in lines],
+        "svg": time_chart(Chart(lines=lines, description=title, **chart)),
+        "note": "",
+    }
+
+
 def time_chart(chart: Chart) -> str:
-    """Lines over time."""
+    """Lines over time, or over another quantity."""
     xs = [x for line in chart.lines for x, _ in line.points]
     ys = [y for line in chart.lines for _, y in line.points if y is not None]
     if not xs or not ys:
         return _NOTHING
     x_top = chart.x_max or max(xs) or 1.0
     scale = _log_scale(ys) if chart.log else _linear_scale(max(ys))
-    parts = [_frame(scale, chart.unit), _x_axis(x_top)]
+    parts = [_frame(scale, chart.unit), _x_axis(x_top, chart.x_unit)]
     if chart.shade:
         left, right = _x(chart.shade[0], x_top), _x(chart.shade[1], x_top)
         parts.append(
@@ -202,12 +217,12 @@ def _frame(scale: _Scale, unit: str) -> str:
     return "".join(parts)
 
 
-def _x_axis(top: float) -> str:
+def _x_axis(top: float, unit: str) -> str:
     scale = _linear_scale(top)
     ticks = [tick for tick in scale.ticks if tick <= top * 1.001]
     last = ticks[-1]
     labels = (
-        _x_label(_x(tick, top), f"{short(tick)} s" if tick == last else short(tick))
+        _x_label(_x(tick, top), short(tick) + unit if tick == last else short(tick))
         for tick in ticks
     )
     return "".join(labels)

@@ -14,11 +14,19 @@ import click
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cluster.command import if_inventory
-from loadtests.report import gate, plots
-from loadtests.report.plots import Chart, Line
+from loadtests.report import curve, gate, plots
+from loadtests.report.plots import Line, figure
 from loadtests.run import chosen, runs
 from loadtests.run.histogram import BUCKETS_PER_DOUBLING, Histogram, seconds_of
-from loadtests.run.result import Audit, Manifest, Result, read_audit, read_manifest, read_result
+from loadtests.run.result import (
+    Audit,
+    Manifest,
+    Parts,
+    Result,
+    read_audit,
+    read_manifest,
+    read_result,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 _BARS_PER_DOUBLING = 4
@@ -35,6 +43,7 @@ def write(run: Path) -> Path:
 
 def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: Path) -> str:
     """The page. Without an audit the verdict is 'not audited', so nobody takes it for passed."""
+    searched = curve.read_capacity(run)
     return page(
         "report.html.j2",
         manifest=manifest,
@@ -42,8 +51,11 @@ def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: 
         audit=audit,
         gate=gate.read_findings(run),
         verdict=audit.verdict if audit else "not audited",
-        charts=charts(result) if result else [],
+        capacity=searched,
+        curve=curve.rows(searched) if searched else [],
+        charts=[*(curve.charts(searched) if searched else []), *(charts(result) if result else [])],
         actions=_rows(result) if result else [],
+        parts=_parts(result) if result else [],
         start=_start(result) if result else manifest.started,
     )
 
@@ -85,25 +97,16 @@ def charts(result: Result) -> list[dict[str, Any]]:
     latency = [Line("p99", over_time("p99_ms"), 4), Line("p50", over_time("p50_ms"), 1)]
     load = [Line("generator, busiest process", cpu, 6), *_by_replica(result, start)]
     return [
-        _figure("Throughput", throughput, unit="per second", **common),
-        _figure("Latency over time", latency, unit="ms, logarithmic", log=True, **common),
+        figure("Throughput", throughput, unit="per second", **common),
+        figure("Latency over time", latency, unit="ms, logarithmic", log=True, **common),
         {
             "title": "Latency distribution",
             "legend": [],
             "svg": _distribution(result),
             "note": "all actions within the measured window",
         },
-        _figure("CPU", load, unit="% of one core", **common),
+        figure("CPU", load, unit="% of one core", **common),
     ]
-
-
-def _figure(title: str, lines: list[Line], **chart: Any) -> dict[str, Any]:
-    return {
-        "title": title,
-        "legend": [(line.label, line.colour) for line in lines],
-        "svg": plots.time_chart(Chart(lines=lines, description=title, **chart)),
-        "note": "",
-    }
 
 
 def _by_replica(result: Result, start: float) -> list[Line]:
@@ -158,6 +161,17 @@ def _rows(result: Result) -> list[dict[str, Any]]:
         for name, action in result.actions.items()
     ]
     return sorted(rows, key=lambda row: -row["share"])
+
+
+def _parts(result: Result) -> list[tuple[str, Parts]]:
+    """What latency consists of: of all actions, and of each kind, the most frequent first."""
+    found = result.window.composition
+    if found is None:
+        return []
+    whole = [("all actions", found.all), ("about the median", found.median)]
+    whole += [("the slowest 1 %", found.slowest)]
+    named = sorted(result.actions.items(), key=lambda named: -named[1].per_s)
+    return [*whole, *((name, action.parts) for name, action in named if action.parts)]
 
 
 def _start(result: Result) -> float:

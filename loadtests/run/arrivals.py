@@ -20,6 +20,20 @@ Process = Literal["poisson", "fixed"]
 _TICK_S = 0.05
 
 
+class Overdue(float):
+    """An intended instant at which no user was free; one was ``free_at``. perf_counter seconds."""
+
+    __slots__ = ("free_at",)
+
+    def __new__(cls, instant: float, free_at: float) -> Overdue:
+        """A float that knows it."""
+        made = super().__new__(cls, instant)
+        made.free_at = free_at
+        return made
+
+    free_at: float
+
+
 class Arrivals:
     """Gives intended instants to a pool of greenlets, at a rate that may change at any time."""
 
@@ -61,8 +75,8 @@ class Arrivals:
         self._drop_late()
         if self._closed:
             return None
-        if self._due:
-            return self._due.popleft()
+        if self._due:  # the pacer has found nobody for it
+            return Overdue(self._due.popleft(), perf_counter())
         slot: list[Any] = [gevent.getcurrent()]
         self._idle.append(slot)
         try:

@@ -68,9 +68,9 @@ class Conductor:
         """A line for whoever watches."""
         print(f"load: {text}", file=sys.stderr, flush=True)
 
-    def server_cpu_percent(self) -> float:
-        """All local replicas together, of one core, as last sampled."""
-        return sum({point.replica: point.cpu_percent for point in self._servers.points}.values())
+    def server_pids(self) -> list[int]:
+        """The processes of those replicas that run on this machine."""
+        return self._servers.pids
 
     def wait_for_workers(self, workers: int, timeout_s: float) -> bool:
         """Wait until every worker has handed in its summary; False if the time ran out."""

@@ -35,7 +35,7 @@ class Histogram:
         for buckets in parts:
             self.merge(buckets)
 
-    def add(self, seconds: Sequence[float]) -> None:
+    def add(self, seconds: Sequence[float] | npt.NDArray[np.float64]) -> None:
         """Count durations."""
         if len(seconds):
             self.counts += np.bincount(bucket_of(seconds), minlength=BUCKETS)

@@ -114,6 +114,29 @@ class Latency(Model):
     max_ms: float | None
 
 
+class Parts(Model):
+    """What a mean latency consists of; its parts add up to it."""
+
+    actions: int
+    no_user_ms: float = Field(description="open loop: until a user of the pool was free")
+    waiting_ms: float = Field(description="for the packet in flight, before its own was sent")
+    packet_ms: float = Field(description="from sending its packet until the client had the answer")
+    generator_ms: float = Field(description="the rest: the generator itself was late")
+
+    @property
+    def mean_ms(self) -> float:
+        """All of it."""
+        return self.no_user_ms + self.waiting_ms + self.packet_ms + self.generator_ms
+
+
+class Composition(Model):
+    """What latency consists of within the measured window."""
+
+    all: Parts
+    median: Parts = Field(description="those as long as the median, to a tenth")
+    slowest: Parts = Field(description="the slowest hundredth, and those as long as its fastest")
+
+
 class ActionResult(Model):
     """One kind of action within the measured window."""
 
@@ -125,6 +148,7 @@ class ActionResult(Model):
     per_s: float
     latency: Latency
     buckets: dict[int, int] = Field(description="log buckets, see loadtests/run/histogram.py")
+    parts: Parts | None = Field(default=None, description="null when nothing was measured")
 
 
 class Figures(Model):
@@ -143,6 +167,9 @@ class Figures(Model):
     error: int
     drops: int = Field(description="open loop: intended actions that could not start in time")
     latency: Latency = Field(description="per action, from the intended instant in open loop")
+    composition: Composition | None = Field(
+        default=None, description="of that latency; null when nothing was measured"
+    )
     request_latency: Latency = Field(description="per packet of transfers")
     hub_lag: Latency = Field(description="how late the generator itself was")
     generator_cpu_percent: float = Field(description="of one core, mean of the busiest process")

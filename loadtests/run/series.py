@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
+from math import ceil
 from typing import Literal
 
 from loadtests.run.histogram import Histogram
-from loadtests.run.meter import OUTCOMES, ActionSecond, Second
-from loadtests.run.result import ActionResult, Figures, Latency, Point
+from loadtests.run.meter import OUTCOMES, ActionSecond, Second, Sums
+from loadtests.run.result import ActionResult, Composition, Figures, Latency, Parts, Point
 
 _Count = Literal["transfers", "events", "requests", "drops", "users"]
 
@@ -67,10 +69,44 @@ def figures(seconds: list[Second], duration_s: float) -> Figures:
         transfers_per_request=_sum(seconds, "events") / requests if requests else 0.0,
         drops=_sum(seconds, "drops"),
         latency=latency(Histogram(*(action["buckets"] for action in actions))),
+        composition=composition(part for second in seconds for part in second["parts"].items()),
         request_latency=latency(Histogram(*(second["request_buckets"] for second in seconds))),
         hub_lag=latency(Histogram(*(second["lag_buckets"] for second in seconds))),
         generator_cpu_percent=_busiest(seconds),
         **counts,
+    )
+
+
+def composition(by_latency: Iterable[tuple[int, Sums]]) -> Composition | None:
+    """What latency consists of, from sums by (coarse) bucket of latency."""
+    grouped: defaultdict[int, list[Sums]] = defaultdict(list)
+    for bucket, sums in by_latency:
+        grouped[bucket].append(sums)
+    counts = {bucket: sum(count for count, *_ in grouped[bucket]) for bucket in sorted(grouped)}
+    total = sum(counts.values())
+    seen, median, slowest = 0, list[Sums](), list[Sums]()
+    for bucket, count in counts.items():
+        if seen < ceil(total / 2) <= seen + count:
+            median = grouped[bucket]
+        seen += count
+        if seen > total - max(1, total // 100):
+            slowest += grouped[bucket]
+    whole = _parts(sums for group in grouped.values() for sums in group)
+    middle, last = _parts(median), _parts(slowest)
+    return (
+        Composition(all=whole, median=middle, slowest=last) if whole and middle and last else None
+    )
+
+
+def _parts(sums: Iterable[Sums]) -> Parts | None:
+    """The means; None of nothing."""
+    rows = list(sums)
+    actions = sum(count for count, *_ in rows)
+    if not actions:
+        return None
+    ms = [1000 * sum(row[part] for row in rows) / actions for part in range(1, 5)]
+    return Parts(
+        actions=actions, no_user_ms=ms[0], waiting_ms=ms[1], packet_ms=ms[2], generator_ms=ms[3]
     )
 
 
@@ -91,6 +127,7 @@ def _action(parts: list[ActionSecond], duration_s: float) -> ActionResult:
         per_s=sum(counts.values()) / duration_s if duration_s else 0.0,
         latency=latency(histogram),
         buckets=histogram.buckets,
+        parts=_parts(part["parts"] for part in parts),
         **counts,
     )
 

@@ -50,6 +50,11 @@ class Servers:
         if self._greenlet:
             self._greenlet.kill()
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the replicas that run on this machine now."""
+        return list(self._servers)
+
     def _run(self) -> None:
         while True:
             gevent.sleep(1)

@@ -276,9 +276,13 @@ class Bank:
         try:
             found = ask()
         except Unanswered:
-            self.meter.add(action, "unknown", since, "no reply in time")
+            self._met(action, "unknown", since, "no reply in time")
             return
-        self.meter.add(action, "ok" if found else "error", since, "" if found else missing)
+        self._met(action, "ok" if found else "error", since, "" if found else missing)
+
+    def _met(self, action: str, outcome: str, since: float, reason: str = "") -> None:
+        """An action has ended, with the ledger's last call."""
+        self.meter.add(action, outcome, since, reason, self.ledger.waits)
 
     def _post(self, action: str, events: bytes, since: float) -> bool:
         """Create transfers, retrying while the outcome is unknown. True when they are in."""
@@ -286,20 +290,20 @@ class Bank:
             try:
                 statuses = self.ledger.create_transfers(events)
             except Unanswered:
-                self.meter.add(action, "unknown", since, "no reply in time")
+                self._met(action, "unknown", since, "no reply in time")
                 if self.stopping:
                     return False
                 action, since = "retry", perf_counter()
                 continue
             # A chain that was committed before answers `exists` for one leg, and fails the rest.
             if statuses.count(CREATED) == len(statuses):  # nearly always, and 8189 at a time
-                self.meter.add(action, "ok", since)
+                self._met(action, "ok", since)
                 return True
             wrong = [status for status in statuses if status not in (CREATED, EXISTS)]
             if not wrong or (attempt and EXISTS in statuses):
-                self.meter.add(action, "ok", since)
+                self._met(action, "ok", since)
                 return True
-            self.meter.add(action, "rejected", since, _reason(wrong))
+            self._met(action, "rejected", since, _reason(wrong))
             return False
         return False
 

@@ -68,6 +68,7 @@ def second(at: float, milliseconds: float, *, ok: int = 100, **more: Any) -> Sec
     """One second of pays that all took the same."""
     histogram = Histogram()
     histogram.add([milliseconds / 1000] * ok)
+    spent = ok * milliseconds / 1000
     pay = ActionSecond(
         ok=ok,
         rejected=more.pop("rejected", 0),
@@ -75,9 +76,11 @@ def second(at: float, milliseconds: float, *, ok: int = 100, **more: Any) -> Sec
         error=0,
         reasons={},
         buckets=histogram.buckets,
+        parts=(ok, 0.0, 0.5 * spent, 0.3 * spent, 0.2 * spent),
     )
     made = Meter(0).second(at, cpu_percent=more.pop("cpu_percent", 40.0), users=50)
     made["actions"] = {"pay": pay}
+    made["parts"] = {bucket // 8: pay["parts"] for bucket in histogram.buckets}
     made["transfers"] = made["events"] = ok
     made["requests"] = 10
     made["tail"] = more.pop("tail", False)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import gevent
 import pytest
 
-from loadtests.run.arrivals import Arrivals, gaps
+from loadtests.run.arrivals import Arrivals, Overdue, gaps
 
 BOUND_S = 60  # against a hang
 
@@ -122,4 +122,24 @@ def test_a_killed_worker_loses_no_arrival(clock: Clock) -> None:
     second = arrivals.take()
     assert first is not None and second is not None
     assert second - first == pytest.approx(0.01)
+    arrivals.close()
+
+
+def test_an_arrival_for_which_no_user_was_free_says_when_one_was(clock: Clock) -> None:
+    arrivals = Arrivals(process="fixed", drop_after_s=BOUND_S, on_drop=lambda _n: None)
+    arrivals.rate = 1
+    clock.now += 1.5  # one is due, and nobody is there
+    clock.wait_for_looks(3)
+    clock.now += 2
+    late = arrivals.take()
+    assert isinstance(late, Overdue)
+    assert late.free_at - late == pytest.approx(2.5)
+    idle = gevent.spawn(arrivals.take)  # a second one was due meanwhile, or is next
+    idle.join(0)
+    while isinstance(idle.value, Overdue):
+        idle = gevent.spawn(arrivals.take)
+        idle.join(0)
+    clock.now += 2
+    idle.join(BOUND_S)
+    assert type(idle.value) is float  # a user had waited for it
     arrivals.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from time import perf_counter
 
 import gevent
 import numpy as np
@@ -303,3 +304,70 @@ def test_native_threads_never_enter_logging(server: Server) -> None:
     logger.removeHandler(handler)
     logger.setLevel(logging.NOTSET)
     assert threads <= {threading.get_ident()}
+
+
+# -- what a call has waited for ----------------------------------------------------------------
+
+STALL_S = 0.5
+
+
+def waits_of(ledger: Ledger, events: bytes) -> bridge.Waits:
+    with suppress(Unanswered):
+        ledger.create_transfers(events)
+    return ledger.waits
+
+
+def test_a_stall_is_the_packet_of_those_in_it_and_the_waiting_of_those_behind_it(
+    own_server: Server,
+) -> None:
+    ledger = ledger_of(own_server, BOUND_S)
+    with closing(ledger):
+        ledger.connect()
+        population = Population(new_tag(), 0, 10)
+        bank = Bank(ledger, population, Choices(population, skew=0, seed=1), Meter(0))
+        bank.open()
+        own_server.freeze()
+        sent = gevent.spawn(waits_of, ledger, payment(bank, 9001))
+        gevent.sleep(0.1)
+        behind = [gevent.spawn(waits_of, ledger, payment(bank, 9002 + n)) for n in range(3)]
+        gevent.sleep(STALL_S)
+        own_server.thaw()
+        gevent.joinall([sent, *behind], timeout=BOUND_S, raise_error=True)
+    waiting, packet = sent.value
+    assert packet >= STALL_S
+    assert waiting < packet
+    for waiting, packet in (one.value for one in behind):
+        assert waiting >= STALL_S
+        assert packet > 0
+
+
+def test_what_is_never_answered_has_waited_until_its_deadline(own_server: Server) -> None:
+    ledger = ledger_of(own_server, STALL_S)
+    with closing(ledger):
+        ledger.connect()
+        population = Population(new_tag(), 0, 10)
+        bank = Bank(ledger, population, Choices(population, skew=0, seed=1), Meter(0))
+        bank.open()
+        own_server.freeze()
+        sent = gevent.spawn(waits_of, ledger, payment(bank, 9001))
+        gevent.sleep(STALL_S / 2)
+        behind = gevent.spawn(waits_of, ledger, payment(bank, 9002))
+        gevent.joinall([sent, behind], timeout=BOUND_S, raise_error=True)
+        with suppress(Unanswered):
+            ledger.statement(population.wallet(0, 0), 10)
+        asked = ledger.waits
+        own_server.thaw()
+    assert sent.value[0] < sent.value[1]
+    assert behind.value[1] < behind.value[0]
+    assert sum(sent.value) >= STALL_S
+    assert sum(behind.value) >= STALL_S
+    assert asked[0] == 0
+    assert asked[1] >= STALL_S
+
+
+def test_a_read_s_packet_is_all_of_its_waiting(bank: Bank) -> None:
+    before = perf_counter()
+    bank.ledger.statement(bank.population.wallet(0, 0), 10)
+    waiting, packet = bank.ledger.waits
+    assert waiting == 0
+    assert 0 < packet <= perf_counter() - before

@@ -88,6 +88,15 @@ def test_drops_are_shown_in_open_loop_only(tmp_path: Path) -> None:
     assert "dropped (open loop)" not in page(tmp_path)
 
 
+def test_the_parts_of_latency_are_shown_where_they_were_measured(tmp_path: Path) -> None:
+    text = text_of(page(tmp_path))
+    assert "What latency consists of" in text
+    assert "the slowest 1 %" in text
+    made = result()
+    older = made.model_copy(update={"window": made.window.model_copy(update={"composition": None})})
+    assert "What latency consists of" not in page(tmp_path, result=older)
+
+
 def test_the_gates_findings_are_shown(tmp_path: Path) -> None:
     gate.write_findings(tmp_path, gate.judge(Gate(p99_ms=1), result()))
     html = page(tmp_path)

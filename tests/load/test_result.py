@@ -9,11 +9,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.refusal import Refusal
-from loadtests.report import compare
-from loadtests.run import runs, schema
+from loadtests.report import compare, schema
+from loadtests.run import runs
 from loadtests.run.conductor import Conductor
 from loadtests.run.result import Result
-from loadtests.run.series import Series, figures
+from loadtests.run.series import Series, by_action, composition, figures
 from tests.load.samples import STARTED, manifest, result, second
 
 
@@ -160,3 +160,52 @@ def test_settings_that_differ_are_listed() -> None:
 def test_the_schema_describes_what_other_programs_read() -> None:
     TypeAdapter(dict).validate_python(schema.build())
     assert {"result.json", "audit.json", "run.json"} <= set(schema.build()["files"])
+
+
+# -- what latency consists of ------------------------------------------------------------------
+
+
+def test_the_slowest_are_told_from_the_median() -> None:
+    """A stall is waited for by those that come meanwhile; the others know only their packet."""
+    usual, stalled = (980, 0.0, 0.1, 0.9, 0.1), (20, 0.0, 1.6, 0.2, 0.02)
+    found = composition([(90, usual), (140, stalled)])
+    assert found
+    assert (found.all.actions, found.median.actions, found.slowest.actions) == (1000, 980, 20)
+    assert found.slowest.waiting_ms == pytest.approx(80)
+    assert found.slowest.packet_ms == pytest.approx(10)
+    assert found.median.waiting_ms == pytest.approx(0.1 / 0.98)
+    assert found.all.mean_ms == pytest.approx(1000 * (1.1 + 1.82) / 1000)
+
+
+@pytest.mark.parametrize("actions", [1, 2, 50, 99, 100, 101])
+def test_few_actions_have_a_slowest_too(actions: int) -> None:
+    found = composition([(bucket, (1, 0.0, 0.0, 0.001, 0.0)) for bucket in range(actions)])
+    assert found
+    assert (found.slowest.actions, found.median.actions) == (1, 1)
+
+
+def test_nothing_consists_of_nothing() -> None:
+    assert composition([]) is None
+    assert figures([], 0.0).composition is None
+
+
+def test_workers_parts_add_up_and_those_of_an_action_are_its_mean() -> None:
+    seconds = [second(STARTED + 1, 2), second(STARTED + 1, 200)]
+    found = figures(seconds, 1.0).composition
+    assert found
+    assert (found.all.actions, found.slowest.actions) == (200, 100)
+    assert found.all.mean_ms == pytest.approx(101)
+    assert found.slowest.mean_ms == pytest.approx(200)
+    parts = by_action(seconds, 1.0)["pay"].parts
+    assert parts
+    assert (parts.waiting_ms, parts.packet_ms, parts.generator_ms) == pytest.approx(
+        (50.5, 30.3, 20.2)
+    )
+
+
+def test_a_result_of_before_its_parts_were_kept_is_read() -> None:
+    content = result().model_dump(mode="json")
+    del content["window"]["composition"]
+    for action in content["actions"].values():
+        del action["parts"]
+    assert Result.model_validate(content).window.composition is None

@@ -18,7 +18,9 @@ from cluster import REPOSITORY
 from cluster import cli as commands
 from cluster.tigerbeetle.waiting import wait_until
 from loadtests.proof.audit import audit
+from loadtests.report.curve import read_capacity
 from loadtests.run import runs
+from loadtests.run.histogram import seconds_of
 from loadtests.run.result import Audit, read_audit, read_result
 from tests.leases import free_ports
 from tests.load.conftest import TIMEOUT_S, Finished, Program, Server, load_options
@@ -35,9 +37,53 @@ def test_a_run_passes_its_audit_and_names_its_engine(finished: Finished) -> None
     assert found.verdict == "passed"
     assert found.transfers_checked >= result.transfers_acknowledged > 0
     assert "EMULATOR" in done.stdout
+    assert "ms waiting for the packet in flight" in " ".join(done.stdout.split())
     assert result.manifest.target.engine == "emulator"
     assert {"pay", "deposit", "withdraw", "hold", "exchange", "balance"} <= set(result.actions)
     assert "EMULATOR" in (finished.run / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_latency_consists_of_adds_up_to_it(finished: Finished) -> None:
+    result = read_result(finished.run)
+    assert result
+    window = result.window
+    whole = window.composition
+    assert whole
+    assert (
+        whole.all.actions
+        == window.actions
+        == sum(a.ok + a.rejected for a in result.actions.values())
+    )
+    buckets = [action.buckets for action in result.actions.values()]
+    seconds = sum(seconds_of(b) * n for of_action in buckets for b, n in of_action.items())
+    assert whole.all.mean_ms == pytest.approx(1000 * seconds / window.actions, rel=0.02)
+    assert whole.median.mean_ms == pytest.approx(window.latency.p50_ms, rel=0.1)
+    assert whole.slowest.mean_ms >= 0.9 * (window.latency.p99_ms or 0)
+    for name, action in result.actions.items():
+        assert action.parts
+        assert action.parts.packet_ms > 0, name
+    statement = result.actions["statement"].parts
+    assert statement
+    assert statement.waiting_ms == 0  # its packet is its own
+
+
+@pytest.mark.long
+def test_a_search_in_which_nothing_meets_the_bound_says_so_and_shows_its_curve(
+    program: Program, server: Server
+) -> None:
+    """However fast the machine is: nothing answers within a microsecond."""
+    few = ("--users", "2", "--start-rate", "1", "--window-s", "1", "--p99-ms", "0.001")
+    where = load_options(server)[6:]
+    done = program(*few, *where, command="capacity")
+    found = read_capacity(program.newest)
+    assert found, done.stdout + done.stderr
+    assert found.knee is None
+    assert (found.verdict, done.returncode) in {("none", 3), ("unknown", 4)}, done.stdout
+    assert f"capacity: {'not even' if found.verdict == 'none' else 'unknown'}" in done.stdout
+    assert [window.is_probe for window in found.windows][:2] == [True, False]
+    assert {window.verdict for window in found.windows} <= {"bad", "void"}
+    assert "each rate that was tried" in (program.newest / "report.html").read_text("utf-8")
+    assert read_audit(program.newest).verdict == "passed"  # type: ignore[union-attr]
 
 
 def test_two_processes_share_no_wallet_and_have_one_audit(finished: Finished) -> None:

@@ -111,6 +111,8 @@ GIVEN = [
     ("capacity", "USERS"),
     ("load-compare", "A"),
     ("load-compare", "B"),
+    ("load-history", "RUN"),
+    ("load-history", "HISTORY"),
     ("resilience", "FAULT"),
     ("differential", "SEEDS"),
     ("differential", "STEPS"),

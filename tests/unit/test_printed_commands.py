@@ -24,7 +24,7 @@ DATA = [
 TARGETS = (
     "up|down|restart|upgrade|status|logs|verify|doctor|backup|backup-verify|restore|recover|watch"
     "|monitor-up|monitor-down|monitor-status|planned-stop"
-    "|load|load-ui|audit|report|capacity|workload|load-compare"
+    "|load|load-ui|audit|report|capacity|workload|load-compare|load-history"
 )
 #: A command, up to where it ends in a sentence.
 COMMAND = re.compile(rf"\bmake ({TARGETS})(?![\w-])([^;`,)<\n]*)")

@@ -9,6 +9,7 @@ import click
 from pydantic import BaseModel
 
 from cluster import REPOSITORY
+from loadtests.report.curve import CAPACITY, Capacity
 from loadtests.run.result import Audit, Manifest, Result
 
 PATH = REPOSITORY / "docs" / "load-result.schema.json"
@@ -16,6 +17,7 @@ FILES: dict[str, type[BaseModel]] = {
     "run.json": Manifest,
     "result.json": Result,
     "audit.json": Audit,
+    CAPACITY: Capacity,
 }
 
 
