@@ -60,6 +60,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("loadtests.check:main", "Judge a recorded history."),
         "compare": ("loadtests.report.compare:main", "Compare two runs, or two groups of runs."),
         "gate": ("loadtests.report.gate:main", "Judge a run by thresholds."),
+        "load-scenarios": ("loadtests.traffic.scenario:main", "List scenarios and profiles."),
         "load-schema": ("loadtests.run.schema:main", "Write the JSON schema of a run's files."),
     },
 }
