@@ -220,17 +220,21 @@ watch: $(INSTALLED) ## Follow all replicas' logs, with what each line means; ALL
 ### Load
 
 # What a person sets for a run; anything else goes through LOAD= to locust.
-DURATION ?= 20s
-LOAD_OPTIONS = $(call option,--shape,SHAPE) $(call option,--rate,RATE) $(call option,--runs,RUNS) \
-	$(call option,--gate,GATE) $(call option,--processes,PROCESSES) $(LOAD)
+LOAD_OPTIONS = $(call option,--scenario,SCENARIO) $(call option,--arrival-profile,PROFILE) $(call option,--shape,SHAPE) \
+	$(call option,--users,USERS) $(call option,--rate,RATE) $(call option,--run-time,DURATION) \
+	$(call option,--runs,RUNS) $(call option,--gate,GATE) $(call option,--processes,PROCESSES) $(LOAD)
 
 .PHONY: load
-load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (20s, 5m) RATE= SHAPE= RUNS= GATE=
-	@$(PYTHON) -m cluster load $(call option,--users,USERS) --run-time $(call quoted,DURATION) $(LOAD_OPTIONS)
+load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (20s, 5m) RATE= SCENARIO= PROFILE= RUNS= GATE=
+	@$(PYTHON) -m cluster load $(LOAD_OPTIONS)
+
+.PHONY: load-scenarios
+load-scenarios: $(INSTALLED) ## List the scenarios and the arrival profiles, with a line each
+	@$(PYTHON) -m cluster load-scenarios
 
 .PHONY: load-ui
-load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1:8089
-	@.venv/bin/locust --locustfile loadtests/locustfile.py --web-host 127.0.0.1 --class-picker $(LOAD)
+load-ui: $(INSTALLED) ## Open locust's web UI with our users on http://127.0.0.1:8089: SCENARIO= fills in its form
+	@.venv/bin/locust --locustfile loadtests/locustfile.py --web-host 127.0.0.1 $(call option,--scenario,SCENARIO) $(LOAD)
 
 .PHONY: audit
 audit: $(INSTALLED) ## Prove a run's ledger, transfer by transfer: RUN= (default: the cluster's newest)
@@ -241,12 +245,12 @@ report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the clus
 	@$(PYTHON) -m cluster report $(call option,--run,RUN)
 
 .PHONY: capacity
-capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS=
-	@$(PYTHON) -m cluster capacity $(call option,--p99-ms,P99_MS) $(call option,--users,USERS) $(LOAD)
+capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS= SCENARIO=
+	@$(PYTHON) -m cluster capacity $(call option,--p99-ms,P99_MS) $(call option,--users,USERS) $(call option,--scenario,SCENARIO) $(LOAD)
 
 .PHONY: workload
 workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operation recorded, then judge the history
-	@run=$$($(PYTHON) -m cluster workload --run-time $(call quoted,DURATION)) && $(PYTHON) -m cluster check --run "$$run"
+	@run=$$($(PYTHON) -m cluster workload $(call option,--run-time,DURATION)) && $(PYTHON) -m cluster check --run "$$run"
 
 .PHONY: load-compare
 load-compare: $(INSTALLED) ## Compare two runs, or two groups of runs: A= B=

@@ -65,6 +65,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "gate": ("loadtests.report.gate:main", "Judge a run by thresholds."),
         "load-schema": ("loadtests.report.schema:main", "Write the JSON schema of a run's files."),
+        "load-scenarios": ("loadtests.traffic.scenario:main", "List scenarios and profiles."),
     },
 }
 

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.options import seconds
+from loadtests.options import of_scenario, seconds, variable
 from loadtests.proof.audit import CONNECT_TIMEOUT_S, audit
 from loadtests.report import gate, report
 from loadtests.run import runs, target
 from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
 from loadtests.run.result import Audit, Result, read_result
+from loadtests.traffic import profile
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 SHAPES = Path(__file__).parent / "shapes"
+#: Lines of ours, and those in which locust's own command line refuses.
+_FOR_PEOPLE = re.compile(r"load: |error: |Did you mean |[\w. -]+: error: ")
 #: What a run may take beyond its duration: start, wallets (30,000: 2 minutes when busy), closing.
 OVERHEAD_S = 1800
-USERS, POOL = 50, 1000
+USERS, POOL, RUN_S = 50, 1000, 20
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def load(wanted: Wanted, extra: list[str]) -> int:
     watchdog.start()
     try:
         for line in process.stderr or ():
-            if line.startswith(("load: ", "error: ")):
+            if _FOR_PEOPLE.match(line):
                 print(line, end="", file=sys.stderr, flush=True)
         return process.wait()
     finally:
@@ -172,22 +177,41 @@ def _spread(values: list[float]) -> str:
     return text if len(values) < 2 else f"{text} (CV {100 * stdev(values) / (mean or 1):.0f} %)"
 
 
-def settled(users: int | None, rate: float | None, extra: Sequence[str]) -> tuple[int, list[str]]:
-    """How many users, and what is locust's: an open loop draws its users from a pool."""
-    if rate is None:
-        return USERS if users is None else users, list(extra)
-    return POOL if users is None else users, [*extra, "--rate", str(rate)]
+def settled(
+    scenario: str, given: Mapping[str, Any], extra: Sequence[str]
+) -> tuple[int, int, list[str]]:
+    """How many users, how many seconds, and what is locust's: what is given, else the scenario's.
+
+    An open loop draws its users from a pool. ``given`` has None for what is not. Raises Refusal.
+    """
+    known = of_scenario(scenario) | {
+        name: value for name, value in given.items() if value is not None
+    }
+    name = known.get("arrival_profile")
+    is_open = known.get("rate") or (profile.read(name).rate if name else None)
+    named = ("--scenario", scenario), ("--rate", given["rate"]), ("--arrival-profile", name)
+    ours = [word for option, value in named if value not in (None, "") for word in (option, value)]
+    users = known.get("num_users", POOL if is_open else USERS)
+    return users, known.get("run_time", RUN_S), [*extra, *map(str, ours)]
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--users", type=int, help="Default: 50; with --rate a pool of 1000.")
+@click.option(
+    "--scenario",
+    envvar=variable("scenario"),
+    default="",
+    help="Defaults of what follows, and more: see load-scenarios.",
+)
+@click.option("--users", type=int, help="Default: 50; in an open loop a pool of 1000.")
 @click.option("--rate", type=float, help="Open loop: intended actions/s at the peak.")
-@click.option("--run-time", type=seconds, default="20", help="Users act so long: 20, 20s, 5m.")
+@click.option("--run-time", type=seconds, help="Users act so long: 20 (the default), 20s, 5m.")
 @click.option("--runs", "count", default=1, help="Repeat, and show the variation.")
 @click.option(
+    "--arrival-profile",
     "--shape",
-    type=click.Choice(sorted(path.stem for path in SHAPES.glob("[a-z]*.py"))),
-    help="Default: steady.",
+    "curve",
+    envvar=variable("arrival-profile"),
+    help="How rate or users change: a name of load-scenarios, or a file. Default: steady.",
 )
 @click.option("--gate", "file", type=Path, help="Thresholds, such as loadtests/gate.toml.")
 @click.option(
@@ -197,11 +221,12 @@ def settled(users: int | None, rate: float | None, extra: Sequence[str]) -> tupl
 )
 @click.argument("extra", nargs=-1, type=click.UNPROCESSED)
 def main(
+    scenario: str,
     users: int | None,
     rate: float | None,
-    run_time: int,
+    run_time: int | None,
     count: int,
-    shape: str | None,
+    curve: str | None,
     file: Path | None,
     audit_timeout_s: float,
     extra: tuple[str, ...],
@@ -212,14 +237,15 @@ def main(
 
     Exit codes: 0 passed, 1 audit failed, 2 usage, 3 threshold missed, 4 unknown.
     """
-    pool, more = settled(users, rate, extra)
+    given = {"num_users": users, "rate": rate, "run_time": run_time, "arrival_profile": curve}
+    pool, run_s, more = settled(scenario, given, extra)
     for name, value in (("--users", pool), ("--runs", count)):
         if value < 1:
             raise click.UsageError(f"{name}: expected 1 or more, found {value}")
-    if run_time < 1:
-        raise click.UsageError(f"--run-time: expected 1 second or more, found {run_time}")
+    if run_s < 1:
+        raise click.UsageError(f"--run-time: expected 1 second or more, found {run_s}")
     thresholds = gate.read(file) if file else None
-    wanted = Wanted(pool, run_time, shape, thresholds, audit_timeout_s)
+    wanted = Wanted(pool, run_s, None, thresholds, audit_timeout_s)
     os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
     group = runs.name_of(runs.new_tag()) if count > 1 else ""
     outcomes: list[Outcome] = []

@@ -7,7 +7,8 @@ options carry a run's identity to the workers, and their figures come back as me
 from __future__ import annotations
 
 from locust import events
-from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+from locust.argument_parser import default_args_dict, get_parser
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, LocalRunner, MasterRunner, WorkerRunner
 
 import argparse
 import logging
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+from flask import jsonify, request
 from gevent.event import Event
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
@@ -27,7 +29,7 @@ if _ROOT not in sys.path:  # locust puts this file's own directory first, not th
     sys.path.insert(0, _ROOT)
 
 from cluster.refusal import Refusal, refusal_of  # noqa: E402
-from loadtests import options  # noqa: E402
+from loadtests import form, options  # noqa: E402
 from loadtests.client import preflight  # noqa: E402
 from loadtests.client.bridge import BridgeError  # noqa: E402
 from loadtests.client.ledger import CLIENTS_PER_LEDGER, Ledger  # noqa: E402
@@ -36,8 +38,15 @@ from loadtests.run import locust_stats, runs, target  # noqa: E402
 from loadtests.run.conductor import WORKER_STOP_TIMEOUT_S, Conductor  # noqa: E402
 from loadtests.run.exit_codes import EXIT_USAGE  # noqa: E402
 from loadtests.run.result import Settings  # noqa: E402
+from loadtests.traffic import mix, shape  # noqa: E402
 from loadtests.wallet.session import Plan, Session  # noqa: E402
-from loadtests.wallet.users import ReaderUser, SettlementUser, WalletUser, give_up  # noqa: E402
+from loadtests.wallet.users import (  # noqa: E402
+    ReaderUser,
+    SettlementUser,
+    WalletTasks,
+    WalletUser,
+    give_up,
+)
 
 __all__ = ["ReaderUser", "SettlementUser", "WalletUser"]
 
@@ -68,35 +77,31 @@ refuse_too_many_processes(sys.argv[1:])
 
 
 @events.init.add_listener
-def prepare(environment: Any, **_kwargs: Any) -> None:
+def prepare(environment: Any, web_ui: Any = None, **_kwargs: Any) -> None:
     """Before anything is started: settle the options, and make sure the cluster answers."""
     settings, runner = environment.parsed_options, environment.runner
     gevent.signal_handler(signal.SIGINT, _interrupted)
     locust_stats.install()
-    environment.session = None
+    environment.session = environment.conductor = None
     environment.opened = Event()
     environment.opened.set()
     environment.handed_in = Event()  # what a worker's session has found out, to its master
     environment.handed_in.set()
     environment.stop_timeout = environment.stop_timeout or STOP_TIMEOUT_S
     settings.spawn_rate = settings.spawn_rate or settings.num_users
-    if not settings.user_classes and not settings.class_picker:
-        environment.user_classes = [WalletUser]
-    if isinstance(runner, WorkerRunner):
+    if isinstance(runner, WorkerRunner):  # the master says what its users are
         environment.events.quitting.add_listener(_hand_in)
         runner.register_message("load_stop", lambda **_: runner.stop(), concurrent=True)
         runner.register_message("load_rate", _set_rate)
         return
-    # Locust's own clock runs while wallets are opened, which takes as long as the machine is busy.
     environment.run_time, environment.is_timed = settings.run_time, True
-    if settings.headless and not environment.shape_class:
-        settings.run_time = None
     runner.register_message("load_second", _take_second)
     runner.register_message("load_finished", _take_summary)
     if isinstance(runner, LocalRunner):
         runner.register_message("load_rate", _set_rate)
     try:
-        options.check(settings)
+        options.settle(settings)
+        _take_traffic(environment, settings)
         runs.try_to_write()
         preflight.check_sessions(_workers(environment), clients_per_worker=CLIENTS_PER_LEDGER)
         environment.target = target.resolve(
@@ -112,6 +117,33 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
         print(f"error: {refusal_of(error)}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE
         sys.exit(EXIT_USAGE)
+    # Locust's own clock runs while wallets are opened, which takes as long as the machine is busy.
+    if settings.headless and not environment.shape_class:
+        settings.run_time = None
+    if web_ui:
+        web_ui.app.before_request(lambda: _refused_form(environment))
+
+
+def _take_traffic(environment: Any, settings: Any) -> None:
+    """What users do, and how their number or rate changes, from the options. Raises Refusal."""
+    if not settings.user_classes and not settings.class_picker:
+        environment.user_classes = [environment.available_user_classes[settings.user_class]]
+    shape.give(environment, settings.arrival_profile)
+
+
+def _refused_form(environment: Any) -> Any:
+    """Tell what the form asks for and cannot have, before locust starts it; None: go on."""
+    if not request.path.endswith("/swarm"):
+        return None
+    try:
+        locusts, shown = default_args_dict(), get_parser().args_included_in_web_ui
+        ours = {name: shown[name] for name in shown.keys() - locusts.keys()}
+        settings = form.read(request.form, environment.parsed_options, ours)
+        if environment.runner.state not in (STATE_SPAWNING, STATE_RUNNING):
+            _take_traffic(environment, settings)
+    except (Refusal, OSError) as error:
+        return jsonify(success=False, message=str(refusal_of(error)), host=environment.host)
+    return None
 
 
 def _interrupted() -> None:
@@ -124,6 +156,7 @@ def start(environment: Any, **_kwargs: Any) -> None:
     """A run begins: on the master its manifest, on each worker its clients and wallets."""
     runner, settings = environment.runner, environment.parsed_options
     if not isinstance(runner, WorkerRunner):
+        options.settle(settings)  # the web UI's form has written to them meanwhile
         conductor = Conductor(
             environment.target, _settings(environment), name=settings.run_id, group=settings.group
         )
@@ -139,6 +172,7 @@ def start(environment: Any, **_kwargs: Any) -> None:
         return
     for user_class in environment.user_classes:
         user_class.think_s = settings.think_s
+    WalletTasks.take(mix.parsed(settings.actions))
     environment.opened.clear()
     try:
         environment.session = Session(
@@ -154,7 +188,8 @@ def start(environment: Any, **_kwargs: Any) -> None:
     if isinstance(runner, LocalRunner):
         _start_clock(environment)
     environment.handed_in.clear()
-    if environment.session.arrivals and environment.shape_class is None:
+    is_steady = environment.shape_class is None and not settings.arrival_profile
+    if environment.session.arrivals and is_steady:
         environment.session.arrivals.rate = settings.rate / _workers(environment)
 
 
@@ -164,7 +199,7 @@ def stopping(environment: Any, **_kwargs: Any) -> None:
     environment.opened.wait(OPENING_TIMEOUT_S)  # else nobody would write down what was funded
     if environment.session:
         environment.session.stopping()
-    if isinstance(environment.runner, MasterRunner):
+    if isinstance(environment.runner, MasterRunner) and environment.conductor:
         workers = _workers(environment)  # those, too, that have quit meanwhile
         environment.runner.send_message("load_stop", {})
         timeout_s = (
@@ -181,9 +216,9 @@ def stop(environment: Any, **_kwargs: Any) -> None:
     if session:
         environment.runner.send_message("load_finished", session.finish())
         environment.handed_in.set()
-    if isinstance(environment.runner, WorkerRunner):
-        return
     conductor = environment.conductor
+    if isinstance(environment.runner, WorkerRunner) or conductor is None:  # the UI ran nothing
+        return
     conductor.finish(_workers(environment))
     report.write(conductor.path)
     logger.info("result: %s", conductor.path)
@@ -261,17 +296,19 @@ def _plan(environment: Any) -> Plan:
 
 
 def _settings(environment: Any) -> Settings:
-    settings, shape = environment.parsed_options, environment.shape_class
+    settings, profile = environment.parsed_options, environment.shape_class
     return Settings(
         users=settings.num_users or 1,
         user_classes=[user_class.__name__ for user_class in environment.user_classes],
         mode="open" if settings.rate else "closed",
         rate=settings.rate or None,
-        profile=type(shape).__name__ if shape else "steady",
+        profile=str(profile) if profile else "steady",
         wallets=settings.wallets,
         skew=settings.skew,
         warmup_s=settings.warmup_s,
         deadline_s=settings.deadline_s,
         seed=settings.seed,
         processes=_workers(environment),
+        scenario=settings.scenario,
+        actions=mix.parsed(settings.actions),
     )

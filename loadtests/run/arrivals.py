@@ -51,6 +51,7 @@ class Arrivals:
         self._next_at = perf_counter()
         self._drop_after_s, self._on_drop = drop_after_s, on_drop
         self._gap = gaps(process, seed).__next__
+        self._left = self._gap()  # of the gap, in units of the mean one
         self._due: deque[float] = deque()
         self._idle: deque[list[Any]] = deque()
         self._hub = get_hub()
@@ -63,9 +64,16 @@ class Arrivals:
 
     @rate.setter
     def rate(self, rate: float) -> None:
-        if rate != self._rate:
-            self._rate = rate
-            self._next_at = perf_counter() + (self._gap() / rate if rate > 0 else 0.0)
+        if rate == self._rate:
+            return
+        now = perf_counter()
+        self._until(now)
+        # What is left of a gap is as long in arrivals: a rate that changes each second loses none.
+        if self._rate > 0:
+            self._left = (self._next_at - now) * self._rate
+        if rate > 0:
+            self._next_at = now + self._left / rate
+        self._rate = rate
 
     def take(self) -> float | None:
         """Wait for the next arrival; its intended instant on the perf_counter clock.
@@ -100,10 +108,7 @@ class Arrivals:
 
     def _pace(self) -> None:
         while True:
-            now = perf_counter()
-            while self._rate > 0 and self._next_at <= now:
-                self._due.append(self._next_at)
-                self._next_at += self._gap() / self._rate
+            self._until(perf_counter())
             self._drop_late()
             while self._due and self._idle:
                 slot = self._idle.popleft()
@@ -112,6 +117,12 @@ class Arrivals:
             # Even at a slow rate, look often enough to follow a change of the rate.
             wait_s = self._next_at - perf_counter() if self._rate > 0 else _TICK_S
             gevent.sleep(min(max(wait_s, 0.0), _TICK_S))
+
+    def _until(self, now: float) -> None:
+        """Let arrive what is due by now."""
+        while self._rate > 0 and self._next_at <= now:
+            self._due.append(self._next_at)
+            self._next_at += self._gap() / self._rate
 
     def _wake(self, slot: list[Any], instant: float | None) -> None:
         greenlet, slot[0] = slot[0], None

@@ -76,6 +76,10 @@ class Settings(Model):
     deadline_s: float
     seed: int
     processes: int
+    scenario: str = Field(default="", description="whose options these are; empty: none")
+    actions: dict[str, int] = Field(
+        default_factory=dict, description="weights of what a WalletUser does"
+    )
 
 
 class Machine(Model):

@@ -1,1 +1,1 @@
-"""Load profiles, one a file: locust takes the first shape it finds, so one is named at a time."""
+"""The capacity search, for locust: it takes the first shape that it finds among its files."""

@@ -35,6 +35,9 @@ class CapacitySearch(LoadTestShape):
         self._opened = self._emptied = 0.0
         self._before = others.Usage({}, {})
 
+    def __str__(self) -> str:
+        return type(self).__name__
+
     def tick(self) -> tuple[int, float] | None:
         """Called by locust once a second."""
         options = self.runner.environment.parsed_options

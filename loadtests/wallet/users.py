@@ -11,13 +11,14 @@ from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import gevent
 
 from loadtests.client.bridge import BridgeError
 from loadtests.run.exit_codes import EXIT_USAGE
+from loadtests.traffic import mix
 from loadtests.wallet.bank import Bank
 from loadtests.wallet.session import Session
 
@@ -75,17 +76,12 @@ class LedgerUser(User):
 class WalletTasks(LedgerTasks):
     """The interactive mix: the actions of wallet owners, in their usual proportions."""
 
-    tasks: ClassVar = {
-        Bank.pay: 40,
-        Bank.deposit: 10,
-        Bank.withdraw: 10,
-        Bank.hold_and_capture: 8,
-        Bank.hold_and_void: 2,
-        Bank.hold_and_forget: 1,
-        Bank.exchange: 5,
-        Bank.balance: 19,
-        Bank.statement: 5,
-    }
+    tasks: ClassVar[Any] = {getattr(Bank, name): weight for name, weight in mix.USUAL.items()}
+
+    @classmethod
+    def take(cls, weights: Mapping[str, int]) -> None:
+        """Act in these proportions from now on."""
+        cls.tasks = [getattr(Bank, name) for name in weights for _ in range(weights[name])]
 
 
 class WalletUser(LedgerUser):

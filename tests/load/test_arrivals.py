@@ -102,6 +102,30 @@ def test_nothing_arrives_before_a_rate_is_set_and_a_change_is_followed(clock: Cl
     arrivals.close()
 
 
+def test_a_rate_that_changes_all_the_time_loses_no_arrival(clock: Clock) -> None:
+    """A curve sets it every second: what is left of a gap must go on, in arrivals."""
+    arrivals = Arrivals(process="fixed", drop_after_s=1e9, on_drop=lambda _n: None)
+    begun = clock.now
+    for second in range(5):  # half an arrival a second, more or less
+        arrivals.rate = 0.4 if second % 2 else 0.6
+        clock.now += 1
+    arrivals.rate = 0.5
+    assert arrivals.take() == pytest.approx(begun + 2)
+    assert arrivals.take() == pytest.approx(begun + 4)
+    arrivals.close()
+
+
+def test_a_rate_of_nothing_keeps_the_place_in_the_gap(clock: Clock) -> None:
+    arrivals = Arrivals(process="fixed", drop_after_s=1e9, on_drop=lambda _n: None)
+    begun = clock.now
+    for rate in (0.5, 0.0, 0.5):
+        arrivals.rate = rate
+        clock.now += 1
+    arrivals.rate = 0.25
+    assert arrivals.take() == pytest.approx(begun + 3)
+    arrivals.close()
+
+
 def test_closing_releases_who_waits() -> None:
     arrivals = Arrivals(process="fixed", drop_after_s=5, on_drop=lambda _n: None)
     waiting = gevent.spawn(arrivals.take)

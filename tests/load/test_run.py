@@ -152,7 +152,7 @@ def test_a_shape_varies_the_users(program: Program, server: Server) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     result = read_result(program.newest)
     assert result
-    assert result.manifest.settings.profile == "Step"
+    assert result.manifest.settings.profile == "step"
     assert len({point.users for point in result.series}) > 1
 
 
@@ -188,7 +188,7 @@ def test_the_web_ui_offers_our_users_and_starts_a_run(program: Program, server: 
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "locust", "--locustfile", "loadtests/locustfile.py"),
-            *("--web-host", "127.0.0.1", "--web-port", str(port), "--class-picker", *options),
+            *("--web-host", "127.0.0.1", "--web-port", str(port), *options),
         ],
         cwd=REPOSITORY,
         env=os.environ | {"LOADTESTS_RUNS": str(program.runs)},
@@ -199,7 +199,10 @@ def test_the_web_ui_offers_our_users_and_starts_a_run(program: Program, server: 
     try:
         wait_until(lambda: _opens(base), what="the web UI", timeout_s=TIMEOUT_S)
         assert "SettlementUser" in _get(base)
-        form = {"user_count": 5, "spawn_rate": 5, "user_classes": "WalletUser"}
+        form = {"user_count": 5, "spawn_rate": 5, "user_class": "SettlementUser", "batch_max": 50}
+        wrong = urllib.parse.urlencode(form | {"wallets": "abc"}).encode()
+        assert "--wallets: expected a whole number, found 'abc'" in _get(f"{base}/swarm", wrong)
+        assert not list(program.runs.glob("*"))
         _get(f"{base}/swarm", urllib.parse.urlencode(form).encode())
         wait_until(
             lambda: (_requests(base) > 0, "no requests yet"), what="requests", timeout_s=TIMEOUT_S
@@ -214,6 +217,8 @@ def test_the_web_ui_offers_our_users_and_starts_a_run(program: Program, server: 
         process.send_signal(signal.SIGTERM)
         process.wait(TIMEOUT_S)
     assert audit(program.newest).verdict == "passed"
+    result = read_result(program.newest)
+    assert result and result.manifest.settings.user_classes == ["SettlementUser"]
 
 
 def _get(url: str, data: bytes | None = None) -> str:
