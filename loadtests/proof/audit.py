@@ -110,6 +110,7 @@ def _read(
         for page in ledger.transfers_of_run(int(manifest.tag)):
             proof.add_page(page)
             progress.show(proof.count)
+        proof.stored(Progress("lines looked up", len(proof.record), _say).show)
         books = _settled_books(ledger, run, proof.last_expiry_ns())
     return proof.checks(books), books.count
 

@@ -12,6 +12,7 @@ memory does not grow with the run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -101,16 +102,19 @@ class Proof:
         rows[:, 0], rows[:, 1], rows[:, 2:] = found[:, 0], found[:, _TIMESTAMP], found
         self._extra.add(rows)
 
-    def stored(self) -> Stored:
-        """What of the record is in the ledger, once all pages have been seen."""
+    def stored(self, show: Callable[[int], None] = lambda _count: None) -> Stored:
+        """What of the record is in the ledger, once all pages have been seen.
+
+        ``show`` is told how many lines have been looked up.
+        """
         if self._stored is None:
             for block in self._acknowledged.until(None):
                 self._match(block, np.empty((0, TRANSFER.itemsize // 8), np.uint64))
-            self._stored = Stored(self.record, self._present, self._extra)
+            self._stored = Stored(self.record, self._present, self._extra, show)
         return self._stored
 
     def last_expiry_ns(self) -> int:
-        """When the last stored and unsettled hold times out, on the cluster's clock; 0 if none."""
+        """When the last unsettled hold times out, on the cluster's clock; 0 if there is none."""
         return self.stored().last_expiry_ns
 
     def finish(self, accounts: Array, asked: Array) -> list[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,9 @@ class _Kinds(NamedTuple):
 class Stored:
     """The record joined with what is present, when it is made; then the checks."""
 
-    def __init__(self, record: Record, present: Sorter, extra: Sorter) -> None:
+    def __init__(
+        self, record: Record, present: Sorter, extra: Sorter, show: Callable[[int], None]
+    ) -> None:
         self._tag = record.tag
         self._created_twice, self._stored_twice = Named(), Named()
         self._extra = _Kinds(Named(), Named(), Named(), Named())
@@ -45,8 +48,10 @@ class Stored:
         self._holds = Sorter(3, record.folder)
         self.postings = Sorter(6, record.folder, combine=summed, run_bytes=_POSTINGS_BYTES)
         present_ids, extra_rows = Cursor(present.sorted()), Cursor(extra.sorted())
+        count = 0
         for rows in record.by_id():
             self._add(rows, self._is_present(rows, present_ids), extra_rows)
+            show(count := count + len(rows))
         self._is_present(None, present_ids)
         for rest in extra_rows.until(None):
             self._other(rest, np.zeros(len(rest), bool))

@@ -192,6 +192,11 @@ def test_three_become_six_with_every_balance_equal(old: Emulator, new: Emulator)
     assert voided.pending_id == 53
 
 
+def test_an_empty_ledger_is_equal_to_an_empty_one(new: Emulator) -> None:
+    with tigerbeetle_emulator.run(cluster=1) as empty:
+        assert called(place(empty), place(new)) == 0
+
+
 def test_a_migration_may_be_repeated_and_imports_nothing_twice(
     old: Emulator, new: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,13 +265,17 @@ def test_what_a_serving_cluster_takes_meanwhile_is_caught_up(
         with tb.ClientSync(cluster_id=1, replica_addresses=old.address) as client:
             client.create_accounts([tb.Account(id=5, ledger=1, code=1)])
         pay(old, 998, debit_account_id=5)
+        kind = tb.TransferFlags
+        pay(old, 999, debit_account_id=5, flags=kind.PENDING | kind.CLOSING_DEBIT)
 
     word = Said(lambda: pay(old, 997), open_an_account, lambda: None)
     assert command.migrate(moving, word) == []
     assert balances(new) == balances(old)
     with tb.ClientSync(cluster_id=2, replica_addresses=new.address) as client:
         assert {t.id for t in client.lookup_transfers([997, 998])} == {997, 998}
-        assert client.lookup_accounts([5])[0].debits_posted == 1
+        (opened,) = client.lookup_accounts([5])
+    assert opened.debits_posted == 1
+    assert opened.flags & tb.AccountFlags.CLOSED
     assert capsys.readouterr().out.count("then type: stopped") == 1
 
 

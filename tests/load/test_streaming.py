@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.client import external
+from loadtests.client import external, progress
 from loadtests.client.external import Cursor, Sorter, Words, in_order, merge
 from loadtests.client.records import CREATED, EXISTS, TRANSFER, UNANSWERED, RowsOfFile, pieces
 from loadtests.proof import record
@@ -257,3 +257,24 @@ def test_a_history_damaged_at_random_has_the_verdicts_it_had_in_memory(
     lines = len(world.lines)
     before = np.arange(lines) % 7 < made.randrange(8) if is_copy else None
     both(world, workers, size, before)
+
+
+# -- how far it is -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "said"),
+    [
+        (1_000_000, 20_000_000, "read: 1,000,000 of 20,000,000, 500,000 a second, 38 s left"),
+        (1_000_000, None, "read: 1,000,000, 500,000 a second"),
+        (0, 10, "read: 0 of 10, 0 a second"),
+        (12, 10, "read: 12 of 10, 6 a second, 0 s left"),  # more came meanwhile
+    ],
+)
+def test_progress_tells_the_rate_and_what_is_left(count: int, of: int | None, said: str) -> None:
+    assert progress.told("read", count, of, 2.0) == said
+
+
+def test_a_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.Progress("read", 10).show(10)
+    assert capsys.readouterr().out == ""

@@ -19,9 +19,10 @@ import click
 
 from cluster.config import kept
 from cluster.operate.migrate import clusters
-from cluster.operate.migrate.clusters import Cluster, Newest
+from cluster.operate.migrate.clusters import Cluster
 from cluster.operate.migrate.passes import Move, Pass
 from cluster.refusal import Failed, Refusal, begun
+from loadtests.client.progress import Progress
 
 #: How long holds that may still run out are waited for; those that take longer are refused.
 HOLDS_WAIT_S = 60.0
@@ -49,15 +50,18 @@ def migrate(move: Move, word: Word | None) -> list[str]:
     if word:
         print(f"{source.label}: is copied while it serves", flush=True)
         _follow(move, word)
-    told, problems, last = time.monotonic(), move.problems, Newest(0, 0)
+    told = looked = time.monotonic()
+    last, problems = source.newest(), move.problems
     for _ in range(_TRIES):
         if problems := move.problems or _settle(move):
             break
-        last, looked = source.newest(), time.monotonic()
+        if (now := source.newest()) != last:
+            last, looked = now, time.monotonic()
         problems = move.prove()
         time.sleep(max(0.0, SILENCE_S - (time.monotonic() - looked)))
-        if source.newest() == last and not move.is_behind(last):
+        if (now := source.newest()) == last and not move.is_behind(now):
             break
+        last, looked = now, time.monotonic()
     else:
         newest = _clock(source.newest().transfer)
         problems = [
@@ -75,16 +79,20 @@ def migrate(move: Move, word: Word | None) -> list[str]:
 
 def _follow(move: Move, word: Word) -> None:
     """Copy what there is and what comes, until the word is given. Raises Failed without one."""
-    before_s, is_asked = float("inf"), False
+    before_s = float("inf")
     while not move.problems:
         done = _pass(move)
-        has_caught_up = done.seconds <= CAUGHT_UP_S or done.seconds >= before_s
+        if done.seconds <= CAUGHT_UP_S or done.seconds >= before_s:
+            break
         before_s = done.seconds
-        if has_caught_up and not is_asked:
-            is_asked = True
-            _ask(move, done)
-        if is_asked and word.is_given(_BETWEEN_S if has_caught_up else 0):
-            return
+    else:
+        return
+    _ask(move, done)
+    count, progress = 0, Progress(f"  {move.target.name}: transfers imported since", every_s=10)
+    # Half of the time, the old cluster has no more to do than to serve.
+    while not move.problems and not word.is_given(max(_BETWEEN_S, done.seconds)):
+        done = move.catch_up()
+        progress.show(count := count + done.imported)
 
 
 def _ask(move: Move, done: Pass) -> None:
@@ -124,7 +132,7 @@ def _settle(move: Move) -> list[str]:
 
 
 def _pass(move: Move, now_ns: int | None = None) -> Pass:
-    """One pass; a line says what it has brought, if that is much, or the first."""
+    """One pass; a line says what it has brought, if it is the first, or has brought something."""
     is_first = not move.transfers
     done = move.catch_up(now_ns)
     if done.imported or is_first:

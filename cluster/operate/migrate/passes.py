@@ -2,9 +2,9 @@
 
 What a ledger holds up to a timestamp never changes again, but for balances. So whatever a pass has
 imported it reads back at once and compares; at the end only the balances are left to be proven, and
-that nothing is newer. A pass looks through the old ledger twice: first for the holds that have
-ended, since a hold that ran out is left out; then it imports, up to the first hold of which it is
-not known yet.
+that nothing is newer. A pass reads what is new in the old ledger twice: first for the holds that
+have ended, since a hold that ran out is left out; then it imports, up to the first hold of which it
+is not known yet.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ class Move:
     problems: list[str] = field(default_factory=list)
     _there: Newest = field(default=Newest(0, 0))  # what the new cluster has
 
+    def __post_init__(self) -> None:
+        self._holds, self._closed = Unended(self.folder), Unended(self.folder)
+        self._seen = self._seen_count = 0  # up to where these are known, and how many transfers
+
     def begin(self) -> None:
         """See that the new cluster has nothing but what this migration has brought before.
 
@@ -83,22 +87,18 @@ class Move:
         """
         begun, source = time.monotonic(), self.source
         until = max(source.newest())
-        holds, closed = Unended(self.folder), Unended(self.folder)
+        if not until:
+            return Pass(0, 0, Alive(), 0.0)
         for page in source.accounts(self._there.account, until):
-            plan.note_closed(page, closed)
-        newest = max(source.newest())
-        count, early = 0, Progress(f"  {source.name}: transfers looked through")
-        for page in source.transfers(self.proven, newest):
-            plan.note_holds(page, holds)
-            plan.note_closing(page, closed)
-            early.show(count := count + len(page))
-        open_holds = holds.left()
-        alive = plan.alive(open_holds, now_ns or newest)
-        self._import_accounts(until, closed.left())
-        compared = self.transfers
+            plan.note_closed(page, self._closed)
+        newest = source.newest()  # again: an account seen as closed was closed by now
+        self._look_through(newest.transfer)
+        open_holds, self._holds = self._holds.left(self.proven)
+        alive = plan.alive(open_holds, now_ns or max(newest))
+        self._import_accounts(until, self._closed.left()[0])
         horizon = min(until, alive.first - 1) if alive.count else until
-        imported = self._import_transfers(horizon, open_holds, count)
-        behind = count - (self.transfers - compared) if alive.count else 0
+        imported = self._import_transfers(horizon, open_holds)
+        behind = self._seen_count - self.transfers if alive.count else 0
         return Pass(imported, behind, alive, time.monotonic() - begun)
 
     def prove(self) -> list[str]:
@@ -119,6 +119,17 @@ class Move:
         """Whether the old ledger goes further than what was imported."""
         return newest.transfer > self.proven or newest.account > self._there.account
 
+    def _look_through(self, until: int) -> None:
+        """Note what ends a hold or closes an account, in what was not looked through before."""
+        if until <= self._seen:
+            return
+        count, progress = 0, Progress(f"  {self.source.name}: transfers looked through")
+        for page in self.source.transfers(self._seen, until):
+            plan.note_holds(page, self._holds)
+            plan.note_closing(page, self._closed)
+            progress.show(count := count + len(page))
+        self._seen, self._seen_count = until, self._seen_count + count
+
     def _import_accounts(self, until: int, created_closed: Sorter) -> None:
         closed = Cursor(created_closed.sorted())
         for page in self.source.accounts(self._there.account, until):
@@ -126,9 +137,10 @@ class Move:
             self.target.create_accounts(plan.importable(page, plan.among_stamps(page, closed)))
             self._there = Newest(int(page["timestamp"][-1]), self._there.transfer)
 
-    def _import_transfers(self, until: int, open_holds: Sorter, count: int) -> int:
+    def _import_transfers(self, until: int, open_holds: Sorter) -> int:
         """Up to this timestamp; how many were not there yet."""
         done, seen, ran_out = 0, 0, Cursor(open_holds.sorted())
+        count = self._seen_count - self.transfers
         progress = Progress(f"  {self.target.name}: transfers imported and compared", count)
         for rows in plan.whole_chains(self.source.transfers(self.proven, until)):
             left_out = plan.among_stamps(rows, ran_out)

@@ -74,14 +74,19 @@ class Unended:
         nothing = np.zeros(len(ids), np.uint64)
         self._add(ids, 1, nothing, nothing)
 
-    def left(self) -> Sorter:
-        """Timestamp and number of what has no end, by timestamp."""
-        found = Sorter(2, self._folder)
+    def left(self, after: int = 0) -> tuple[Sorter, Unended]:
+        """Timestamp and number of what has no end and is newer than ``after``, by timestamp.
+
+        The second is the same, to be gone on with when more is known: it is much smaller.
+        """
+        found, rest = Sorter(2, self._folder), Unended(self._folder)
         for rows in self._rows.sorted():
             is_end = rows[:, 3] == 1
             ids = np.ascontiguousarray(rows[:, 1:3]).view("S16").ravel()
-            found.add(rows[~is_end & ~np.isin(ids, ids[is_end]), 4:])
-        return found
+            is_left = ~is_end & ~np.isin(ids, ids[is_end]) & (rows[:, 4] > np.uint64(after))
+            found.add(rows[is_left, 4:])
+            rest._rows.add(rows[is_left])
+        return found, rest
 
     def _add(self, ids: Array, is_end: int, stamps: Lows, more: Lows) -> None:
         rows = np.empty((len(ids), 6), np.uint64)
