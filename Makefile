@@ -82,8 +82,8 @@ upgrade: $(INSTALLED) ## Upgrade every replica to release TO=; checks the path, 
 	@$(PYTHON) -m cluster upgrade $(call quoted,TO)
 
 .PHONY: migrate
-migrate: $(INSTALLED) ## Move a whole ledger into a new cluster, and prove both equal: FROM= TO= (inventories)
-	@$(PYTHON) -m cluster migrate --from $(call quoted,FROM) --to $(call quoted,TO)
+migrate: $(INSTALLED) ## Move a whole ledger into a new cluster while it serves, and prove both equal: FROM= TO= (inventories). Asks when to stop the services; STOPPED=yes: they are
+	@$(PYTHON) -m cluster migrate --from $(call quoted,FROM) --to $(call quoted,TO) $(call flag,--stopped,STOPPED)
 
 .PHONY: migrate-drill
 migrate-drill: $(INSTALLED) ## Move 104,001 transfers of three genuine replicas of its own into six (20 GiB of memory, 5 minutes)

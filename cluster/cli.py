@@ -27,7 +27,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "init-env": ("cluster.config.env_file:main", "Write a private env file."),
         "adopt": ("cluster.operate.adopt:main", "Take over replicas that somebody has started."),
         "upgrade": ("cluster.operate.upgrade:main", "Upgrade every replica to a release."),
-        "migrate": ("cluster.operate.migrate:main", "Move a whole ledger into a new cluster."),
+        "migrate": (
+            "cluster.operate.migrate.command:main",
+            "Move a whole ledger into a new cluster.",
+        ),
         "status": ("cluster.health.status_command:main", "Show the replicas, and if they commit."),
         "logs": ("cluster.health.logs:main", "Print the last log lines."),
         "download": ("cluster.tigerbeetle.release:download_", "Download the pinned release."),

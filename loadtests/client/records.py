@@ -7,7 +7,9 @@ u64 columns, low half first.
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,44 @@ for _layout, _size in ((ACCOUNT, 128), (TRANSFER, 128), (RESULT, 16), (RECORD, 1
         raise AssertionError(f"{_layout} takes {_layout.itemsize} bytes, the wire {_size}")
 
 Array = npt.NDArray[Any]
+
+
+class Rows(Protocol):
+    """Records in order, of which a slice is read when it is asked for: an array, or a file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Array: ...
+
+
+def pieces(rows: Rows, size: int) -> Iterator[tuple[int, Array]]:
+    """All rows in pieces, each with the number of its first row."""
+    for start in range(0, len(rows), size):
+        yield start, rows[start : start + size]
+
+
+class RowsOfFile:
+    """The packed records of a file, of which nothing stays in memory."""
+
+    def __init__(self, path: Path, layout: np.dtype[np.void]) -> None:
+        """Look how many there are. Raises ValueError for a torn file."""
+        self._path, self._layout = path, layout
+        size = path.stat().st_size
+        self._count, rest = divmod(size, layout.itemsize)
+        if rest:
+            raise ValueError(
+                f"{path}: {size} bytes are no whole number of {layout.itemsize}-byte lines"
+            )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: slice, /) -> Array:
+        """Read these; a step is of no use here."""
+        start, stop, _ = rows.indices(self._count)
+        offset = start * self._layout.itemsize
+        return np.fromfile(self._path, self._layout, max(0, stop - start), offset=offset)
+
 
 #: Events of one create or lookup batch: what 1 MiB holds less its trailer (protocol of 0.17).
 BATCH_MAX = 8189

@@ -1,4 +1,4 @@
-"""The audit of a run reads all of its ledger."""
+"""The audit of a run reads all of its ledger, and holds little of it: see ``proof``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import gevent
 from cluster.refusal import Refusal
 from loadtests.client.bridge import Unanswered
 from loadtests.client.ledger import Ledger
-from loadtests.client.records import Array
+from loadtests.client.progress import Progress
+from loadtests.client.records import BATCH_MAX, pieces
+from loadtests.proof.books import Books
 from loadtests.proof.proof import Proof, verdict_of
-from loadtests.proof.record import Record
+from loadtests.proof.record import Part, Record
 from loadtests.run import runs
 from loadtests.run.result import Audit, Check, Manifest, read_manifest, read_result
 from loadtests.run.target import way
@@ -24,7 +26,8 @@ CONNECT_TIMEOUT_S = 30.0
 DEADLINE_S = 60.0
 #: The cluster expires holds a little after their timeout: it looks once a second or so.
 EXPIRY_SLACK_S = 15.0
-_PROGRESS_ROWS = 500_000
+#: Accounts that are read and compared at a time.
+ACCOUNTS_AT_ONCE = 4 * BATCH_MAX
 #: They convict by what the record does not have: while a part of it is missing, they cannot.
 _BY_ABSENCE = frozenset({"nothing else", "holds settled", "balances"})
 
@@ -43,10 +46,9 @@ def audit(
     proof: Proof | None = None
     accounts_read = 0
     try:
-        record = Record(runs.read_record(run), int(manifest.tag))
-        asked = runs.read_accounts(run)
-        proof = Proof(record)
-        found, accounts_read = _read(manifest, proof, asked, connect_timeout_s, inventory)
+        parts = [Part(lines) for lines in runs.records_of(run)]
+        proof = Proof(Record(parts, int(manifest.tag), run))
+        found, accounts_read = _read(manifest, proof, run, connect_timeout_s, inventory)
         checks += found if checks[0].verdict == "passed" else map(undecided, found)
     except (Refusal, Unanswered, OSError, ValueError) as error:
         checks.append(Check(name="readable", verdict="unknown", detail=str(error)))
@@ -80,7 +82,7 @@ def check_complete(run: Path) -> Check:
         detail = "there is no result.json: the run was cut off, so its record may lack answers"
         return Check(name=name, verdict="unknown", detail=detail)
     try:
-        lines = len(runs.read_record(run))
+        lines = sum(map(len, runs.records_of(run)))
     except ValueError as error:
         return Check(name=name, verdict="unknown", detail=str(error))
     if not result.complete or lines != result.transfers_sent:
@@ -96,7 +98,7 @@ def check_complete(run: Path) -> Check:
 def _read(
     manifest: Manifest,
     proof: Proof,
-    asked: Array,
+    run: Path,
     connect_timeout_s: float | None,
     inventory: str | None,
 ) -> tuple[list[Check], int]:
@@ -104,25 +106,26 @@ def _read(
     addresses = way(manifest.target, inventory, is_awaited=connect_timeout_s is not None)
     with closing(Ledger(cluster_id, addresses, deadline_s=DEADLINE_S)) as ledger:
         ledger.connect(connect_timeout_s or CONNECT_TIMEOUT_S, named=manifest.target.named)
-        next_report = _PROGRESS_ROWS
+        progress = Progress("transfers compared", len(proof.record), _say)
         for page in ledger.transfers_of_run(int(manifest.tag)):
             proof.add_page(page)
-            if proof.count >= next_report:
-                _say(f"{proof.count:,} transfers compared")
-                next_report += _PROGRESS_ROWS
-        accounts = _settled_accounts(ledger, asked["id"], proof.last_expiry_ns())
-    return proof.finish(accounts, asked), len(accounts)
+            progress.show(proof.count)
+        proof.stored(Progress("lines looked up", len(proof.record), _say).show)
+        books = _settled_books(ledger, run, proof.last_expiry_ns())
+    return proof.checks(books), books.count
 
 
-def _settled_accounts(ledger: Ledger, ids: Array, last_expiry_ns: int) -> Array:
-    """The accounts, after the last hold has timed out, or after the longest wait."""
+def _settled_books(ledger: Ledger, run: Path, last_expiry_ns: int) -> Books:
+    """The run's accounts, after the last hold has timed out, or after the longest wait."""
     until = time.monotonic() + max(0.0, last_expiry_ns / 1e9 - time.time()) + EXPIRY_SLACK_S
     while True:
-        accounts = ledger.read_accounts(ids)
-        pending = (accounts["debits_pending"] != 0).any(axis=1)
-        if not pending.any() or time.monotonic() > until:
-            return accounts
-        _say(f"{int(pending.sum()):,} accounts wait for holds to time out")
+        books = Books(run)
+        for accounts in runs.accounts_of(run):
+            for _, asked in pieces(accounts, ACCOUNTS_AT_ONCE):
+                books.add(ledger.read_accounts(asked["id"]), asked)
+        if not books.pending or time.monotonic() > until:
+            return books
+        _say(f"{books.pending:,} accounts wait for holds to time out")
         gevent.sleep(1)
 
 

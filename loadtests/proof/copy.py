@@ -6,23 +6,23 @@ pending in a copy. Runs of load are proven, and recorded ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from cluster.checks.server import CLOCK_SPREAD_MAX_S
 from cluster.refusal import Refusal
 from loadtests.client.bridge import Unanswered
 from loadtests.client.columns import among_ids
 from loadtests.client.ledger import Ledger
-from loadtests.client.records import Array
+from loadtests.client.records import Array, Rows, pieces
 from loadtests.proof import cut
-from loadtests.proof.audit import DEADLINE_S, check_complete, undecided
+from loadtests.proof.audit import ACCOUNTS_AT_ONCE, DEADLINE_S, check_complete, undecided
+from loadtests.proof.books import Books
 from loadtests.proof.proof import Proof
-from loadtests.proof.record import Mask, Record, of_operations, tag_of
+from loadtests.proof.record import Part, Record, of_operations, tag_of
 from loadtests.run import history, runs
 from loadtests.run.result import Check, Verdict, read_manifest
 from loadtests.wallet.packing import pack_accounts
@@ -37,15 +37,20 @@ class Known:
     """What a run knew at an instant."""
 
     tag: int
-    lines: Array
-    before: Mask
-    accounts: Array
+    parts: list[Part]
+    accounts: list[Rows]
     complete: Check
+    folder: Path | None = None
+
+    @property
+    def record(self) -> Record:
+        """All lines, with what was answered before."""
+        return Record(self.parts, self.tag, self.folder)
 
     @property
     def count(self) -> int:
         """Lines that were answered before the instant for certain."""
-        return int(np.count_nonzero(self.before))
+        return sum(part.before_count for part in self.parts)
 
 
 def known(run: Path, taken_at: datetime, *, is_one_clock: bool) -> Known:
@@ -77,34 +82,41 @@ def known(run: Path, taken_at: datetime, *, is_one_clock: bool) -> Known:
 
 def prove(what: Known, cluster_id: int, addresses: str) -> list[Check]:
     """Read all of the run in the copy that answers there. Never raises for what it cannot read."""
-    proof = Proof(Record(what.lines, what.tag, what.before))
+    proof = Proof(what.record)
     try:
         with closing(Ledger(cluster_id, addresses, deadline_s=DEADLINE_S)) as ledger:
             ledger.connect(_CONNECT_TIMEOUT_S)
             for page in ledger.transfers_of_run(what.tag):
                 proof.add_page(page)
-            found = ledger.read_accounts(what.accounts["id"])
-    except (Refusal, Unanswered) as error:
+            books = books_of(what, ledger.read_accounts)
+        return [what.complete, *judged(what, proof, books)]
+    except (Refusal, Unanswered, OSError) as error:
         return [what.complete, Check(name="readable", verdict="unknown", detail=str(error))]
-    return [what.complete, *judged(what, proof, found)]
 
 
-def judged(what: Known, proof: Proof, found: Array) -> list[Check]:
+def books_of(what: Known, read: Callable[[Array], Array]) -> Books:
+    """The run's accounts that the copy has; ``read`` finds accounts there by their ids."""
+    books = Books(what.folder)
+    for accounts in what.accounts:
+        for _, asked in pieces(accounts, ACCOUNTS_AT_ONCE):
+            found = read(asked["id"])
+            books.add(found, asked[among_ids(asked["id"], found["id"])])  # some may be made later
+    return books
+
+
+def judged(what: Known, proof: Proof, books: Books) -> list[Check]:
     """What the pages that ``proof`` has seen, and the accounts found, say of the copy. Pure."""
-    asked = what.accounts[among_ids(what.accounts["id"], found["id"])]  # some may be made later
-    checks = [check for check in proof.finish(found, asked) if check.name != _NOT_OF_A_COPY]
+    checks = [check for check in proof.checks(books) if check.name != _NOT_OF_A_COPY]
     return checks if what.complete.verdict == "passed" else list(map(undecided, checks))
 
 
 def _loaded(run: Path, limit_ns: int) -> Known:
-    workers = runs.read_records(run)
-    masks = [cut.before(lines, limit_ns) for lines in workers]
     return Known(
         tag=int(read_manifest(run).tag),
-        lines=runs.joined(workers),
-        before=np.concatenate(masks) if masks else np.empty(0, bool),
-        accounts=runs.read_accounts(run),
+        parts=[Part(each, cut.count_before(each, limit_ns)) for each in runs.records_of(run)],
+        accounts=runs.accounts_of(run),
         complete=check_complete(run),
+        folder=run,
     )
 
 
@@ -118,8 +130,7 @@ def _recorded(run: Path, limit_ns: int) -> Known:
         said += ", and no end: the history was cut off"
     return Known(
         tag=tag_of(whole.operations),
-        lines=lines,
-        before=before,
-        accounts=pack_accounts(made.values()),
+        parts=[Part(lines, before)],
+        accounts=[pack_accounts(made.values())],
         complete=Check(name="record complete", verdict=verdict, detail=said),
     )

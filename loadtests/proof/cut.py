@@ -21,9 +21,11 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from cluster.checks.server import CLOCK_SPREAD_MAX_S
-from loadtests.client.records import EXISTS, UNANSWERED, Array
+from loadtests.client.records import EXISTS, UNANSWERED, Array, Rows, pieces
 from loadtests.proof.record import Mask
 from loadtests.run.history import Operation
+
+_PIECE_LINES = 1 << 16
 
 
 def limit_ns(taken_at: datetime, *, is_one_clock: bool) -> int:
@@ -36,24 +38,36 @@ def limit_ns(taken_at: datetime, *, is_one_clock: bool) -> int:
     return int((taken_at - margin).timestamp() * 1_000_000) * 1000
 
 
-def before(lines: Array, limit_ns: int) -> Mask:
-    """Which lines of *one* client's record were answered before the limit for certain.
+def count_before(lines: Rows, limit_ns: int) -> int:
+    """How many of *one* client's lines, from the first on, were answered before it for certain.
 
     They are in the order in which their answers came, and so the requests; where one request ends
     and the next begins, their timestamps have a gap. ``exists`` carries an older one, so it is no
     evidence and no boundary.
     """
-    status, stamps = lines["result"]["status"], lines["result"]["timestamp"]
-    is_vague = (status == EXISTS) | (status == UNANSWERED)
-    executed = np.flatnonzero(~is_vague & (stamps > 0) & (stamps <= limit_ns))
-    answered = np.zeros(len(lines), bool)
-    if len(executed):
-        last = first = int(executed[-1])
-        newest = int(stamps[last])
-        while first and (is_vague[first - 1] or stamps[first - 1] == newest - (last - first + 1)):
-            first -= 1
-        answered[:first] = True
-    return answered
+    last, newest = -1, 0
+    for start, piece in pieces(lines, _PIECE_LINES):
+        stamps = piece["result"]["timestamp"]
+        executed = np.flatnonzero(~_is_vague(piece) & (stamps > 0) & (stamps <= limit_ns))
+        if len(executed):
+            last, newest = start + int(executed[-1]), int(stamps[executed[-1]])
+    stop = max(last, 0)
+    while stop:  # back to where its request begins
+        start = max(0, stop - _PIECE_LINES)
+        piece = lines[start:stop]
+        expected = newest - (last - np.arange(start, stop))
+        is_same = piece["result"]["timestamp"].astype(np.int64) == expected
+        others = np.flatnonzero(~(is_same | _is_vague(piece)))
+        if len(others):
+            return start + int(others[-1]) + 1
+        stop = start
+    return 0
+
+
+def _is_vague(lines: Array) -> Mask:
+    status = lines["result"]["status"]
+    is_vague: Mask = (status == EXISTS) | (status == UNANSWERED)
+    return is_vague
 
 
 def numbers_before(operations: Iterable[Operation], limit_ns: int) -> frozenset[int]:

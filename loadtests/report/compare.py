@@ -53,7 +53,11 @@ def load(name: str, inventory: str | None = None) -> list[Result]:
     ] or [runs.find(name)]
     for member in members if inventory else ():
         chosen.run(str(member), inventory)
-    results = [result for member in members if (result := read_result(member))]
+    # Not their seconds: a group of long runs would be many of those, and nobody asks for them here.
+    brief: dict[str, list[object]] = {"series": [], "servers": []}
+    results = [
+        result.model_copy(update=brief) for member in members if (result := read_result(member))
+    ]
     if not results:
         raise Refusal(
             name,

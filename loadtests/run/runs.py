@@ -21,7 +21,7 @@ import numpy as np
 
 from cluster.config import kept
 from cluster.refusal import Refusal
-from loadtests.client.records import ACCOUNT, RECORD, TRANSFER, Array
+from loadtests.client.records import ACCOUNT, RECORD, TRANSFER, Array, Rows, RowsOfFile
 
 MANIFEST = "run.json"
 
@@ -121,35 +121,11 @@ class Recorder:
         self._file.close()
 
 
-def read_record(run: Path) -> Array:
-    """All lines of all workers, mapped rather than read. Raises ValueError for a torn file."""
-    return joined(read_records(run))
+def records_of(run: Path) -> list[Rows]:
+    """Each worker's lines, read where they are asked for. Raises ValueError for a torn file."""
+    return [RowsOfFile(path, RECORD) for path in sorted(run.glob("record-*.bin"))]
 
 
-def read_records(run: Path) -> list[Array]:
-    """Each worker's lines, mapped rather than read. Raises ValueError for a torn file."""
-    return [_mapped(path, RECORD) for path in sorted(run.glob("record-*.bin"))]
-
-
-def joined(parts: list[Array]) -> Array:
-    """All lines of all workers, copied only where there are several."""
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if parts else np.empty(0, RECORD)
-
-
-def read_accounts(run: Path) -> Array:
-    """All accounts of all workers, as they were asked for. Raises ValueError for a torn file."""
-    parts = [_mapped(path, ACCOUNT) for path in sorted(run.glob("accounts-*.bin"))]
-    return np.concatenate(parts) if parts else np.empty(0, ACCOUNT)
-
-
-def _mapped(path: Path, layout: np.dtype[np.void]) -> Array:
-    size = path.stat().st_size
-    if size % layout.itemsize:
-        raise ValueError(
-            f"{path}: {size} bytes are no whole number of {layout.itemsize}-byte lines"
-        )
-    if not size:
-        return np.empty(0, layout)
-    return np.memmap(path, layout, mode="r")
+def accounts_of(run: Path) -> list[Rows]:
+    """Each worker's accounts, as they were asked for. Raises ValueError for a torn file."""
+    return [RowsOfFile(path, ACCOUNT) for path in sorted(run.glob("accounts-*.bin"))]

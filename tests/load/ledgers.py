@@ -28,7 +28,7 @@ from loadtests.client.records import (
     split,
 )
 from loadtests.proof.proof import Proof
-from loadtests.proof.record import Record
+from loadtests.proof.record import Part, Record
 from loadtests.run.result import Check
 
 TAG = 0xABCDEF
@@ -103,7 +103,7 @@ class World:
         return found
 
     def checks(self, page_size: int = 4) -> dict[str, Check]:
-        proof = Proof(Record(self.record(), TAG))
+        proof = Proof(Record([Part(self.record())], TAG))
         pages = sorted(self.stored, key=lambda row: row[120:][::-1])
         for start in range(0, len(pages), page_size):
             page = b"".join(pages[start : start + page_size])

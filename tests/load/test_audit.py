@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 import tigerbeetle_emulator
+from loadtests.client.external import Sorter
 from loadtests.client.records import CREATED, RECORD, TRANSFER
 from loadtests.proof.audit import audit
 from loadtests.run.result import Audit
@@ -132,3 +135,16 @@ def test_a_record_that_hides_an_answer_is_resolved_or_convicted(copied: Path, st
         assert found.unknown_resolved == {"committed": 1, "absent": 0}
     else:
         assert hex(high << 64 | low) in failed(found)["nothing else"]
+
+
+def test_a_disk_without_room_for_what_must_be_sorted_leaves_the_verdict_open(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Sorter.__init__, "__kwdefaults__", {"run_bytes": 64, "combine": np.asarray})
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    found = audit(copied)
+    assert found.verdict == "unknown"
+    assert "No space left" in found.checks[-1].detail

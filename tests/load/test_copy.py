@@ -29,7 +29,7 @@ from loadtests.client.records import (
 )
 from loadtests.proof import copy, cut
 from loadtests.proof.proof import Proof
-from loadtests.proof.record import Record
+from loadtests.proof.record import Part, Record
 from loadtests.run import history
 from loadtests.run.result import Check
 from loadtests.wallet.packing import pack_accounts, pack_transfers
@@ -120,24 +120,25 @@ class World:
         return [line for client in self.clients for line in client]
 
     def masks(self) -> list[np.ndarray]:
-        return [cut.before(packed(client), self.frozen) for client in self.clients]
+        return [np.arange(len(p.lines)) < p.before_count for p in self.known().parts]
 
     def known(self) -> copy.Known:
         return copy.Known(
             tag=TAG,
-            lines=packed(self.lines),
-            before=np.concatenate(self.masks()),
-            accounts=accounts([]),
+            parts=[
+                Part(lines := packed(c), cut.count_before(lines, self.frozen)) for c in self.clients
+            ],
+            accounts=[accounts([])],
             complete=PASSED,
         )
 
     def failed(self, stored: list[bytes] | None = None) -> dict[str, str]:
         """What the copy is convicted of."""
         known, held = self.known(), self.in_copy if stored is None else stored
-        proof = Proof(Record(known.lines, known.tag, known.before))
+        proof = Proof(known.record)
         for start in range(0, len(held), 3):
             proof.add_page(np.frombuffer(b"".join(held[start : start + 3]), TRANSFER))
-        checks = copy.judged(known, proof, accounts(held))
+        checks = copy.judged(known, proof, copy.books_of(known, lambda _: accounts(held)))
         assert "holds settled" not in {check.name for check in checks}
         return {check.name: check.detail for check in checks if check.verdict != "passed"}
 
@@ -317,21 +318,23 @@ def test_a_copy_of_another_time_is_convicted() -> None:
 def test_an_account_with_another_balance_is_convicted() -> None:
     world = World(3)
     known = world.known()
-    proof = Proof(Record(known.lines, known.tag, known.before))
+    proof = Proof(known.record)
     proof.add_page(np.frombuffer(b"".join(world.in_copy), TRANSFER))
     found = accounts(world.in_copy)
     found["debits_posted"][0] = found["credits_posted"][1] = (7, 0)
-    checks = copy.judged(replace(known, accounts=accounts([])), proof, found)
+    checks = copy.judged(known, proof, copy.books_of(known, lambda _: found))
     assert {check.name for check in checks if check.verdict == "failed"} == {"balances"}
 
 
 def test_without_the_whole_record_nothing_is_convicted_by_what_that_lacks() -> None:
     world = World(3)
     known = replace(world.known(), complete=PASSED.model_copy(update={"verdict": "unknown"}))
-    proof = Proof(Record(known.lines[:-1], known.tag, known.before[:-1]))
+    *others, last = known.parts
+    proof = Proof(Record([*others, replace(last, lines=last.lines[:-1])], known.tag))
     stored = [*world.in_copy, *world.stored[len(world.in_copy) :]]
     proof.add_page(np.frombuffer(b"".join(stored), TRANSFER))
-    verdicts = {c.name: c.verdict for c in copy.judged(known, proof, accounts(stored))}
+    books = copy.books_of(known, lambda _: accounts(stored))
+    verdicts = {c.name: c.verdict for c in copy.judged(known, proof, books)}
     assert verdicts["nothing else"] in ("passed", "unknown")
     assert verdicts["acknowledged"] == "passed"
 
@@ -340,7 +343,7 @@ def test_one_request_of_many_transfers_is_open_or_not_as_a_whole() -> None:
     lines = [Line(pack_transfer(n, TAG, (1, TAG), (2, TAG), 1, ledger=EUR, code=1), CREATED, s, 1)
              for n, s in enumerate([10, 11, 12, 100, 101, 102, 103], 1)]  # fmt: skip
     for limit, count in [(9, 0), (12, 0), (99, 0), (100, 3), (101, 3), (103, 3), (10_000, 3)]:
-        assert cut.before(packed(lines), limit).tolist() == [True] * count + [False] * (7 - count)
+        assert cut.count_before(packed(lines), limit) == count
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
@@ -379,9 +382,9 @@ def test_a_recorded_history_is_proven_in_a_copy_of_its_middle(seed: int, tmp_pat
     held = [t for t in ordered if t.timestamp <= middle.timestamp]
 
     def acknowledged(transfers: list[history.Transfer]) -> Check:
-        proof = Proof(Record(known.lines, known.tag, known.before))
+        proof = Proof(known.record)
         proof.add_page(pack_transfers(transfers))
-        checks = copy.judged(known, proof, pack_accounts([]))
+        checks = copy.judged(known, proof, copy.books_of(known, lambda _: pack_accounts([])))
         return next(check for check in checks if check.name == "acknowledged")
 
     assert acknowledged(held).verdict == "passed"

@@ -11,7 +11,7 @@ import pytest
 
 from loadtests.client.records import CREATED, UNANSWERED
 from loadtests.proof.proof import Proof, verdict_of
-from loadtests.proof.record import Record
+from loadtests.proof.record import Part, Record
 from loadtests.run.result import Check
 from tests.load.ledgers import ANN, BOB, FEES, FUNDING, TAG, World, honest
 
@@ -191,7 +191,7 @@ def test_a_hold_that_never_ends_is_named_by_its_account() -> None:
 
 def test_a_missing_account_is_named() -> None:
     world = honest()
-    proof = Proof(Record(world.record(), TAG))
+    proof = Proof(Record([Part(world.record())], TAG))
     asked = world.accounts()
     checks = {c.name: c for c in proof.finish(asked[asked["id"][:, 0] != ANN], asked)}
     assert name_of(ANN) in checks["balances"].detail
@@ -199,7 +199,7 @@ def test_a_missing_account_is_named() -> None:
 
 def test_only_open_holds_are_waited_for() -> None:
     world = honest()
-    proof = Proof(Record(world.record(), TAG))
+    proof = Proof(Record([Part(world.record())], TAG))
     for row in sorted(world.stored, key=lambda row: row[120:][::-1]):
         proof.add_page(np_page(row))
     created_at = next(t for sent, _, t in world.lines if sent[0] == 24)

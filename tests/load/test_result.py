@@ -127,7 +127,7 @@ def test_an_unknown_run_is_told_with_what_there_is(
 def test_a_torn_record_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "record-0.bin").write_bytes(bytes(145))
     with pytest.raises(ValueError, match="145 bytes are no whole number of 144-byte lines"):
-        runs.read_record(tmp_path)
+        runs.records_of(tmp_path)
 
 
 # -- comparisons -------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_two_processes_share_no_wallet_and_have_one_audit(finished: Finished) ->
     result = read_result(finished.run)
     assert result
     assert (result.workers, result.complete) == (2, True)
-    record = runs.read_record(finished.run)
+    record = np.concatenate([lines[:] for lines in runs.records_of(finished.run)])
     assert set(record["sent"]["user_data_32"].tolist()) == {0, 1}
     for worker in (0, 1):
         mine = record["sent"][record["sent"]["user_data_32"] == worker]

@@ -103,7 +103,7 @@ def test_three_become_six_and_every_balance_is_the_same() -> None:
             for made in (old, new)
         ]
         begun = time.monotonic()
-        moved = old.run("make", "migrate", f"FROM={places[0]}", f"TO={places[1]}")
+        moved = old.run("make", "migrate", f"FROM={places[0]}", f"TO={places[1]}", "STOPPED=yes")
         print(moved.stdout, f"all of it: {time.monotonic() - begun:.1f} s")
         assert moved.returncode == 0, moved.stdout + moved.stderr
         assert "migration passed" in moved.stdout

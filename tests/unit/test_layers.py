@@ -48,8 +48,10 @@ ALLOWED = {
     # A ping is a message of TigerBeetle's protocol; the emulator has the only description of it.
     ("cluster.tigerbeetle.ping", "tigerbeetle_emulator.protocol"),
     # A migration reads and writes a whole ledger: columns through the official client.
-    ("cluster.operate.migrate", "loadtests.client"),
-    ("cluster.operate.migration", "loadtests.client"),
+    ("cluster.operate.migrate.plan", "loadtests.client"),
+    ("cluster.operate.migrate.clusters", "loadtests.client"),
+    ("cluster.operate.migrate.passes", "loadtests.client"),
+    ("cluster.operate.migrate.command", "loadtests.client"),
 }
 #: Arrows that still go up. This list only shrinks.
 PENDING: set[tuple[str, str]] = set()

@@ -59,7 +59,7 @@ def check_complete(history: History, final: FinalReads) -> Check:
 def check_final(history: History, final: FinalReads) -> list[Check]:
     """The audit's own proof, over this history's record and final reads."""
     lines, _ = record.of_operations(history.operations)
-    proof = Proof(record.Record(lines, record.tag_of(history.operations)))
+    proof = Proof(record.Record([record.Part(lines)], record.tag_of(history.operations)))
     found = {one.id: one for one in (*final.queried, *final.transfers.values())}
     page = sorted(found.values(), key=lambda one: one.timestamp)
     proof.add_page(pack_transfers(page))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.proof.proof import NAMED_MAX
+from loadtests.proof.named import NAMED_MAX
 from loadtests.run.result import Check
 
 

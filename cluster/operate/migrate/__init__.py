@@ -1,0 +1,1 @@
+"""A whole ledger into a new, empty cluster: ``plan`` ← ``clusters`` ← ``passes`` ← ``command``."""
