@@ -242,7 +242,7 @@ report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the clus
 
 .PHONY: capacity
 capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS=
-	@$(PYTHON) -m cluster capacity $(call option,--p99-ms,P99_MS) $(call option,--users,USERS) $(LOAD)
+	@$(PYTHON) -m cluster capacity $(call option,--p99-ms,P99_MS) $(call option,--users,USERS) $(call option,--processes,PROCESSES) $(LOAD)
 
 .PHONY: workload
 workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operation recorded, then judge the history

@@ -35,6 +35,7 @@ from loadtests.report import report  # noqa: E402
 from loadtests.run import locust_stats, runs, target  # noqa: E402
 from loadtests.run.conductor import WORKER_STOP_TIMEOUT_S, Conductor  # noqa: E402
 from loadtests.run.exit_codes import EXIT_USAGE  # noqa: E402
+from loadtests.run.meter import Here  # noqa: E402
 from loadtests.run.result import Settings  # noqa: E402
 from loadtests.wallet.session import Plan, Session  # noqa: E402
 from loadtests.wallet.users import ReaderUser, SettlementUser, WalletUser, give_up  # noqa: E402
@@ -43,6 +44,8 @@ __all__ = ["ReaderUser", "SettlementUser", "WalletUser"]
 
 logger = logging.getLogger("loadtests")
 
+#: Set for a worker that `make load` has started on a load host: its name.
+LOAD_HOST = "LOADTESTS_HOST"
 #: Time for users to finish their action before they are cut off; locust's own default is none.
 STOP_TIMEOUT_S = 6.0
 #: Opening 4,000 accounts takes a second; it took 20 s on a machine with six times its work to do.
@@ -92,6 +95,7 @@ def prepare(environment: Any, **_kwargs: Any) -> None:
     if settings.headless and not environment.shape_class:
         settings.run_time = None
     runner.register_message("load_second", _take_second)
+    runner.register_message("load_here", _take_worker)
     runner.register_message("load_finished", _take_summary)
     if isinstance(runner, LocalRunner):
         runner.register_message("load_rate", _set_rate)
@@ -151,6 +155,7 @@ def start(environment: Any, **_kwargs: Any) -> None:
         return
     finally:
         environment.opened.set()
+    runner.send_message("load_here", _here(runner.worker_index))
     if isinstance(runner, LocalRunner):
         _start_clock(environment)
     environment.handed_in.clear()
@@ -219,6 +224,10 @@ def _start_clock(environment: Any) -> None:
         gevent.spawn_later(environment.run_time, environment.runner.quit)
 
 
+def _take_worker(environment: Any, msg: Any, **_kwargs: Any) -> None:
+    environment.conductor.workers[msg.data["worker"]] = msg.data
+
+
 def _take_summary(environment: Any, msg: Any, **_kwargs: Any) -> None:
     environment.conductor.finished[msg.data["worker"]] = msg.data
 
@@ -238,12 +247,20 @@ def _workers(environment: Any) -> int:
     return max(1, int(settings.expect_workers))
 
 
+def _here(worker: int) -> Here:
+    """Where this worker is, as whoever has started it on a load host says, or this machine."""
+    offset = os.environ.get("LOADTESTS_CLOCK_OFFSET_MS")
+    host = os.environ.get(LOAD_HOST) or platform.node()
+    return Here(worker=worker, host=host, clock_offset_ms=float(offset) if offset else None)
+
+
 def _plan(environment: Any) -> Plan:
-    settings = environment.parsed_options
-    is_with_master = settings.target_host == platform.node()  # else its tunnels do not end here
+    settings, is_on_load_host = environment.parsed_options, LOAD_HOST in os.environ
+    # Else its tunnels do not end here.
+    is_with_master = settings.target_host == platform.node() and not is_on_load_host
     return Plan(
         run=Path(settings.run_path)
-        if Path(settings.run_path).parent.is_dir()
+        if Path(settings.run_path).parent.is_dir() and not is_on_load_host
         # A worker on another machine keeps its part under its own runs directory.
         else runs.directory() / Path(settings.run_path).name,
         tag=settings.run_tag,

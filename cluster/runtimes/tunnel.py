@@ -86,9 +86,19 @@ def port_to(host: Host, address: str) -> int:
     return _opened[(host, address)][1]
 
 
-def _open(server: Host, address: str, port: int) -> tuple[subprocess.Popen[bytes], int]:
+def back(host: Host, there: int, here: int) -> None:
+    """Port ``there`` of the host's 127.0.0.1 leads to ``here`` of ours, until this program ends.
+
+    Raises SshError.
+    """
+    _opened[(host, f"back:{there}:{here}")] = _open(host, f"127.0.0.1:{here}", there, "-R")
+
+
+def _open(
+    server: Host, address: str, port: int, way: str = "-L"
+) -> tuple[subprocess.Popen[bytes], int]:
     """A forward of the shared connection, and who keeps it. Raises SshError."""
-    forward = ["-L", f"127.0.0.1:{port}:{address}"]
+    forward = [way, f"127.0.0.1:{port}:{address}"]
     done = subprocess.run(
         ssh.asking(server, "forward", *forward),
         stdin=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from cluster.command import if_inventory
 from loadtests.report import gate, plots
 from loadtests.report.plots import Chart, Line
 from loadtests.run import chosen, runs
+from loadtests.run.conductor import GENERATOR_CPU_LIMIT
 from loadtests.run.histogram import BUCKETS_PER_DOUBLING, Histogram, seconds_of
 from loadtests.run.result import Audit, Manifest, Result, read_audit, read_manifest, read_result
 
@@ -45,6 +46,7 @@ def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: 
         charts=charts(result) if result else [],
         actions=_rows(result) if result else [],
         start=_start(result) if result else manifest.started,
+        generator_cpu_limit=GENERATOR_CPU_LIMIT,
     )
 
 

@@ -49,6 +49,14 @@ class Second(TypedDict):
     tail: bool
 
 
+class Here(TypedDict):
+    """Where a worker is, as it tells the master once; the offset is None where nobody asked."""
+
+    worker: int
+    host: str
+    clock_offset_ms: float | None
+
+
 class Meter:
     """Collects one worker's measurements. Not thread-safe: greenlets only."""
 

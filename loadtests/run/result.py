@@ -148,6 +148,22 @@ class Figures(Model):
     generator_cpu_percent: float = Field(description="of one core, mean of the busiest process")
 
 
+class WorkerResult(Model):
+    """One worker within the measured window."""
+
+    worker: int
+    host: str = Field(description="the load host's name, or the machine's own")
+    actions_per_s: float
+    transfers_per_s: float
+    latency: Latency
+    hub_lag: Latency
+    cpu_percent: float = Field(description="of one core")
+    clock_offset_ms: float | None = Field(
+        description="ahead of the master's machine, asked before the run; null where nobody asked"
+    )
+    complete: bool = Field(description="false when its last figures or its record are missing")
+
+
 class Point(Model):
     """One second of the run, all workers together."""
 
@@ -198,6 +214,7 @@ class Result(Model):
     unanswered: int = Field(description="sent, and without an answer when the run ended")
     window: Figures
     actions: dict[str, ActionResult]
+    by_worker: list[WorkerResult] = Field(default=[], description="each process that sent load")
     series: list[Point]
     servers: list[ServerPoint]
     faults: list[Fault]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from loadtests.run.histogram import Histogram
-from loadtests.run.meter import OUTCOMES, ActionSecond, Second
-from loadtests.run.result import ActionResult, Figures, Latency, Point
+from loadtests.run.meter import OUTCOMES, ActionSecond, Here, Second
+from loadtests.run.result import ActionResult, Figures, Latency, Point, WorkerResult
 
 _Count = Literal["transfers", "events", "requests", "drops", "users"]
 
@@ -81,6 +82,36 @@ def by_action(seconds: list[Second], duration_s: float) -> dict[str, ActionResul
         for name, action in second["actions"].items():
             grouped[name].append(action)
     return {name: _action(grouped[name], duration_s) for name in sorted(grouped)}
+
+
+def by_worker(
+    seconds: list[Second], duration_s: float, where: Mapping[int, Here], missing: Collection[int]
+) -> list[WorkerResult]:
+    """Sum up a window for each worker; ``missing`` have not handed in their summary."""
+    grouped: defaultdict[int, list[Second]] = defaultdict(list)
+    for second in seconds:
+        grouped[second["worker"]].append(second)
+    return [
+        _worker(worker, grouped[worker], duration_s, where.get(worker), worker not in missing)
+        for worker in sorted({*grouped, *where, *missing})
+    ]
+
+
+def _worker(
+    worker: int, seconds: list[Second], duration_s: float, here: Here | None, is_complete: bool
+) -> WorkerResult:
+    summed = figures(seconds, duration_s)
+    return WorkerResult(
+        worker=worker,
+        host=here["host"] if here else "not known",
+        actions_per_s=summed.actions_per_s,
+        transfers_per_s=summed.transfers_per_s,
+        latency=summed.latency,
+        hub_lag=summed.hub_lag,
+        cpu_percent=summed.generator_cpu_percent,
+        clock_offset_ms=here["clock_offset_ms"] if here else None,
+        complete=is_complete,
+    )
 
 
 def _action(parts: list[ActionSecond], duration_s: float) -> ActionResult:
