@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from loadtests.load import Wanted, run_once, show
+from loadtests.load import SEARCH, Wanted, run_once, show
 from loadtests.run import runs
 
 P99_MS = 100.0
@@ -39,7 +39,7 @@ def main(
         )
     more = ["--capacity-p99-ms", str(p99_ms), "--capacity-window-s", str(window_s)]
     more += ["--rate", str(start_rate)]
-    wanted = Wanted(users, SEARCH_MAX_S, shape="_search")
+    wanted = Wanted(users, SEARCH_MAX_S, shape=SEARCH)
     outcome = run_once(wanted, [*extra, *more], runs.name_of(runs.new_tag()), "")
     if isinstance(outcome, int):
         return outcome

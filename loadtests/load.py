@@ -34,6 +34,8 @@ SHAPES = Path(__file__).parent / "shapes"
 #: What a run may take beyond its duration: start, wallets (30,000: 2 minutes when busy), closing.
 OVERHEAD_S = 1800
 USERS, POOL = 50, 1000
+#: The shape of a capacity search: one run of many windows.
+SEARCH = "_search"
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,13 @@ def run_once(wanted: Wanted, extra: list[str], name: str, group: str) -> Outcome
     """Load and audit once; locust's exit code if it did not come to a run."""
     path = runs.directory() / name
     found = _target(extra)
-    own = ["--reach", target.way(found), "--run-id", name, "--group", group]
     crew, rest = _crew(found, extra)
+    own = ["--reach", target.way(found), "--run-id", name, "--group", group]
     if crew is None:
         code = load(wanted, [*extra, *own])
     else:
-        with crew.at_work(path, wanted.run_time + OVERHEAD_S) as master:
+        lasts_s, has_windows = wanted.run_time + OVERHEAD_S, wanted.shape == SEARCH
+        with crew.at_work(path, lasts_s, brings_meanwhile=has_windows) as master:
             code = load(wanted, [*rest, *own, *master])
     if not (path / "run.json").is_file():
         return EXIT_USAGE if crew else code or EXIT_USAGE

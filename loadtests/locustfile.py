@@ -249,9 +249,13 @@ def _workers(environment: Any) -> int:
 
 def _here(worker: int) -> Here:
     """Where this worker is, as whoever has started it on a load host says, or this machine."""
-    offset = os.environ.get("LOADTESTS_CLOCK_OFFSET_MS")
-    host = os.environ.get(LOAD_HOST) or platform.node()
-    return Here(worker=worker, host=host, clock_offset_ms=float(offset) if offset else None)
+    offset, rtt = (os.environ.get(f"LOADTESTS_{name}_MS") for name in ("CLOCK_OFFSET", "RTT"))
+    return Here(
+        worker=worker,
+        host=os.environ.get(LOAD_HOST) or platform.node(),
+        clock_offset_ms=float(offset) if offset else None,
+        rtt_ms=float(rtt) if rtt else None,
+    )
 
 
 def _plan(environment: Any) -> Plan:

@@ -30,14 +30,20 @@ for name in python3 python3.14 python3.13 python3.12 python3.11; do
   "$python" - "$@" <<'END' && break
 import socket
 import sys
+import time
 
 if sys.version_info < (3, 11):
     sys.exit(1)
 for address in sys.argv[1:]:
     ip, _, port = address.rpartition(":")
+    took = []
     try:
-        with socket.create_connection((ip, int(port)), timeout=2) as connection:
-            print("reached", address, connection.getsockname()[0])
+        for _ in range(3):
+            asked = time.perf_counter()
+            with socket.create_connection((ip, int(port)), timeout=2) as connection:
+                took.append(1000 * (time.perf_counter() - asked))
+                own = connection.getsockname()[0]
+        print("reached", address, own, f"{min(took):.3f}")
     except OSError as error:
         print("missed", address, error)
 with socket.create_server(("127.0.0.1", 0)) as free:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +36,8 @@ INVENTORY = "loadtests/hosts/inventory.py"
 #: A worker imports for seconds; on a busy machine it took twenty.
 CONNECT_S = 180
 _OBSERVE_TIMEOUT_S = 60.0
+#: A window of a capacity search and its settling, or two.
+BRING_EVERY_S = 10.0
 
 Answer = TypeVar("Answer")
 
@@ -61,9 +64,13 @@ class Crew:
         return len(self.members) * self.each
 
     @contextmanager
-    def at_work(self, run: Path, lasts_s: float) -> Iterator[list[str]]:
+    def at_work(
+        self, run: Path, lasts_s: float, *, brings_meanwhile: bool = False
+    ) -> Iterator[list[str]]:
         """Within, the workers of this run live; yields what locust needs to be their master.
 
+        A run of many windows ``brings_meanwhile``: what the last window has written comes here
+        while the next one runs.
         Afterwards none does, and what they have written is in the run's directory, where the run
         has one; what could not be brought is told. Raises Refusal where a worker cannot start.
         """
@@ -72,7 +79,8 @@ class Crew:
         expected = ["--expect-workers", str(self.workers), "--expect-workers-max-wait"]
         try:
             _together(self.members, lambda member: self._start(member, run.name, port, lasts_s))
-            yield [*master, *expected, str(CONNECT_S)]
+            with self._bringing(run) if brings_meanwhile else nullcontext():
+                yield [*master, *expected, str(CONNECT_S)]
         finally:
             with whole("stopping the load hosts' workers, and bringing their records"):
                 self._gather(run)
@@ -87,6 +95,7 @@ class Crew:
                 number=number,
                 host=host.place,
                 clock_offset_ms=member.offset.ms,
+                rtt_ms=member.seen.rtt_ms,
                 master_port=member.seen.free_port,
                 lasts_s=lasts_s,
                 python=member.seen.python_path,
@@ -101,6 +110,26 @@ class Crew:
                     found=last_line(done.stderr),
                     fix="see its journal",
                 )
+
+    @contextmanager
+    def _bringing(self, run: Path) -> Iterator[None]:
+        """Bring the records now and then, one host at a time; the rest comes at the end."""
+        is_over = threading.Event()
+
+        def bring() -> None:
+            while not is_over.wait(BRING_EVERY_S):
+                for member in self.members:
+                    if run.is_dir() and not is_over.is_set():
+                        with suppress(Refusal, OSError):
+                            record.bring(member.host, run.name, run)
+
+        thread = threading.Thread(target=bring, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def _gather(self, run: Path) -> None:
         for told in filter(None, _together(self.members, lambda m: _gathered(m.host, run))):

@@ -46,6 +46,8 @@ class Observed:
     bundles: frozenset[str] = frozenset()
     units: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
+    #: What a connection to the nearest replica took.
+    rtt_ms: float = 0.0
     #: Replicas' addresses → the host's own towards each; or why it is not reached.
     reached: Mapping[str, str] = field(default_factory=dict)
     missed: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +77,8 @@ def parse(lines: Sequence[str]) -> Observed:
         bundles=frozenset(values[0] for values in said.each("bundle")),
         units=tuple(values[0] for values in said.each("unit")),
         runs=tuple(values[0] for values in said.each("run")),
-        reached={values[0]: values[-1] for values in said.each("reached")},
+        rtt_ms=min((float(values[2]) for values in said.each("reached")), default=0.0),
+        reached={values[0]: values[1] for values in said.each("reached")},
         missed={values[0]: " ".join(values[1:]) for values in said.each("missed")},
     )
 

@@ -31,6 +31,7 @@ class Worker:
     number: int
     host: str
     clock_offset_ms: float
+    rtt_ms: float
     master_port: int
     lasts_s: float
     python: str
@@ -66,6 +67,7 @@ def start(worker: Worker) -> str:
         "LOADTESTS_RUNS": f"/var/lib/{STATE}",
         "LOADTESTS_HOST": worker.host,
         "LOADTESTS_CLOCK_OFFSET_MS": f"{worker.clock_offset_ms:.3f}",
+        "LOADTESTS_RTT_MS": f"{worker.rtt_ms:.3f}",
     }
     command = ["systemd-run", "--quiet", "--collect", f"--unit={worker.unit}"]
     command += [f"--property={key}={value}" for key, value in properties.items()]

@@ -70,6 +70,12 @@ class Conductor:
         """A line for whoever watches."""
         print(f"load: {text}", file=sys.stderr, flush=True)
 
+    @property
+    def rtt_ms(self) -> float | None:
+        """Of the load host that is farthest from the cluster; None where nobody asked."""
+        known = [here["rtt_ms"] for here in self.workers.values() if here["rtt_ms"] is not None]
+        return max(known, default=None)
+
     def server_cpu_percent(self) -> float:
         """All local replicas together, of one core, as last sampled."""
         return sum({point.replica: point.cpu_percent for point in self._servers.points}.values())
@@ -161,6 +167,7 @@ class Conductor:
             try:
                 self.say(self.progress())
             except BrokenPipeError:  # who has started this is gone: nobody would audit it
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
                 os.kill(os.getpid(), signal.SIGINT)
                 return
 

@@ -146,6 +146,9 @@ class Figures(Model):
     request_latency: Latency = Field(description="per packet of transfers")
     hub_lag: Latency = Field(description="how late the generator itself was")
     generator_cpu_percent: float = Field(description="of one core, mean of the busiest process")
+    network_percent: float = Field(
+        default=0.0, description="of an interface's speed, at the busiest worker; 0 if not known"
+    )
 
 
 class WorkerResult(Model):
@@ -160,6 +163,9 @@ class WorkerResult(Model):
     cpu_percent: float = Field(description="of one core")
     clock_offset_ms: float | None = Field(
         description="ahead of the master's machine, asked before the run; null where nobody asked"
+    )
+    rtt_ms: float | None = Field(
+        default=None, description="to connect to the nearest replica, from a load host"
     )
     complete: bool = Field(description="false when its last figures or its record are missing")
 

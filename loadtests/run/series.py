@@ -70,7 +70,8 @@ def figures(seconds: list[Second], duration_s: float) -> Figures:
         latency=latency(Histogram(*(action["buckets"] for action in actions))),
         request_latency=latency(Histogram(*(second["request_buckets"] for second in seconds))),
         hub_lag=latency(Histogram(*(second["lag_buckets"] for second in seconds))),
-        generator_cpu_percent=_busiest(seconds),
+        generator_cpu_percent=_busiest(seconds, "cpu_percent"),
+        network_percent=_busiest(seconds, "network_percent"),
         **counts,
     )
 
@@ -110,6 +111,7 @@ def _worker(
         hub_lag=summed.hub_lag,
         cpu_percent=summed.generator_cpu_percent,
         clock_offset_ms=here["clock_offset_ms"] if here else None,
+        rtt_ms=here["rtt_ms"] if here else None,
         complete=is_complete,
     )
 
@@ -155,8 +157,9 @@ def _sum(seconds: list[Second], count: _Count) -> int:
     return sum(second[count] for second in seconds)
 
 
-def _busiest(seconds: list[Second]) -> float:
+def _busiest(seconds: list[Second], of: Literal["cpu_percent", "network_percent"]) -> float:
+    """The mean of the worker that has the highest."""
     by_worker: defaultdict[int, list[float]] = defaultdict(list)
     for second in seconds:
-        by_worker[second["worker"]].append(second["cpu_percent"])
+        by_worker[second["worker"]].append(second[of])
     return max((sum(values) / len(values) for values in by_worker.values()), default=0.0)

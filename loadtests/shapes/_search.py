@@ -9,8 +9,9 @@ import time
 
 import psutil
 
+from loadtests import limits
 from loadtests.run import runs
-from loadtests.run.conductor import GENERATOR_CPU_LIMIT, Conductor
+from loadtests.run.conductor import Conductor
 from loadtests.run.series import figures
 from loadtests.run.shaping import set_rate
 from loadtests.search import Search, Window
@@ -78,8 +79,8 @@ class CapacitySearch(LoadTestShape):
             f"{found.drops:,} dropped, generator "
             f"{found.generator_cpu_percent:.0f} % CPU, others {foreign:.0f} % of the machine)"
         )
-        if found.generator_cpu_percent > GENERATOR_CPU_LIMIT and not good:
-            self.note = "the generator was the limit: add --processes on a machine with more cores"
+        if window == "bad":
+            self.note = limits.WORDS[limits.limit(found, conductor.rtt_ms)]
         search.feed(window)
         content = {"knee": search.knee, "history": search.history, "note": self.note}
         runs.write_json(conductor.path / "capacity.json", json.dumps(content))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import shlex
 import tarfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster import cli as commands
 from cluster.config import inventory, servers
+from cluster.config.servers import Host
 from cluster.refusal import Refusal
+from cluster.runtimes import ssh
 from loadtests.client.records import ACCOUNT, RECORD
-from loadtests.hosts import bundle, clock, observed, record, units
+from loadtests.hosts import bundle, clock, crew, observed, record, units
 from loadtests.hosts.bundle import Bundle
 from loadtests.hosts.clock import Offset
+from loadtests.hosts.crew import Member
 from loadtests.hosts.observed import Observed
 from tests.unit.test_servers import HOSTS, env_file, hosts_of, refusal, without_overrides
 
@@ -36,8 +41,8 @@ bundle env-0123456789ab
 bundle code-0123456789ab
 python 3.9 /usr/bin/python3
 python 3.12 /usr/bin/python3.12
-reached 10.1.0.11:3000 10.1.0.50
-reached 10.1.0.12:3000 10.1.0.50
+reached 10.1.0.11:3000 10.1.0.50 0.412
+reached 10.1.0.12:3000 10.1.0.50 0.388
 missed 10.1.0.13:3000 [Errno 111] Connection refused
 free_port 40123
 """
@@ -51,6 +56,7 @@ def test_a_host_is_read_as_it_describes_itself() -> None:
     assert FIT.reached == {f"10.1.0.{n}:3000": "10.1.0.50" for n in (11, 12)}
     assert FIT.missed == {"10.1.0.13:3000": "[Errno 111] Connection refused"}
     assert (FIT.cpus, FIT.memory_mib, FIT.free_port) == (8, 12000, 40123)
+    assert FIT.rtt_ms == 0.388
 
 
 def test_a_fit_host_is_taken_though_one_replica_of_three_is_away() -> None:
@@ -108,6 +114,7 @@ def worker(**changes: Any) -> units.Worker:
         "number": 4,
         "host": "load1",
         "clock_offset_ms": -1.25,
+        "rtt_ms": 0.5,
         "master_port": 40123,
         "lasts_s": 1830.0,
         "python": "/usr/bin/python3.12",
@@ -197,3 +204,52 @@ def test_a_load_host_named_by_its_address_is_let_in_by_the_firewall(env_file: Pa
 def test_observed_has_no_default_that_passes() -> None:
     with pytest.raises(Refusal):
         observed.check_machine("load1", Observed())
+
+
+def test_more_workers_than_the_cluster_serves_are_refused_before_any_host_is_asked(
+    env_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named, asked = tmp_path / "production.py", "env_file={!r}, runtime='systemd', load_hosts={!r}"
+    given = asked.format(str(env_file), ("10.1.0.50", "10.1.0.51"))
+    head = "from cluster.servers import on_servers"
+    named.write_text(f"{head}\nhosts = on_servers('production', {given})\n")
+    monkeypatch.setenv("INVENTORY", str(named))
+    monkeypatch.setenv("RECORDS_DIR", str(tmp_path / "records"))
+    monkeypatch.setenv("LOADTESTS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("cluster.runtimes.ssh.run", None)
+    assert commands.main(["load", "--processes", "8"]) == 2
+    assert "worker processes: expected at most 15" in capsys.readouterr().err
+    assert commands.main(["load", "--processes", "0"]) == 2
+    assert "1 or more workers on each load host" in capsys.readouterr().err
+
+
+def test_a_record_that_grows_is_brought_while_the_next_window_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, brought = tmp_path / RUN, threading.Event()
+    run.mkdir()
+    member = Member(Host.model_validate({"ssh_hostname": "load1"}), FIT, Offset(0.0, 0.0))
+    monkeypatch.setattr(crew, "BRING_EVERY_S", 0.01)
+    monkeypatch.setattr(record, "bring", lambda *_: brought.set())
+    with crew.Crew((member,), each=1)._bringing(run):
+        assert brought.wait(60)
+
+
+def test_a_host_that_cannot_be_asked_meanwhile_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Semaphore(0)
+
+    def fail(*_: object) -> int:
+        tried.release()
+        raise ssh.SshError("load1: away")
+
+    (tmp_path / RUN).mkdir()
+    member = Member(Host.model_validate({"ssh_hostname": "load1"}), FIT, Offset(0.0, 0.0))
+    monkeypatch.setattr(crew, "BRING_EVERY_S", 0.01)
+    monkeypatch.setattr(record, "bring", fail)
+    with crew.Crew((member,), each=1)._bringing(tmp_path / RUN):
+        assert all(tried.acquire(timeout=60) for _ in range(2))
