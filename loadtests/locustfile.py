@@ -29,7 +29,7 @@ if _ROOT not in sys.path:  # locust puts this file's own directory first, not th
 from cluster.refusal import Refusal, refusal_of  # noqa: E402
 from loadtests import options  # noqa: E402
 from loadtests.client import preflight  # noqa: E402
-from loadtests.client.bridge import BridgeError  # noqa: E402
+from loadtests.client.bridge import BridgeError, Unanswered  # noqa: E402
 from loadtests.client.ledger import CLIENTS_PER_LEDGER, Ledger  # noqa: E402
 from loadtests.report import report  # noqa: E402
 from loadtests.run import locust_stats, runs, target  # noqa: E402
@@ -150,7 +150,7 @@ def start(environment: Any, **_kwargs: Any) -> None:
             on_second=lambda second: _send_second(environment, second),
             users=lambda: runner.user_count,
         )
-    except BridgeError as error:
+    except (BridgeError, Unanswered, OSError) as error:
         give_up(environment, error)
         return
     finally:
@@ -192,6 +192,8 @@ def stop(environment: Any, **_kwargs: Any) -> None:
     conductor.finish(_workers(environment))
     report.write(conductor.path)
     logger.info("result: %s", conductor.path)
+    if isinstance(environment.runner, MasterRunner) and environment.parsed_options.headless:
+        gevent.spawn_later(0, environment.runner.quit)  # also where all workers have gone
 
 
 def _hand_in(environment: Any, **_kwargs: Any) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import shlex
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network
 
 from cluster.config import Replica
@@ -86,12 +87,20 @@ def port_to(host: Host, address: str) -> int:
     return _opened[(host, address)][1]
 
 
-def back(host: Host, there: int, here: int) -> None:
-    """Port ``there`` of the host's 127.0.0.1 leads to ``here`` of ours, until this program ends.
+@contextmanager
+def back(host: Host, there: int, here: int) -> Iterator[None]:
+    """Within, port ``there`` of the host's 127.0.0.1 leads to ``here`` of ours.
 
-    Raises SshError.
+    It ends with this program at the latest, however that ends. Raises SshError.
     """
-    _opened[(host, f"back:{there}:{here}")] = _open(host, f"127.0.0.1:{here}", there, "-R")
+    keeper, _ = _open(host, f"127.0.0.1:{here}", there, "-R")
+    try:
+        yield
+    finally:
+        if keeper.stdin:
+            keeper.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            keeper.wait(ssh.ANSWER_TIMEOUT_S)
 
 
 def _open(

@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -77,18 +77,20 @@ class Crew:
         port = _free_port()
         master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port)]
         expected = ["--expect-workers", str(self.workers), "--expect-workers-max-wait"]
-        try:
-            _together(self.members, lambda member: self._start(member, run.name, port, lasts_s))
-            with self._bringing(run) if brings_meanwhile else nullcontext():
-                yield [*master, *expected, str(CONNECT_S)]
-        finally:
-            with whole("stopping the load hosts' workers, and bringing their records"):
-                self._gather(run)
+        with ExitStack() as ways:
+            for member in self.members:
+                ways.enter_context(tunnel.back(member.host, member.seen.free_port, port))
+            try:
+                _together(self.members, lambda member: self._start(member, run.name, lasts_s))
+                with self._bringing(run) if brings_meanwhile else nullcontext():
+                    yield [*master, *expected, str(CONNECT_S)]
+            finally:
+                with whole("stopping the load hosts' workers, and bringing their records"):
+                    self._gather(run)
 
-    def _start(self, member: Member, run: str, port: int, lasts_s: float) -> None:
+    def _start(self, member: Member, run: str, lasts_s: float) -> None:
         host, first = member.host, self.members.index(member) * self.each
         environment, code = bundle.wanted(member.seen)
-        tunnel.back(host, member.seen.free_port, port)
         for number in range(first, first + self.each):
             worker = Worker(
                 run=run,
@@ -201,9 +203,10 @@ def _gathered(host: Host, run: Path) -> str:
         ssh.run(host, units.stop(name), units.STOP_TIMEOUT_S + ssh.ANSWER_TIMEOUT_S)
         if run.is_dir():
             record.bring(host, name, run)
-            ssh.run(host, units.remove(name))
-            return ""
         said = ssh.run(host, f"{units.last_words(name)}; {units.remove(name)}").stdout
+        if run.is_dir():
+            errors = [line for line in said.splitlines() if line.startswith("error: ")]
+            return f"{host.place}: {errors[-1]}" if errors else ""
         return f"{host.place}: no run came of it; its workers' last words: {last_line(said)}"
     except Refusal as error:
         return (

@@ -84,7 +84,7 @@ def stop(run: str) -> str:
 
 def last_words(run: str) -> str:
     """What they said last, which mostly is why they ended."""
-    return f"journalctl --quiet --output=cat --lines=5 --unit='{prefix(run)}*'"
+    return f"journalctl --quiet --output=cat --lines=20 --unit='{prefix(run)}*'"
 
 
 def prefix(run: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,17 @@ import pytest
 
 from loadtests import limits
 from loadtests.client.network import Network
+from loadtests.proof.audit import check_complete
+from loadtests.run.meter import Here
 from loadtests.run.result import Latency
 from loadtests.run.series import by_worker, figures
-from tests.load.samples import STARTED, second
+from tests.load.samples import STARTED, result, second
 
 NOTHING = Latency(p50_ms=None, p95_ms=None, p99_ms=None, p999_ms=None, max_ms=None)
+
+
+def here(worker: int, host: str) -> Here:
+    return Here(worker=worker, host=host, clock_offset_ms=-3.0, rtt_ms=0.5)
 
 
 def slow(**more: Any) -> Any:
@@ -77,10 +84,20 @@ def test_without_a_known_speed_nothing_is_claimed(monkeypatch: pytest.MonkeyPatc
 def test_each_worker_has_its_own_figures_and_a_lost_one_is_told() -> None:
     seconds = [second(STARTED + 1, 2), second(STARTED + 2, 4)]
     seconds[1]["worker"] = 1
-    here = {"worker": 0, "host": "load1", "clock_offset_ms": -3.0, "rtt_ms": 0.5}
-    first, lost, unheard = by_worker(seconds, 1.0, {0: here}, missing=[1, 2])  # type: ignore[dict-item]
+    first, lost, unheard = by_worker(seconds, 1.0, {0: here(0, "load1")}, missing=[1, 2])
     assert (first.host, first.clock_offset_ms, first.rtt_ms) == ("load1", -3.0, 0.5)
     assert (lost.host, lost.clock_offset_ms, lost.rtt_ms) == ("not known", None, None)
     assert [each.complete for each in (first, lost, unheard)] == [True, False, False]
     assert lost.actions_per_s == first.actions_per_s > 0
     assert unheard.actions_per_s == 0
+
+
+def test_a_record_without_a_lost_worker_s_share_is_unknown_by_its_name(tmp_path: Path) -> None:
+    lost = by_worker([], 1.0, {1: here(1, "load1")}, missing=[1])
+    whole = result().model_copy(update={"transfers_sent": 0})
+    for workers, verdict in (([], "passed"), (lost, "unknown")):
+        written = whole.model_copy(update={"by_worker": workers, "complete": not workers})
+        (tmp_path / "result.json").write_text(written.model_dump_json())
+        check = check_complete(tmp_path)
+        assert check.verdict == verdict
+    assert "worker 1 on load1 never handed in its figures" in check.detail

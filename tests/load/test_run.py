@@ -137,6 +137,25 @@ def test_a_wrong_option_is_told_before_anything_is_sent(
     assert not list(program.runs.glob("*/run.json"))
 
 
+@pytest.mark.long
+def test_workers_that_cannot_open_their_wallets_in_time_end_the_run(
+    program: Program, tmp_path: Path
+) -> None:
+    slow = Server(tmp_path, options=("--fault-latency=0.5",))
+    slow.format()
+    slow.start()
+    try:
+        done = program.load(slow, "--deadline-s", "0.1", "--processes", "2")
+    finally:
+        slow.kill()
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "error: no reply within 0.1 s" in done.stderr
+    assert "Traceback" not in done.stderr
+    found = read_audit(program.newest)
+    assert found
+    assert found.verdict == "unknown"
+
+
 def test_a_load_whose_command_was_killed_ends_in_order_by_itself(
     program: Program, server: Server
 ) -> None:

@@ -6,6 +6,7 @@ something is, and nothing runs on any host afterwards.
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -186,6 +187,19 @@ def test_a_second_load_brings_nothing_and_a_rate_is_shared(loaded: Loaded) -> No
     result, _ = finished(loaded.newest)
     for each in result.by_worker:
         assert 50 < each.actions_per_s < 150
+
+
+def test_a_search_uses_all_hosts_and_names_its_limit(loaded: Loaded) -> None:
+    bound = ("--p99-ms", "0.001", "--start-rate", "8", "--window-s", "2")  # which nothing meets
+    done = loaded.site.run("python", "-m", "cluster", "capacity", *bound)
+    assert done.returncode == 3, said(done)
+    result, audit = finished(loaded.newest)
+    assert audit.verdict == "passed"
+    assert len({each.host for each in result.by_worker if each.actions_per_s > 0}) == 3
+    found = json.loads((loaded.newest / "capacity.json").read_text())
+    assert any(who in found["note"] for who in ("generator", "network", "cluster"))
+    for host in loaded.hosts:
+        wait_until_nothing_runs(host, loaded.newest.name)
 
 
 def test_a_load_host_that_is_lost_leaves_its_share_unknown_and_the_others_go_on(
