@@ -246,7 +246,7 @@ report: $(INSTALLED) ## Write a run's HTML report again: RUN= (default: the clus
 
 .PHONY: capacity
 capacity: $(INSTALLED) ## Find the highest rate within a latency bound: P99_MS= USERS= SCENARIO=
-	@$(PYTHON) -m cluster capacity $(call option,--p99-ms,P99_MS) $(call option,--users,USERS) $(call option,--scenario,SCENARIO) $(LOAD)
+	@$(PYTHON) -m cluster capacity $(call option,--p99-ms,P99_MS) $(call option,--users,USERS) $(call option,--scenario,SCENARIO) $(call option,--processes,PROCESSES) $(LOAD)
 
 .PHONY: workload
 workload: $(INSTALLED) ## Act on a few wallets for DURATION= with every operation recorded, then judge the history

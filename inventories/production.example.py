@@ -44,6 +44,11 @@ hosts = on_servers(
     # monitoring_bind="127.0.0.1",
     # Who is told of an alert: your Alertmanagers. Without one, Prometheus' page shows it.
     # alertmanagers=("10.0.0.30:9093",),
+    # Hosts that send the load of `make load` and `make capacity`, instead of this machine: their
+    # SSH names, reached as the servers are. They need systemd and Python 3.11, and nothing more.
+    # One that is named by its address is let in by the firewall, like a client; the address of
+    # another belongs in `clients`. docs/load.md
+    # load_hosts=("10.0.9.21", "10.0.9.22"),
     # Debian's node exporter on each server, which that host reads: for the alerts on full disks and
     # wrong clocks. Installed where it is missing, which needs a package index.
     # node_exporter=True,

@@ -9,6 +9,8 @@ Rooms, lowest first; no module imports upward:
 - ``proof``   what must hold afterwards, and the audit and the checker that read whether it does
 - ``report``  what people and CI jobs are shown: report, gate, comparison, recovery times
 
+- ``hosts``   other machines that send the load; beside these rooms, on ``client``
+
 On top, a command each: ``load`` (all of it in one go), ``audit``, ``capacity`` (the search for the
 most that a cluster carries), ``workload`` (a recorded run) and ``check``, its judge. ``locustfile``
 (with its ``options``, and the web UI's ``form``) and ``shapes/`` are for locust; ``scenarios/`` and

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.load import Wanted, run_once, show
+from loadtests.load import SEARCH, Wanted, run_once, show
 from loadtests.report import curve
 from loadtests.report.curve import Capacity, SearchWindow, read_capacity
 from loadtests.report.report import milliseconds
@@ -93,7 +93,7 @@ def main(
         )
     more = ["--capacity-p99-ms", str(p99_ms), "--capacity-window-s", str(window_s)]
     more += ["--rate", str(start_rate)]
-    wanted = Wanted(users, SEARCH_MAX_S, shape="_search")
+    wanted = Wanted(users, SEARCH_MAX_S, shape=SEARCH)
     outcome = run_once(wanted, [*extra, *more], runs.name_of(runs.new_tag()), "")
     if isinstance(outcome, int):
         return outcome

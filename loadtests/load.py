@@ -19,12 +19,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cluster.config import inventory
+from cluster.refusal import Refusal
+from loadtests.client import preflight
+from loadtests.client.ledger import CLIENTS_PER_LEDGER
+from loadtests.hosts.crew import Crew, muster
 from loadtests.options import of_scenario, seconds, variable
 from loadtests.proof.audit import CONNECT_TIMEOUT_S, audit
 from loadtests.report import gate, report
 from loadtests.run import runs, target
 from loadtests.run.exit_codes import EXIT_FAILED, EXIT_MISSED, EXIT_PASSED, EXIT_UNKNOWN, EXIT_USAGE
-from loadtests.run.result import Audit, Result, read_result
+from loadtests.run.result import Audit, Result, Target, read_result
 from loadtests.traffic import profile
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
@@ -34,6 +39,8 @@ _FOR_PEOPLE = re.compile(r"load: |error: |Did you mean |[\w. -]+: error: ")
 #: What a run may take beyond its duration: start, wallets (30,000: 2 minutes when busy), closing.
 OVERHEAD_S = 1800
 USERS, POOL, RUN_S = 50, 1000, 20
+#: The shape of a capacity search: one run of many windows.
+SEARCH = "_search"
 
 
 @dataclass(frozen=True)
@@ -65,10 +72,17 @@ class Outcome:
 def run_once(wanted: Wanted, extra: list[str], name: str, group: str) -> Outcome | int:
     """Load and audit once; locust's exit code if it did not come to a run."""
     path = runs.directory() / name
-    reach = ["--reach", _way(extra)]
-    code = load(wanted, [*extra, *reach, "--run-id", name, "--group", group])
+    found = _target(extra)
+    crew, rest = _crew(found, extra)
+    own = ["--reach", target.way(found), "--run-id", name, "--group", group]
+    if crew is None:
+        code = load(wanted, [*extra, *own])
+    else:
+        lasts_s, has_windows = wanted.run_time + OVERHEAD_S, wanted.shape == SEARCH
+        with crew.at_work(path, lasts_s, brings_meanwhile=has_windows) as master:
+            code = load(wanted, [*rest, *own, *master])
     if not (path / "run.json").is_file():
-        return code or EXIT_USAGE
+        return EXIT_USAGE if crew else code or EXIT_USAGE
     done = audit(path, connect_timeout_s=wanted.audit_timeout_s)
     result = read_result(path)
     findings = gate.judge(wanted.gate, result) if wanted.gate and result else []
@@ -78,14 +92,33 @@ def run_once(wanted: Wanted, extra: list[str], name: str, group: str) -> Outcome
     return Outcome(path, result, done, findings)
 
 
-def _way(extra: list[str]) -> str:
-    """The way to the cluster that locust will load: opened here, where the audit follows."""
+def _target(extra: list[str]) -> Target:
+    """The cluster that locust will load: found here, where the audit follows. Raises Refusal."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # of locust's options
     for name in ("addresses", "cluster-id", "engine"):
         variable = "LOADTESTS_" + name.replace("-", "_").upper()
         parser.add_argument(f"--{name}", default=os.environ.get(variable))
     named = parser.parse_known_args(extra)[0]
-    return target.way(target.resolve(**vars(named)))
+    return target.resolve(**vars(named))
+
+
+def _crew(found: Target, extra: list[str]) -> tuple[Crew | None, list[str]]:
+    """The load hosts of the cluster's inventory, and what else is locust's; None without any.
+
+    ``--processes`` then counts the workers on each of them. Raises Refusal.
+    """
+    deployment = inventory.read(found.inventory) if found.inventory else None
+    if deployment is None or not deployment.load_hosts:
+        return None, extra
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--processes", type=int, default=os.environ.get("LOCUST_PROCESSES", 1))
+    named, rest = parser.parse_known_args(extra)
+    if named.processes < 1:
+        wanted, fix = "1 or more workers on each load host", "correct PROCESSES="
+        raise Refusal("--processes", expected=wanted, found=named.processes, fix=fix)
+    workers = named.processes * len(deployment.load_hosts)
+    preflight.check_sessions(workers, clients_per_worker=CLIENTS_PER_LEDGER)
+    return muster(deployment, named.processes), rest
 
 
 def load(wanted: Wanted, extra: list[str]) -> int:

@@ -31,12 +31,13 @@ if _ROOT not in sys.path:  # locust puts this file's own directory first, not th
 from cluster.refusal import Refusal, refusal_of  # noqa: E402
 from loadtests import form, options  # noqa: E402
 from loadtests.client import preflight  # noqa: E402
-from loadtests.client.bridge import BridgeError  # noqa: E402
+from loadtests.client.bridge import BridgeError, Unanswered  # noqa: E402
 from loadtests.client.ledger import CLIENTS_PER_LEDGER, Ledger  # noqa: E402
 from loadtests.report import report  # noqa: E402
 from loadtests.run import locust_stats, runs, target  # noqa: E402
 from loadtests.run.conductor import WORKER_STOP_TIMEOUT_S, Conductor  # noqa: E402
 from loadtests.run.exit_codes import EXIT_USAGE  # noqa: E402
+from loadtests.run.meter import Here  # noqa: E402
 from loadtests.run.result import Settings  # noqa: E402
 from loadtests.traffic import mix, shape  # noqa: E402
 from loadtests.wallet.session import Plan, Session  # noqa: E402
@@ -52,6 +53,8 @@ __all__ = ["ReaderUser", "SettlementUser", "WalletUser"]
 
 logger = logging.getLogger("loadtests")
 
+#: Set for a worker that `make load` has started on a load host: its name.
+LOAD_HOST = "LOADTESTS_HOST"
 #: Time for users to finish their action before they are cut off; locust's own default is none.
 STOP_TIMEOUT_S = 6.0
 #: Opening 4,000 accounts takes a second; it took 20 s on a machine with six times its work to do.
@@ -96,6 +99,7 @@ def prepare(environment: Any, web_ui: Any = None, **_kwargs: Any) -> None:
         return
     environment.run_time, environment.is_timed = settings.run_time, True
     runner.register_message("load_second", _take_second)
+    runner.register_message("load_here", _take_worker)
     runner.register_message("load_finished", _take_summary)
     if isinstance(runner, LocalRunner):
         runner.register_message("load_rate", _set_rate)
@@ -180,11 +184,12 @@ def start(environment: Any, **_kwargs: Any) -> None:
             on_second=lambda second: _send_second(environment, second),
             users=lambda: runner.user_count,
         )
-    except BridgeError as error:
+    except (BridgeError, Unanswered, OSError) as error:
         give_up(environment, error)
         return
     finally:
         environment.opened.set()
+    runner.send_message("load_here", _here(runner.worker_index))
     if isinstance(runner, LocalRunner):
         _start_clock(environment)
     environment.handed_in.clear()
@@ -222,6 +227,8 @@ def stop(environment: Any, **_kwargs: Any) -> None:
     conductor.finish(_workers(environment))
     report.write(conductor.path)
     logger.info("result: %s", conductor.path)
+    if isinstance(environment.runner, MasterRunner) and environment.parsed_options.headless:
+        gevent.spawn_later(0, environment.runner.quit)  # also where all workers have gone
 
 
 def _hand_in(environment: Any, **_kwargs: Any) -> None:
@@ -254,6 +261,10 @@ def _start_clock(environment: Any) -> None:
         gevent.spawn_later(environment.run_time, environment.runner.quit)
 
 
+def _take_worker(environment: Any, msg: Any, **_kwargs: Any) -> None:
+    environment.conductor.workers[msg.data["worker"]] = msg.data
+
+
 def _take_summary(environment: Any, msg: Any, **_kwargs: Any) -> None:
     environment.conductor.finished[msg.data["worker"]] = msg.data
 
@@ -273,12 +284,24 @@ def _workers(environment: Any) -> int:
     return max(1, int(settings.expect_workers))
 
 
+def _here(worker: int) -> Here:
+    """Where this worker is, as whoever has started it on a load host says, or this machine."""
+    offset, rtt = (os.environ.get(f"LOADTESTS_{name}_MS") for name in ("CLOCK_OFFSET", "RTT"))
+    return Here(
+        worker=worker,
+        host=os.environ.get(LOAD_HOST) or platform.node(),
+        clock_offset_ms=float(offset) if offset else None,
+        rtt_ms=float(rtt) if rtt else None,
+    )
+
+
 def _plan(environment: Any) -> Plan:
-    settings = environment.parsed_options
-    is_with_master = settings.target_host == platform.node()  # else its tunnels do not end here
+    settings, is_on_load_host = environment.parsed_options, LOAD_HOST in os.environ
+    # Else its tunnels do not end here.
+    is_with_master = settings.target_host == platform.node() and not is_on_load_host
     return Plan(
         run=Path(settings.run_path)
-        if Path(settings.run_path).parent.is_dir()
+        if Path(settings.run_path).parent.is_dir() and not is_on_load_host
         # A worker on another machine keeps its part under its own runs directory.
         else runs.directory() / Path(settings.run_path).name,
         tag=settings.run_tag,

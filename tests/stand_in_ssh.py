@@ -74,7 +74,9 @@ def is_alive(path):
 arguments = sys.argv[1:]
 path = next((a.partition("=")[2] for a in arguments if a.startswith("-oControlPath=")), "none")
 if "-O" in arguments:
-    verb, spec = arguments[arguments.index("-O") + 1], arguments[arguments.index("-L") + 1]
+    # Back from there or not, both ends are of this machine.
+    way = next(i for i, argument in enumerate(arguments) if argument in ("-L", "-R"))
+    verb, spec = arguments[arguments.index("-O") + 1], arguments[way + 1]
     note(verb + " " + spec)
     if verb == "forward":
         listener = socket.create_server(("127.0.0.1", int(spec.split(":")[1])))

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cluster import REPOSITORY
 from cluster.config.model import Cluster, Replica
-from cluster.config.servers import Settings, monitoring_address
+from cluster.config.servers import Settings, load_addresses, monitoring_address
 from cluster.refusal import Refusal
 
 #: The table's name, in the family ``inet``: IPv6 is closed too, as no replica listens there.
@@ -62,11 +62,14 @@ def monitoring_rules(cluster: Cluster, clients: Sequence[IPv4Network]) -> str:
 
 
 def admitted(cluster: Cluster, settings: Settings) -> list[IPv4Network]:
-    """Whom the replicas' servers let in beside the replicas: the monitoring host probes ports."""
-    if not settings.monitoring_host:
-        return list(settings.clients)
-    address, _ = monitoring_address(cluster)
-    return [*settings.clients, IPv4Network(address)]
+    """Whom the replicas' servers let in beside the replicas: clients, and who is one by its task.
+
+    The monitoring host probes ports. Load hosts are clients, where their names are addresses.
+    """
+    others = [IPv4Network(address) for address in load_addresses(settings)]
+    if settings.monitoring_host:
+        others.insert(0, IPv4Network(monitoring_address(cluster)[0]))
+    return [*settings.clients, *(other for other in others if other not in settings.clients)]
 
 
 def _render(

@@ -48,6 +48,8 @@ class Deployment(BaseModel, frozen=True):
     settings: Settings | None = None
     #: Where the replicas on servers are watched from, if anywhere.
     monitoring: Host | None = None
+    #: Where its load comes from, instead of this machine.
+    load_hosts: tuple[Host, ...] = ()
     #: The replicas at ports of this machine, where those are not their own.
     published: tuple[Replica, ...] = ()
     #: The replicas at this program's ends of tunnels: see ``cluster.runtimes.tunnel``.

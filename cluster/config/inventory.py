@@ -78,6 +78,7 @@ def _of_servers(hosts: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -
         servers=tuple(found),
         settings=settings,
         monitoring=servers.monitoring_host(settings, found[0]),
+        load_hosts=servers.load_hosts(settings, found[0]),
         repository=repository.of(servers.env_path(settings), is_elsewhere=True),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -49,6 +50,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     alertmanagers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:\d{1,5}$")], ...] = Field(
         (), description="HOST:PORT of your Alertmanagers, such as 10.0.0.30:9093"
+    )
+    load_hosts: tuple[str, ...] = Field(
+        (), description="SSH names of hosts apart from the replicas' servers, such as 10.0.9.21"
     )
     node_exporter: bool = Field(
         False, description="True to watch the servers' disks and clocks too, or False"
@@ -120,6 +124,7 @@ def on_servers(
         hosts = [ways.of(name, ssh_user, ssh_port, config) for name in names]
         check_hosts([host.place for host in hosts], cluster, is_development=valid.development)
         check_monitoring([host.hostname for host in hosts], cluster, valid)
+        check_load_hosts([host.place for host in hosts], valid)
     common = {
         "deployment": name,
         "inventory_file": pyinfra_hosts.calling_file(),
@@ -226,6 +231,43 @@ def check_monitoring(hosts: Sequence[str], cluster: Cluster, settings: Settings)
             found=f"{settings.monitoring_host}, a replica's",
             fix="name another: it must not fail together with what it watches",
         )
+
+
+def check_load_hosts(servers: Sequence[str], settings: Settings) -> None:
+    """Each is a machine of its own: a load beside a replica measures both. Raises Refusal."""
+    places = [way.place for way in _load_ways(settings)]
+    for place in places:
+        if places.count(place) > 1 or (place in servers and not settings.development):
+            raise Refusal(
+                "load_hosts",
+                expected=str(Settings.model_fields["load_hosts"].description),
+                found=f"{place} twice" if places.count(place) > 1 else f"{place}, a replica's",
+                fix="name each host once; PROCESSES= starts several workers on each"
+                if places.count(place) > 1
+                else "name another, or set development=True for a rehearsal",
+            )
+
+
+def load_hosts(settings: Settings, server: Server) -> tuple[Host, ...]:
+    """How the load hosts are reached: as replica 0's server is, but for what a name says."""
+    own = server.model_dump(by_alias=True)
+    ways_ = _load_ways(settings, server.user, server.port)
+    return tuple(Host.model_validate(own | _login(way)) for way in ways_)
+
+
+def load_addresses(settings: Settings) -> list[IPv4Address]:
+    """Those of the load hosts that are named by their address."""
+    found = []
+    for way in _load_ways(settings):
+        with suppress(ValueError):
+            found.append(IPv4Address(way.hostname))
+    return found
+
+
+def _load_ways(
+    settings: Settings, user: str = "root", port: int = ways.DEFAULT_PORT
+) -> list[ways.Way]:
+    return [ways.of(name, user, port, what="load_hosts") for name in settings.load_hosts]
 
 
 def monitoring_host(settings: Settings, server: Server) -> Host | None:

@@ -57,17 +57,20 @@ def run(
     *,
     data: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
+    hosts: str | None = None,
     quiet: bool = False,
 ) -> None:
     """Run ``task`` (a deploy file, or ``tasks.MODULE.NAME``); ``data`` becomes host data.
 
-    ``environ`` is the environment, if not this process's own; ``quiet`` shows what pyinfra says
+    ``environ`` is the environment, if not this process's own; ``hosts`` an inventory of others
+    that serve this cluster; ``quiet`` shows what pyinfra says
     only when it fails. Raises Failed with the reason, also when it takes longer than TIMEOUT_S, and
     Refused where nothing was changed.
     """
     given = [f"--data={key}={value}" for key, value in (data or {}).items()]
     reading, writing = os.pipe()
     told = [f"--told={writing}", f"--inventory={inventory_file}"]
+    told += [f"--hosts={hosts}"] if hosts else []
     with os.fdopen(reading, errors="replace") as reason:
         with contextlib.ExitStack() as ended:
             with whole("beginning the next step"):  # or nobody would end what has just begun
@@ -138,7 +141,7 @@ def main(
     """
     if told is not None:  # ``run`` has started this, and has the last word
         with _telling(told):
-            _pyinfra(inventory.read(file), task, data)
+            _pyinfra(inventory.read(file), task, data, hosts)
         return
     deployment = check.say(file)
     left_out = read_away(deployment, away) if away is not None else []

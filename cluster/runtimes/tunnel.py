@@ -9,8 +9,9 @@ from __future__ import annotations
 import shlex
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network
 
 from cluster.config import Replica
@@ -86,9 +87,27 @@ def port_to(host: Host, address: str) -> int:
     return _opened[(host, address)][1]
 
 
-def _open(server: Host, address: str, port: int) -> tuple[subprocess.Popen[bytes], int]:
+@contextmanager
+def back(host: Host, there: int, here: int) -> Iterator[None]:
+    """Within, port ``there`` of the host's 127.0.0.1 leads to ``here`` of ours.
+
+    It ends with this program at the latest, however that ends. Raises SshError.
+    """
+    keeper, _ = _open(host, f"127.0.0.1:{here}", there, "-R")
+    try:
+        yield
+    finally:
+        if keeper.stdin:
+            keeper.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            keeper.wait(ssh.ANSWER_TIMEOUT_S)
+
+
+def _open(
+    server: Host, address: str, port: int, way: str = "-L"
+) -> tuple[subprocess.Popen[bytes], int]:
     """A forward of the shared connection, and who keeps it. Raises SshError."""
-    forward = ["-L", f"127.0.0.1:{port}:{address}"]
+    forward = [way, f"127.0.0.1:{port}:{address}"]
     done = subprocess.run(
         ssh.asking(server, "forward", *forward),
         stdin=subprocess.DEVNULL,

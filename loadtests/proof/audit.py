@@ -85,6 +85,9 @@ def check_complete(run: Path) -> Check:
         lines = sum(map(len, runs.records_of(run)))
     except ValueError as error:
         return Check(name=name, verdict="unknown", detail=str(error))
+    if lost := [f"{each.worker} on {each.host}" for each in result.by_worker if not each.complete]:
+        detail = f"worker {', '.join(lost)} never handed in its figures: its share is unknown"
+        return Check(name=name, verdict="unknown", detail=detail)
     if not result.complete or lines != result.transfers_sent:
         detail = (
             f"expected {result.transfers_sent:,} lines of {result.workers} workers, "

@@ -17,6 +17,7 @@ from cluster.command import if_inventory
 from loadtests.report import curve, gate, plots
 from loadtests.report.plots import Line, figure
 from loadtests.run import chosen, runs
+from loadtests.run.conductor import GENERATOR_CPU_LIMIT
 from loadtests.run.histogram import BUCKETS_PER_DOUBLING, Histogram, seconds_of
 from loadtests.run.result import (
     Audit,
@@ -57,6 +58,7 @@ def render(manifest: Manifest, result: Result | None, audit: Audit | None, run: 
         actions=_rows(result) if result else [],
         parts=_parts(result) if result else [],
         start=_start(result) if result else manifest.started,
+        generator_cpu_limit=GENERATOR_CPU_LIMIT,
     )
 
 

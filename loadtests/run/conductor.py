@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from importlib.metadata import version
@@ -14,7 +15,7 @@ import gevent
 import psutil
 
 from loadtests.run import runs
-from loadtests.run.meter import Second
+from loadtests.run.meter import Here, Second
 from loadtests.run.result import (
     Fault,
     Figures,
@@ -25,7 +26,7 @@ from loadtests.run.result import (
     Target,
     reading,
 )
-from loadtests.run.series import Series, by_action, figures
+from loadtests.run.series import Series, by_action, by_worker, figures
 from loadtests.run.servers import Servers
 
 #: Above this share of a core the generator, rather than the cluster, may be what is measured.
@@ -43,6 +44,7 @@ class Conductor:
         self.tag = runs.new_tag()
         self.path = runs.directory() / (name or runs.name_of(self.tag))
         self.series = Series()
+        self.workers: dict[int, Here] = {}
         self.finished: dict[int, dict[str, int]] = {}
         self._servers = Servers(target.addresses)
         self._printer: gevent.Greenlet | None = None
@@ -72,6 +74,12 @@ class Conductor:
         """The processes of those replicas that run on this machine."""
         return self._servers.pids
 
+    @property
+    def rtt_ms(self) -> float | None:
+        """Of the load host that is farthest from the cluster; None where nobody asked."""
+        known = [here["rtt_ms"] for here in self.workers.values() if here["rtt_ms"] is not None]
+        return max(known, default=None)
+
     def wait_for_workers(self, workers: int, timeout_s: float) -> bool:
         """Wait until every worker has handed in its summary; False if the time ran out."""
         until = time.monotonic() + timeout_s
@@ -85,7 +93,10 @@ class Conductor:
         if self._printer:
             self._printer.kill()
         missing = [worker for worker in range(workers) if worker not in self.finished]
-        notes = [f"worker {worker}: no figures or record arrived" for worker in missing]
+        notes = [
+            f"worker {worker}{self._place(worker)}: its last figures and its record did not arrive"
+            for worker in missing
+        ]
         window, seconds = self._window(notes)
         self._note_generator(window, notes)
         sums = [self.finished[worker] for worker in sorted(self.finished)]
@@ -100,13 +111,29 @@ class Conductor:
             unanswered=sum(s["unanswered"] for s in sums),
             window=window,
             actions=by_action(seconds, window.duration_s),
+            by_worker=by_worker(seconds, window.duration_s, self.workers, missing),
             series=self.series.points(),
             servers=self._servers.points,
-            faults=sorted(self._servers.faults + read_faults(self.path), key=lambda f: f.at),
+            faults=sorted(
+                [*self._servers.faults, *read_faults(self.path), *self._lost(missing)],
+                key=lambda fault: fault.at,
+            ),
             notes=notes,
         )
         runs.write_json(self.path / "result.json", result.model_dump_json(indent=1))
         return result
+
+    def _place(self, worker: int) -> str:
+        return f" on {self.workers[worker]['host']}" if worker in self.workers else ""
+
+    def _lost(self, missing: list[int]) -> list[Fault]:
+        """When those that are missing were heard of last: the others went on without them."""
+        last = {second["worker"]: second["at"] for second in self.series.seconds}
+        return [
+            Fault(at=last[worker], what=f"worker {worker}{self._place(worker)} is heard of no more")
+            for worker in missing
+            if worker in last
+        ]
 
     def _window(self, notes: list[str]) -> tuple[Figures, list[Second]]:
         """The measured window, and the seconds in it."""
@@ -137,7 +164,12 @@ class Conductor:
     def _print_progress(self) -> None:
         while True:
             gevent.sleep(1.02 - time.time() % 1)  # just after the workers' seconds have come in
-            self.say(self.progress())
+            try:
+                self.say(self.progress())
+            except BrokenPipeError:  # who has started this is gone: nobody would audit it
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+                os.kill(os.getpid(), signal.SIGINT)
+                return
 
     def progress(self) -> str:
         """One line about the latest second."""

@@ -60,8 +60,18 @@ class Second(TypedDict):
     lag_max_ms: float
     lag_buckets: dict[int, int]
     cpu_percent: float
+    network_percent: float
     users: int
     tail: bool
+
+
+class Here(TypedDict):
+    """Where a worker is, as it tells the master once; None is what nobody has asked."""
+
+    worker: int
+    host: str
+    clock_offset_ms: float | None
+    rtt_ms: float | None
 
 
 class Meter:
@@ -106,7 +116,15 @@ class Meter:
         """A greenlet was woken by the hub this much later than it asked for."""
         self._lags.append(seconds)
 
-    def second(self, at: float, *, cpu_percent: float, users: int, tail: bool = False) -> Second:
+    def second(
+        self,
+        at: float,
+        *,
+        cpu_percent: float,
+        users: int,
+        network_percent: float = 0.0,
+        tail: bool = False,
+    ) -> Second:
         """Everything since the last call, and start anew. ``at`` is wall-clock time.
 
         ``tail`` marks what came after the users were told to stop: not part of any figure.
@@ -126,6 +144,7 @@ class Meter:
             lag_max_ms=max(self._lags, default=0.0) * 1000,
             lag_buckets=_buckets(self._lags),
             cpu_percent=cpu_percent,
+            network_percent=network_percent,
             users=users,
             tail=tail,
         )

@@ -177,6 +177,28 @@ class Figures(Model):
     request_latency: Latency = Field(description="per packet of transfers")
     hub_lag: Latency = Field(description="how late the generator itself was")
     generator_cpu_percent: float = Field(description="of one core, mean of the busiest process")
+    network_percent: float = Field(
+        default=0.0, description="of an interface's speed, at the busiest worker; 0 if not known"
+    )
+
+
+class WorkerResult(Model):
+    """One worker within the measured window."""
+
+    worker: int
+    host: str = Field(description="the load host's name, or the machine's own")
+    actions_per_s: float
+    transfers_per_s: float
+    latency: Latency
+    hub_lag: Latency
+    cpu_percent: float = Field(description="of one core")
+    clock_offset_ms: float | None = Field(
+        description="ahead of the master's machine, asked before the run; null where nobody asked"
+    )
+    rtt_ms: float | None = Field(
+        default=None, description="to connect to the nearest replica, from a load host"
+    )
+    complete: bool = Field(description="false when its last figures or its record are missing")
 
 
 class Point(Model):
@@ -229,6 +251,7 @@ class Result(Model):
     unanswered: int = Field(description="sent, and without an answer when the run ended")
     window: Figures
     actions: dict[str, ActionResult]
+    by_worker: list[WorkerResult] = Field(default=[], description="each process that sent load")
     series: list[Point]
     servers: list[ServerPoint]
     faults: list[Fault]

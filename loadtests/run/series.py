@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from math import ceil
 from typing import Literal
 
 from loadtests.run.histogram import Histogram
-from loadtests.run.meter import OUTCOMES, ActionSecond, Second, Sums
-from loadtests.run.result import ActionResult, Composition, Figures, Latency, Parts, Point
+from loadtests.run.meter import OUTCOMES, ActionSecond, Here, Second, Sums
+from loadtests.run.result import (
+    ActionResult,
+    Composition,
+    Figures,
+    Latency,
+    Parts,
+    Point,
+    WorkerResult,
+)
 
 _Count = Literal["transfers", "events", "requests", "drops", "users"]
 
@@ -72,7 +80,8 @@ def figures(seconds: list[Second], duration_s: float) -> Figures:
         composition=composition(part for second in seconds for part in second["parts"].items()),
         request_latency=latency(Histogram(*(second["request_buckets"] for second in seconds))),
         hub_lag=latency(Histogram(*(second["lag_buckets"] for second in seconds))),
-        generator_cpu_percent=_busiest(seconds),
+        generator_cpu_percent=_busiest(seconds, "cpu_percent"),
+        network_percent=_busiest(seconds, "network_percent"),
         **counts,
     )
 
@@ -119,6 +128,37 @@ def by_action(seconds: list[Second], duration_s: float) -> dict[str, ActionResul
     return {name: _action(grouped[name], duration_s) for name in sorted(grouped)}
 
 
+def by_worker(
+    seconds: list[Second], duration_s: float, where: Mapping[int, Here], missing: Collection[int]
+) -> list[WorkerResult]:
+    """Sum up a window for each worker; ``missing`` have not handed in their summary."""
+    grouped: defaultdict[int, list[Second]] = defaultdict(list)
+    for second in seconds:
+        grouped[second["worker"]].append(second)
+    return [
+        _worker(worker, grouped[worker], duration_s, where.get(worker), worker not in missing)
+        for worker in sorted({*grouped, *where, *missing})
+    ]
+
+
+def _worker(
+    worker: int, seconds: list[Second], duration_s: float, here: Here | None, is_complete: bool
+) -> WorkerResult:
+    summed = figures(seconds, duration_s)
+    return WorkerResult(
+        worker=worker,
+        host=here["host"] if here else "not known",
+        actions_per_s=summed.actions_per_s,
+        transfers_per_s=summed.transfers_per_s,
+        latency=summed.latency,
+        hub_lag=summed.hub_lag,
+        cpu_percent=summed.generator_cpu_percent,
+        clock_offset_ms=here["clock_offset_ms"] if here else None,
+        rtt_ms=here["rtt_ms"] if here else None,
+        complete=is_complete,
+    )
+
+
 def _action(parts: list[ActionSecond], duration_s: float) -> ActionResult:
     histogram = Histogram(*(part["buckets"] for part in parts))
     counts = _outcomes(parts)
@@ -161,8 +201,9 @@ def _sum(seconds: list[Second], count: _Count) -> int:
     return sum(second[count] for second in seconds)
 
 
-def _busiest(seconds: list[Second]) -> float:
+def _busiest(seconds: list[Second], of: Literal["cpu_percent", "network_percent"]) -> float:
+    """The mean of the worker that has the highest."""
     by_worker: defaultdict[int, list[float]] = defaultdict(list)
     for second in seconds:
-        by_worker[second["worker"]].append(second["cpu_percent"])
+        by_worker[second["worker"]].append(second[of])
     return max((sum(values) / len(values) for values in by_worker.values()), default=0.0)

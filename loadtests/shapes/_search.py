@@ -7,10 +7,10 @@ from locust import LoadTestShape
 import os
 import time
 
-from loadtests import others
+from loadtests import limits, others
 from loadtests.report.curve import CAPACITY, Capacity, SearchWindow
 from loadtests.run import runs
-from loadtests.run.conductor import GENERATOR_CPU_LIMIT, Conductor
+from loadtests.run.conductor import Conductor
 from loadtests.run.series import figures
 from loadtests.run.shaping import set_rate
 from loadtests.search import Search, judge
@@ -112,10 +112,8 @@ class CapacitySearch(LoadTestShape):
         self.found.knee = search.knee
         if search.done and not search.is_disturbed:
             self.found.verdict = "none" if search.knee is None else "found"
-        if window.verdict != "good" and found.generator_cpu_percent > GENERATOR_CPU_LIMIT:
-            self.found.note = (
-                "the generator was the limit: add --processes on a machine with more cores"
-            )
+        if window.verdict == "bad":
+            self.found.note = limits.WORDS[limits.limit(found, conductor.rtt_ms)]
         runs.write_json(conductor.path / CAPACITY, self.found.model_dump_json(indent=1))
         if window.verdict == "good":
             self._open(search)

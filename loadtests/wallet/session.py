@@ -13,6 +13,7 @@ import gevent
 import psutil
 
 from loadtests.client.ledger import Ledger
+from loadtests.client.network import Network
 from loadtests.client.records import TRANSFER, Array, overdrawn
 from loadtests.run.arrivals import Arrivals
 from loadtests.run.meter import Meter, Second
@@ -90,6 +91,7 @@ class Session:
         gc.set_threshold(100_000, 50, 50)
         self._process = psutil.Process()
         self._process.cpu_percent()
+        self._network = Network()
         self._greenlets = [gevent.spawn(self._pump), gevent.spawn(self._probe_lag)]
 
     def since(self) -> float | None:
@@ -144,6 +146,7 @@ class Session:
         second = self.meter.second(
             time.time(),
             cpu_percent=self._process.cpu_percent(),
+            network_percent=self._network.percent(),
             users=self._users(),
             tail=self._stopping,
         )

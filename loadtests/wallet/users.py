@@ -23,7 +23,7 @@ from loadtests.wallet.bank import Bank
 from loadtests.wallet.session import Session
 
 
-def give_up(environment: Any, error: BridgeError) -> None:
+def give_up(environment: Any, error: Exception) -> None:
     """Say why, once, and end the run in order."""
     if getattr(environment, "gave_up", False):
         return

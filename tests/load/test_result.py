@@ -92,7 +92,7 @@ def test_a_worker_that_never_reported_makes_the_result_incomplete(
     run.series.add(second(STARTED + 1, 2))
     found = run.finish(workers=2)
     assert not found.complete
-    assert found.notes[0].startswith("worker 1: no figures")
+    assert found.notes[0] == "worker 1: its last figures and its record did not arrive"
 
 
 def test_a_generator_at_its_limit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

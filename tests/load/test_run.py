@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from cluster import REPOSITORY
@@ -180,6 +181,48 @@ def test_a_wrong_option_is_told_before_anything_is_sent(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(program.runs.glob("*/run.json"))
+
+
+@pytest.mark.long
+def test_workers_that_cannot_open_their_wallets_in_time_end_the_run(
+    program: Program, tmp_path: Path
+) -> None:
+    slow = Server(tmp_path, options=("--fault-latency=0.5",))
+    slow.format()
+    slow.start()
+    try:
+        done = program.load(slow, "--deadline-s", "0.1", "--processes", "2")
+    finally:
+        slow.kill()
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "error: no reply within 0.1 s" in done.stderr
+    assert "Traceback" not in done.stderr
+    found = read_audit(program.newest)
+    assert found
+    assert found.verdict == "unknown"
+
+
+def test_a_load_whose_command_was_killed_ends_in_order_by_itself(
+    program: Program, server: Server
+) -> None:
+    command = [sys.executable, "-m", "cluster", "load", *load_options(server)]
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | {"LOADTESTS_RUNS": str(program.runs)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    assert any("actions/s" in line for line in process.stderr)
+    (locust_,) = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    locust_.wait(TIMEOUT_S)
+    result = read_result(program.newest)
+    assert result
+    assert result.complete
+    assert audit(program.newest).verdict == "passed"
 
 
 def test_the_web_ui_offers_our_users_and_starts_a_run(program: Program, server: Server) -> None:

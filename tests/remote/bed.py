@@ -1,7 +1,7 @@
 """The test bed: servers as containers on a network of their own, removed at the end.
 
-A host for each replica, a client, and an outsider that must get nowhere; a monitoring host where it
-is asked for. When they start they hold nothing of this project.
+A host for each replica, a client, and an outsider that must get nowhere; a monitoring host and load
+hosts where they are asked for. When they start they hold nothing of this project.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.remote.machine import ADMIN, Machine
 HOSTS = {f"host-{index}": 10 + index for index in range(6)}
 OTHERS = {"client": 20, "outsider": 30}
 MONITOR, MONITOR_NUMBER = "monitor", 40
+LOAD_HOSTS = {f"load-{index}": 50 + index for index in range(3)}
 
 #: What systemd and a nested engine need. `--privileged` is more, and cannot be had everywhere.
 _FLAGS = (
@@ -98,6 +99,11 @@ class Bed:
     def outsider(self) -> Machine:
         """A machine on the same network that no deployment lists."""
         return self.machines["outsider"]
+
+    @property
+    def load_hosts(self) -> list[Machine]:
+        """Those that send a load. None in a bed without."""
+        return [machine for name, machine in self.machines.items() if name in LOAD_HOSTS]
 
     @property
     def monitor(self) -> Machine:
@@ -178,13 +184,19 @@ class Bed:
 
 @contextmanager
 def make_bed(
-    flavour: Flavour, *, hosts: int = 3, with_monitor: bool = False, data: Path | None = None
+    flavour: Flavour,
+    *,
+    hosts: int = 3,
+    load_hosts: int = 0,
+    with_monitor: bool = False,
+    data: Path | None = None,
 ) -> Iterator[Bed]:
     """Hosts, a client and an outsider, up. They go at the end, with all that is on them.
 
     It waits until the kernel has room for them: see ``leases.servers``.
     """
     numbers = dict(list(HOSTS.items())[:hosts]) | OTHERS
+    numbers |= dict(list(LOAD_HOSTS.items())[:load_hosts])
     if with_monitor:
         numbers[MONITOR] = MONITOR_NUMBER
     token = f"ws-bed-{os.getpid()}-{flavour}"

@@ -20,6 +20,7 @@ from cluster.runtimes import of, ssh, tunnel
 from cluster.runtimes.servers import REFUSED_BY_SSH, UNREACHABLE
 from cluster.runtimes.ssh import RefusedBySshError, SshError
 from cluster.tigerbeetle.waiting import wait_until
+from tests.leases import free_ports
 from tests.stand_in_ssh import StandIn, standing_in
 from tests.unit.test_units import deployment
 
@@ -218,6 +219,34 @@ def test_a_tunnel_is_no_login_and_ends_with_its_program_however_that_ends(
     wait_until(
         lambda: (f"cancel {opened}" in stand_in.said, "not cancelled"),
         what="the tunnel to end",
+        timeout_s=30,
+    )
+
+
+def test_a_way_back_is_there_for_as_long_as_it_is_needed(stand_in: StandIn) -> None:
+    (there,) = free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as here:
+        port = here.getsockname()[1]
+        stand_in.be(port=str(port))
+        with tunnel.back(SERVER, there, port):
+            with socket.create_connection(("127.0.0.1", there), 10):
+                here.accept()[0].close()
+            (opened,) = stand_in.forwards
+            assert opened == f"127.0.0.1:{there}:127.0.0.1:{port}"
+            assert f"cancel {opened}" not in stand_in.said
+        assert f"cancel {opened}" in stand_in.said
+
+
+def test_a_way_back_ends_with_the_program_that_has_opened_it(stand_in: StandIn) -> None:
+    (there,) = free_ports(1)
+    code = f"with tunnel.back(server, {there}, 1):\n    print('open', flush=True); input()"
+    with program(code) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        os.kill(other.pid, signal.SIGKILL)
+    wait_until(
+        lambda: (f"cancel 127.0.0.1:{there}:127.0.0.1:1" in stand_in.said, "not cancelled"),
+        what="the way back to end",
         timeout_s=30,
     )
 
