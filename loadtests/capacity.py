@@ -39,7 +39,9 @@ def conclusion(found: Capacity | None) -> tuple[str, int]:
         counted = f"{len(windows)} windows, {len(found.windows) - len(windows)} of a probe"
         return f"{found.knee:,.0f} actions/s with {bound} ({counted}){note}", EXIT_PASSED
     least = f"{found.knee:,.0f} actions/s at least" if found.knee else "no rate is proven"
-    return f"unknown, {least}: {_disturbed(windows)}{note}", EXIT_UNKNOWN
+    is_cut_off = found.verdict == "cut off"
+    why = "the search was cut off. Fix: let it end" if is_cut_off else _disturbed(windows)
+    return f"unknown, {least}: {why}{note}", EXIT_UNKNOWN
 
 
 def table(found: Capacity) -> Table:
@@ -63,8 +65,6 @@ def table(found: Capacity) -> Table:
 
 def _disturbed(windows: list[SearchWindow]) -> str:
     voids = [window for window in windows if window.verdict == "void"]
-    if not voids:
-        return "the search was cut off. Fix: let it end"
     worst = max(voids, key=lambda window: window.others_percent)
     who = f" ({', '.join(worst.others)})" if worst.others else ""
     return (

@@ -41,14 +41,20 @@ class Capacity(Model):
     schema_version: int = SCHEMA_VERSION
     p99_ms: float = Field(description="the bound")
     knee: float | None = Field(
-        default=None, description="the highest rate that met it; where 'unknown', at least that"
+        default=None,
+        description="the highest rate that met it; a search without an end: at least that",
     )
-    verdict: Literal["found", "none", "unknown"] = Field(
-        default="unknown",
-        description="none: not even the lowest rate; unknown: disturbed, or cut off",
+    verdict: Literal["found", "none", "disturbed", "cut off"] = Field(
+        default="cut off",
+        description="none: not even the lowest rate; disturbed: too many void windows",
     )
     note: str = ""
     windows: list[SearchWindow] = Field(default_factory=list)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an answer; else ``knee`` is what was carried at least."""
+        return self.verdict in ("found", "none")
 
 
 def read_capacity(run: Path) -> Capacity | None:

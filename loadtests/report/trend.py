@@ -54,12 +54,11 @@ def entry(result: Result, audit: Audit | None, search: Capacity | None) -> Entry
         figures = {"actions/s": result.window.actions_per_s}
         figures |= {"p50 ms": latency.p50_ms} if latency.p50_ms is not None else {}
         figures |= {"p99 ms": latency.p99_ms} if latency.p99_ms is not None else {}
-    is_known = search is None or search.verdict != "unknown"
     return Entry(
         manifest=result.manifest,
         duration_s=result.window.duration_s,
         verdict=audit.verdict if audit else "not audited",
-        is_whole=result.complete and not result.faults and is_known,
+        is_whole=result.complete and not result.faults and (search is None or search.is_known),
         p99_ms_bound=search.p99_ms if search else None,
         figures=figures,
     )

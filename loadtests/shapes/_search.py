@@ -110,7 +110,9 @@ class CapacitySearch(LoadTestShape):
         search.feed(window.verdict)
         self.found.windows.append(window)
         self.found.knee = search.knee
-        if search.done and not search.is_disturbed:
+        if search.is_disturbed:
+            self.found.verdict = "disturbed"
+        elif search.done:
             self.found.verdict = "none" if search.knee is None else "found"
         if window.verdict == "bad":
             self.found.note = limits.WORDS[limits.limit(found, conductor.rtt_ms)]

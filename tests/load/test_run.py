@@ -79,7 +79,7 @@ def test_a_search_in_which_nothing_meets_the_bound_says_so_and_shows_its_curve(
     found = read_capacity(program.newest)
     assert found, done.stdout + done.stderr
     assert found.knee is None
-    assert (found.verdict, done.returncode) in {("none", 3), ("unknown", 4)}, done.stdout
+    assert (found.verdict, done.returncode) in {("none", 3), ("disturbed", 4)}, done.stdout
     assert f"capacity: {'not even' if found.verdict == 'none' else 'unknown'}" in done.stdout
     assert [window.is_probe for window in found.windows][:2] == [True, False]
     assert {window.verdict for window in found.windows} <= {"bad", "void"}

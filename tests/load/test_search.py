@@ -303,6 +303,7 @@ PROBE = tried(500, "good", is_probe=True)
         (None, 4, ["unknown", "cut off"]),
         (Capacity(p99_ms=100), 4, ["unknown", "cut off"]),
         (Capacity(p99_ms=100, knee=1000, windows=[GOOD]), 4, ["unknown", "1,000", "cut off"]),
+        (Capacity(p99_ms=100, windows=[PROBE, VOID]), 4, ["unknown, no rate", "cut off"]),
         (
             Capacity(p99_ms=100, knee=1000, verdict="found", windows=[PROBE, GOOD, BAD]),
             0,
@@ -314,13 +315,26 @@ PROBE = tried(500, "good", is_probe=True)
             ["not even 300 actions/s", "9 ms", "why"],
         ),
         (
-            Capacity(p99_ms=100, knee=1000, windows=[PROBE, GOOD, VOID, VOID]),
+            Capacity(p99_ms=100, knee=1000, verdict="disturbed", windows=[PROBE, GOOD, VOID, VOID]),
             4,
             ["unknown, 1,000 actions/s at least", "2 of 3 windows", "45 %", "cc1 40 %", "Fix:"],
         ),
-        (Capacity(p99_ms=100, windows=[VOID]), 4, ["unknown, no rate is proven", "1 of 1"]),
+        (
+            Capacity(p99_ms=100, verdict="disturbed", windows=[VOID]),
+            4,
+            ["unknown, no rate is proven", "1 of 1"],
+        ),
     ],
-    ids=["no file", "no window", "cut off", "found", "none", "disturbed", "all void"],
+    ids=[
+        "no file",
+        "no window",
+        "cut off",
+        "cut off early",
+        "found",
+        "none",
+        "disturbed",
+        "all void",
+    ],
 )
 def test_the_answer_is_a_figure_only_where_one_is_known(
     found: Capacity | None, code: int, words: list[str]
