@@ -19,11 +19,11 @@ from loadtests.proof.record import Record
 from loadtests.run import runs
 from loadtests.run.result import Audit, Check, Manifest, read_manifest, read_result
 from loadtests.run.target import way
+from loadtests.traffic.population import as_left
+from loadtests.wallet.bank import EXPIRY_SLACK_S
 
 CONNECT_TIMEOUT_S = 30.0
 DEADLINE_S = 60.0
-#: The cluster expires holds a little after their timeout: it looks once a second or so.
-EXPIRY_SLACK_S = 15.0
 _PROGRESS_ROWS = 500_000
 #: They convict by what the record does not have: while a part of it is missing, they cannot.
 _BY_ABSENCE = frozenset({"nothing else", "holds settled", "balances"})
@@ -46,7 +46,7 @@ def audit(
         record = Record(runs.read_record(run), int(manifest.tag))
         asked = runs.read_accounts(run)
         proof = Proof(record)
-        found, accounts_read = _read(manifest, proof, asked, connect_timeout_s, inventory)
+        found, accounts_read = _read(run, manifest, proof, asked, connect_timeout_s, inventory)
         checks += found if checks[0].verdict == "passed" else map(undecided, found)
     except (Refusal, Unanswered, OSError, ValueError) as error:
         checks.append(Check(name="readable", verdict="unknown", detail=str(error)))
@@ -94,6 +94,7 @@ def check_complete(run: Path) -> Check:
 
 
 def _read(
+    run: Path,
     manifest: Manifest,
     proof: Proof,
     asked: Array,
@@ -111,7 +112,7 @@ def _read(
                 _say(f"{proof.count:,} transfers compared")
                 next_report += _PROGRESS_ROWS
         accounts = _settled_accounts(ledger, asked["id"], proof.last_expiry_ns())
-    return proof.finish(accounts, asked), len(accounts)
+    return proof.finish(as_left(run, accounts), asked), len(accounts)
 
 
 def _settled_accounts(ledger: Ledger, ids: Array, last_expiry_ns: int) -> Array:

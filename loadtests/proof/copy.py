@@ -7,7 +7,7 @@ pending in a copy. Runs of load are proven, and recorded ones.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from loadtests.proof.proof import Proof
 from loadtests.proof.record import Mask, Record, of_operations, tag_of
 from loadtests.run import history, runs
 from loadtests.run.result import Check, Verdict, read_manifest
+from loadtests.traffic.population import as_left
 from loadtests.wallet.packing import pack_accounts
 
 _CONNECT_TIMEOUT_S = 60.0
@@ -41,6 +42,8 @@ class Known:
     before: Mask
     accounts: Array
     complete: Check
+    run: Path | None = None  # where later runs may have taken the accounts over
+    taken_at: float = float("inf")
 
     @property
     def count(self) -> int:
@@ -56,7 +59,7 @@ def known(run: Path, taken_at: datetime, *, is_one_clock: bool) -> Known:
     limit_ns = cut.limit_ns(taken_at, is_one_clock=is_one_clock)
     try:
         read = _recorded if (run / history.FILE).is_file() else _loaded
-        found = read(run, limit_ns)
+        found = replace(read(run, limit_ns), taken_at=taken_at.timestamp())
     except ValueError as error:
         fix = "copy the record-*.bin and accounts-*.bin of every worker's machine here"
         raise Refusal(
@@ -84,6 +87,8 @@ def prove(what: Known, cluster_id: int, addresses: str) -> list[Check]:
             for page in ledger.transfers_of_run(what.tag):
                 proof.add_page(page)
             found = ledger.read_accounts(what.accounts["id"])
+            if what.run:
+                found = as_left(what.run, found, what.taken_at)
     except (Refusal, Unanswered) as error:
         return [what.complete, Check(name="readable", verdict="unknown", detail=str(error))]
     return [what.complete, *judged(what, proof, found)]
@@ -105,6 +110,7 @@ def _loaded(run: Path, limit_ns: int) -> Known:
         before=np.concatenate(masks) if masks else np.empty(0, bool),
         accounts=runs.read_accounts(run),
         complete=check_complete(run),
+        run=run,
     )
 
 

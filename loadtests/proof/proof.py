@@ -232,11 +232,11 @@ class Proof:
         return _check("balances", problems, good)
 
     def _expected(self, asked: Array) -> dict[str, Array]:
-        """Posted sums of every account of ``asked``, as limbs, from what was sent and is stored."""
+        """Posted sums of every account of ``asked``, as limbs: those it had, and what is stored."""
         order = np.argsort(asked["id"][:, 0])
         lows = asked["id"][order, 0]
         sides = {"debits_posted": "debit_account_id", "credits_posted": "credit_account_id"}
-        sums: dict[str, Array] = {s: np.zeros((len(asked), LIMBS), np.uint64) for s in sides}
+        sums: dict[str, Array] = {side: limbs_of(asked[side]) for side in sides}
         for sent in self._stored() if len(asked) else ():
             posted = sent[(sent["flags"] & (PENDING | VOID)) == 0]
             amounts = limbs_of(posted["amount"])
