@@ -221,11 +221,11 @@ watch: $(INSTALLED) ## Follow all replicas' logs, with what each line means; ALL
 
 # What a person sets for a run; anything else goes through LOAD= to locust.
 LOAD_OPTIONS = $(call option,--scenario,SCENARIO) $(call option,--arrival-profile,PROFILE) $(call option,--shape,SHAPE) \
-	$(call option,--users,USERS) $(call option,--rate,RATE) $(call option,--run-time,DURATION) \
+	$(call option,--population,POPULATION) $(call option,--users,USERS) $(call option,--rate,RATE) $(call option,--run-time,DURATION) \
 	$(call option,--runs,RUNS) $(call option,--gate,GATE) $(call option,--processes,PROCESSES) $(LOAD)
 
 .PHONY: load
-load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (20s, 5m) RATE= SCENARIO= PROFILE= RUNS= GATE=
+load: $(INSTALLED) ## Load the cluster with wallets, audit it, report: USERS= DURATION= (20s, 5m) RATE= SCENARIO= PROFILE= POPULATION= RUNS= GATE=
 	@$(PYTHON) -m cluster load $(LOAD_OPTIONS)
 
 .PHONY: load-scenarios

@@ -39,7 +39,7 @@ from loadtests.run.conductor import WORKER_STOP_TIMEOUT_S, Conductor  # noqa: E4
 from loadtests.run.exit_codes import EXIT_USAGE  # noqa: E402
 from loadtests.run.meter import Here  # noqa: E402
 from loadtests.run.result import Settings  # noqa: E402
-from loadtests.traffic import mix, shape  # noqa: E402
+from loadtests.traffic import mix, population, shape  # noqa: E402
 from loadtests.wallet.session import Plan, Session  # noqa: E402
 from loadtests.wallet.users import (  # noqa: E402
     ReaderUser,
@@ -85,7 +85,7 @@ def prepare(environment: Any, web_ui: Any = None, **_kwargs: Any) -> None:
     settings, runner = environment.parsed_options, environment.runner
     gevent.signal_handler(signal.SIGINT, _interrupted)
     locust_stats.install()
-    environment.session = environment.conductor = None
+    environment.session = environment.conductor = environment.population = None
     environment.opened = Event()
     environment.opened.set()
     environment.handed_in = Event()  # what a worker's session has found out, to its master
@@ -105,7 +105,6 @@ def prepare(environment: Any, web_ui: Any = None, **_kwargs: Any) -> None:
         runner.register_message("load_rate", _set_rate)
     try:
         options.settle(settings)
-        _take_traffic(environment, settings)
         runs.try_to_write()
         preflight.check_sessions(_workers(environment), clients_per_worker=CLIENTS_PER_LEDGER)
         environment.target = target.resolve(
@@ -117,6 +116,7 @@ def prepare(environment: Any, web_ui: Any = None, **_kwargs: Any) -> None:
         # Connect once: a wrong address or id is reported before users are started.
         with closing(Ledger(int(environment.target.cluster_id), settings.reach)) as ledger:
             ledger.connect(named=environment.target.named)
+        _take_traffic(environment, settings)
     except (Refusal, OSError) as error:
         print(f"error: {refusal_of(error)}", file=sys.stderr)
         environment.process_exit_code = EXIT_USAGE
@@ -133,6 +133,18 @@ def _take_traffic(environment: Any, settings: Any) -> None:
     if not settings.user_classes and not settings.class_picker:
         environment.user_classes = [environment.available_user_classes[settings.user_class]]
     shape.give(environment, settings.arrival_profile)
+    _let_go(environment)
+    if settings.population:
+        environment.population = population.take(
+            settings.population, environment.target, settings.reach, _workers(environment)
+        )
+
+
+def _let_go(environment: Any) -> None:
+    """Another run may have the wallets of this one's population."""
+    taken, environment.population = environment.population, None
+    if taken:
+        taken.close()
 
 
 def _refused_form(environment: Any) -> Any:
@@ -161,6 +173,8 @@ def start(environment: Any, **_kwargs: Any) -> None:
     runner, settings = environment.runner, environment.parsed_options
     if not isinstance(runner, WorkerRunner):
         options.settle(settings)  # the web UI's form has written to them meanwhile
+        taken = environment.population
+        settings.wallets = taken.wallets if taken else settings.wallets
         conductor = Conductor(
             environment.target, _settings(environment), name=settings.run_id, group=settings.group
         )
@@ -168,6 +182,9 @@ def start(environment: Any, **_kwargs: Any) -> None:
         settings.run_id = ""  # only the first run of a process that serves the web UI
         # Options travel to the workers with the order to spawn.
         settings.run_tag, settings.run_path = conductor.tag, str(conductor.path)
+        settings.population_tag = int(taken.tag) if taken else conductor.tag
+        if taken:
+            taken.note(conductor.path.name)
         settings.target_id = environment.target.cluster_id
         settings.target_addresses, settings.target_host = settings.reach, platform.node()
         settings.target_listed = environment.target.addresses
@@ -225,6 +242,7 @@ def stop(environment: Any, **_kwargs: Any) -> None:
     if isinstance(environment.runner, WorkerRunner) or conductor is None:  # the UI ran nothing
         return
     conductor.finish(_workers(environment))
+    _let_go(environment)
     report.write(conductor.path)
     logger.info("result: %s", conductor.path)
     if isinstance(environment.runner, MasterRunner) and environment.parsed_options.headless:
@@ -315,6 +333,7 @@ def _plan(environment: Any) -> Plan:
         batch_max=settings.batch_max,
         open_loop=settings.rate > 0,
         arrival_process=settings.arrivals,
+        population=settings.population_tag,
     )
 
 
@@ -334,4 +353,5 @@ def _settings(environment: Any) -> Settings:
         processes=_workers(environment),
         scenario=settings.scenario,
         actions=mix.parsed(settings.actions),
+        population=environment.population.name if environment.population else "",
     )

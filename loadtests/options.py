@@ -51,6 +51,7 @@ def add(parser: Any) -> None:
     shown("user-class", "what users do", USERS[0], choices=USERS)
     shown("actions", "of a WalletUser, as pay=8,balance=2; empty: the usual mix", "")
     shown("wallets", "wallets of each worker, one account per asset each", 1000, whole)
+    shown("population", "a run whose wallets are used, instead of fresh ones", "")
     shown("skew", "Zipf exponent of their popularity: 0 = all alike", 1.0, number)
     shown("seed", "of all random choices", 1, whole)
     shown("think-s", "pause of a user between actions, seconds", 0.0, number)

@@ -21,11 +21,11 @@ from loadtests.proof.record import Part, Record
 from loadtests.run import runs
 from loadtests.run.result import Audit, Check, Manifest, read_manifest, read_result
 from loadtests.run.target import way
+from loadtests.traffic.population import as_left
+from loadtests.wallet.bank import EXPIRY_SLACK_S
 
 CONNECT_TIMEOUT_S = 30.0
 DEADLINE_S = 60.0
-#: The cluster expires holds a little after their timeout: it looks once a second or so.
-EXPIRY_SLACK_S = 15.0
 #: Accounts that are read and compared at a time.
 ACCOUNTS_AT_ONCE = 4 * BATCH_MAX
 #: They convict by what the record does not have: while a part of it is missing, they cannot.
@@ -48,7 +48,7 @@ def audit(
     try:
         parts = [Part(lines) for lines in runs.records_of(run)]
         proof = Proof(Record(parts, int(manifest.tag), run))
-        found, accounts_read = _read(manifest, proof, run, connect_timeout_s, inventory)
+        found, accounts_read = _read(run, manifest, proof, connect_timeout_s, inventory)
         checks += found if checks[0].verdict == "passed" else map(undecided, found)
     except (Refusal, Unanswered, OSError, ValueError) as error:
         checks.append(Check(name="readable", verdict="unknown", detail=str(error)))
@@ -99,9 +99,9 @@ def check_complete(run: Path) -> Check:
 
 
 def _read(
+    run: Path,
     manifest: Manifest,
     proof: Proof,
-    run: Path,
     connect_timeout_s: float | None,
     inventory: str | None,
 ) -> tuple[list[Check], int]:
@@ -120,12 +120,13 @@ def _read(
 
 def _settled_books(ledger: Ledger, run: Path, last_expiry_ns: int) -> Books:
     """The run's accounts, after the last hold has timed out, or after the longest wait."""
+    left = as_left(run)
     until = time.monotonic() + max(0.0, last_expiry_ns / 1e9 - time.time()) + EXPIRY_SLACK_S
     while True:
         books = Books(run)
         for accounts in runs.accounts_of(run):
             for _, asked in pieces(accounts, ACCOUNTS_AT_ONCE):
-                books.add(ledger.read_accounts(asked["id"]), asked)
+                books.add(left(ledger.read_accounts(asked["id"])), asked)
         if not books.pending or time.monotonic() > until:
             return books
         _say(f"{books.pending:,} accounts wait for holds to time out")

@@ -58,7 +58,7 @@ class Books:
         return self._pending.text("accounts still have pending amounts:")
 
     def check_balances(self, postings: Sorter) -> Check:
-        """Every account is there, with exactly what the stored transfers add up to."""
+        """Every account is there, with what it had and exactly what the stored transfers add up to."""
         missing, differing = Named(), Named()
         for rows in merge([_widened(postings.sorted()), self._rows.sorted()]):
             begins = np.flatnonzero(np.append(True, rows[1:, 0] != rows[:-1, 0]))
@@ -72,8 +72,9 @@ class Books:
             found = np.flatnonzero((rows[:, 1] == _FOUND) & has[_ASKED][of])
             for side, column in _POSTED.items():
                 sums = np.zeros((len(begins), LIMBS), np.uint64)
+                sums[of[asked]] = limbs_of(rows[asked, column : column + 2])  # an earlier run's
                 posted = rows[:, 1] == side
-                sums[of[posted]] = rows[posted, 2 : 2 + LIMBS]
+                sums[of[posted]] += rows[posted, 2 : 2 + LIMBS]
                 expected = carried(sums)[of[found]]
                 is_wrong = (expected != limbs_of(rows[found, column : column + 2])).any(axis=1)
                 named = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from loadtests.proof.proof import Proof
 from loadtests.proof.record import Part, Record, of_operations, tag_of
 from loadtests.run import history, runs
 from loadtests.run.result import Check, Verdict, read_manifest
+from loadtests.traffic.population import as_left
 from loadtests.wallet.packing import pack_accounts
 
 _CONNECT_TIMEOUT_S = 60.0
@@ -40,6 +41,8 @@ class Known:
     parts: list[Part]
     accounts: list[Rows]
     complete: Check
+    run: Path | None = None  # where later runs may have taken the accounts over
+    taken_at: float = float("inf")
     folder: Path | None = None
 
     @property
@@ -61,7 +64,7 @@ def known(run: Path, taken_at: datetime, *, is_one_clock: bool) -> Known:
     limit_ns = cut.limit_ns(taken_at, is_one_clock=is_one_clock)
     try:
         read = _recorded if (run / history.FILE).is_file() else _loaded
-        found = read(run, limit_ns)
+        found = replace(read(run, limit_ns), taken_at=taken_at.timestamp())
     except ValueError as error:
         fix = "copy the record-*.bin and accounts-*.bin of every worker's machine here"
         raise Refusal(
@@ -88,7 +91,8 @@ def prove(what: Known, cluster_id: int, addresses: str) -> list[Check]:
             ledger.connect(_CONNECT_TIMEOUT_S)
             for page in ledger.transfers_of_run(what.tag):
                 proof.add_page(page)
-            books = books_of(what, ledger.read_accounts)
+            left = as_left(what.run, what.taken_at) if what.run else lambda found: found
+            books = books_of(what, lambda ids: left(ledger.read_accounts(ids)))
         return [what.complete, *judged(what, proof, books)]
     except (Refusal, Unanswered, OSError) as error:
         return [what.complete, Check(name="readable", verdict="unknown", detail=str(error))]
@@ -117,6 +121,7 @@ def _loaded(run: Path, limit_ns: int) -> Known:
         accounts=runs.accounts_of(run),
         complete=check_complete(run),
         folder=run,
+        run=run,
     )
 
 

@@ -71,6 +71,7 @@ def kind(of: Entry) -> dict[str, str]:
     """
     target, machine = of.manifest.target, of.manifest.machine
     settings = of.manifest.settings.model_dump(exclude={"seed"})
+    settings["population"] = "earlier" if settings["population"] else "fresh"
     if of.p99_ms_bound is not None:
         settings |= {"rate": None, "p99 bound": of.p99_ms_bound}
     return {

@@ -80,6 +80,9 @@ class Settings(Model):
     actions: dict[str, int] = Field(
         default_factory=dict, description="weights of what a WalletUser does"
     )
+    population: str = Field(
+        default="", description="the run that has made the wallets; empty: this one"
+    )
 
 
 class Machine(Model):

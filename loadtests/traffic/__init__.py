@@ -1,1 +1,1 @@
-"""What traffic a load stands for: arrival profiles, mixes of actions, populations, scenarios."""
+"""What traffic a load stands for: scenarios, mixes, arrival profiles, populations."""

@@ -11,6 +11,7 @@ from itertools import count
 from time import perf_counter
 from typing import Any
 
+import gevent
 import numpy as np
 import tigerbeetle as tb
 
@@ -44,6 +45,8 @@ from loadtests.wallet.wallets import (
 )
 
 HOLD_TIMEOUT_S = 10
+#: The cluster expires holds a little after their timeout: it looks once a second or so.
+EXPIRY_SLACK_S = 15.0
 HOLD_EXPIRES_S = 1
 STATEMENT_LINES = 10
 RETRIES_MAX = 3
@@ -56,8 +59,15 @@ class Bank:
     """One worker's wallets on a ledger, and everything that can be done with them."""
 
     def __init__(
-        self, ledger: Ledger, population: Population, choices: Choices, meter: Meter
+        self,
+        ledger: Ledger,
+        population: Population,
+        choices: Choices,
+        meter: Meter,
+        tag: int | None = None,
     ) -> None:
+        """``tag`` is the run's; by default that which has made the population, too."""
+        self.tag = population.tag if tag is None else tag
         self.ledger, self.population, self.choices = ledger, population, choices
         self.meter = meter
         self._wallet, self._system = population.wallet, population.system
@@ -86,6 +96,26 @@ class Bank:
                 )
         return accounts
 
+    def take_over(self) -> Array:
+        """The accounts of an earlier run as they are, once nothing is on hold. Raises BridgeError.
+
+        What is on hold may still come back, and would not be this run's doing.
+        """
+        asked = self.population.accounts()
+        until = perf_counter() + HOLD_TIMEOUT_S + EXPIRY_SLACK_S
+        while True:
+            found = self.ledger.read_accounts(asked["id"])
+            if len(found) < len(asked):
+                raise BridgeError(
+                    f"wallets: expected {len(asked):,} to be there, found {len(found):,}"
+                )
+            held = int((found["debits_pending"] != 0).any(axis=1).sum())
+            if not held:
+                return found
+            if perf_counter() > until:
+                raise BridgeError(f"wallets: {held:,} have money on hold that does not time out")
+            gevent.sleep(1)
+
     def _opening(self, accounts: Array) -> Array:
         """One transfer from FUNDING to each wallet and liquidity account."""
         to = accounts[np.isin(accounts["code"], (AccountCode.WALLET, AccountCode.LIQUIDITY))]
@@ -107,8 +137,8 @@ class Bank:
         events = np.zeros(size, TRANSFER)
         first = self._new_id()
         events["id"][:, 0] = np.arange(first, first + size, dtype=np.uint64)
-        events["id"][:, 1] = self.population.tag
-        events["user_data_64"] = self.population.tag
+        events["id"][:, 1] = self.tag
+        events["user_data_64"] = self.tag
         events["user_data_32"] = self.population.worker
         self._new_id = count(first + size).__next__
         return events
@@ -229,24 +259,23 @@ class Bank:
         **more: Any,
     ) -> bytes:
         """One packed transfer of this run; ``more`` as pack_transfer takes it."""
-        population = self.population
         return pack_transfer(
             number or self._new_id(),
-            population.tag,
+            self.tag,
             debit,
             credit,
             amount,
             ledger=ASSETS[asset].ledger,
             code=code,
-            user_data_64=population.tag,
-            user_data_32=population.worker,
+            user_data_64=self.tag,
+            user_data_32=self.population.worker,
             **more,
         )
 
     def _chain(self, legs: list[tuple[int, Pair, Pair, int, int]]) -> bytes:
         """Linked transfers. All carry the first one's id as user_data_128, for the audit."""
         first = self._new_id()
-        chain = (first, self.population.tag)
+        chain = (first, self.tag)
         last = len(legs) - 1
         return b"".join(
             self._transfer(
@@ -268,7 +297,7 @@ class Bank:
             return
         # Send every field, though zeros would be inherited: the audit compares what was sent.
         taken = amount // 2 + 1 if flag == POST else amount
-        pending = (number, self.population.tag)
+        pending = (number, self.tag)
         event = self._transfer(asset, payer, payee, taken, code, flags=flag, pending=pending)
         self._post(action, event, perf_counter())
 

@@ -40,6 +40,7 @@ class Plan:
     batch_max: int
     open_loop: bool
     arrival_process: str
+    population: int  # the tag of the run that has made the wallets: this one, or an earlier
 
 
 class Session:
@@ -66,11 +67,14 @@ class Session:
         try:
             self.ledger.connect()
             self.recorder = Recorder(plan.run, plan.worker)
-            population = Population(plan.tag, plan.worker, plan.wallets)
-            self.recorder.accounts(population.accounts())
+            population = Population(plan.population, plan.worker, plan.wallets)
             choices = Choices(population, skew=plan.skew, seed=plan.seed)
-            self.bank = Bank(self.ledger, population, choices, self.meter)
-            self.bank.open()
+            self.bank = Bank(self.ledger, population, choices, self.meter, plan.tag)
+            if plan.population == plan.tag:
+                self.recorder.accounts(population.accounts())
+                self.bank.open()
+            else:
+                self.recorder.accounts(self.bank.take_over())
         except BaseException:
             self.ledger.close()
             raise

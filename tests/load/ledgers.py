@@ -109,7 +109,9 @@ class World:
             page = b"".join(pages[start : start + page_size])
             proof.add_page(np.frombuffer(page, TRANSFER))
         accounts = self.accounts()
-        return {check.name: check for check in proof.finish(accounts, accounts)}
+        asked = accounts.copy()  # as the run began with them: empty
+        asked["debits_posted"] = asked["credits_posted"] = 0
+        return {check.name: check for check in proof.finish(accounts, asked)}
 
     @property
     def failed(self) -> dict[str, str]:

@@ -105,7 +105,7 @@ GIVEN = [
     ("recover", "REPLICA"),
     ("planned-stop", "REPLICA"),
     *(("load", v) for v in ("USERS", "DURATION", "SHAPE", "RATE", "RUNS", "GATE", "PROCESSES")),
-    *(("load", v) for v in ("SCENARIO", "PROFILE")),
+    *(("load", v) for v in ("SCENARIO", "PROFILE", "POPULATION")),
     ("load-ui", "SCENARIO"),
     ("capacity", "SCENARIO"),
     ("audit", "RUN"),
