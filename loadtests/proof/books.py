@@ -58,7 +58,7 @@ class Books:
         return self._pending.text("accounts still have pending amounts:")
 
     def check_balances(self, postings: Sorter) -> Check:
-        """Every account is there, with what it had and exactly what the stored transfers add up to."""
+        """Every account is there, with exactly what it had and the stored transfers add up to."""
         missing, differing = Named(), Named()
         for rows in merge([_widened(postings.sorted()), self._rows.sorted()]):
             begins = np.flatnonzero(np.append(True, rows[1:, 0] != rows[:-1, 0]))

@@ -108,10 +108,13 @@ class World:
         for start in range(0, len(pages), page_size):
             page = b"".join(pages[start : start + page_size])
             proof.add_page(np.frombuffer(page, TRANSFER))
-        accounts = self.accounts()
-        asked = accounts.copy()  # as the run began with them: empty
+        return {check.name: check for check in proof.finish(self.accounts(), self.asked())}
+
+    def asked(self) -> Array:
+        """The accounts as the run began with them: empty."""
+        asked = self.accounts().copy()
         asked["debits_posted"] = asked["credits_posted"] = 0
-        return {check.name: check for check in proof.finish(accounts, asked)}
+        return asked
 
     @property
     def failed(self) -> dict[str, str]:

@@ -200,8 +200,9 @@ def both(world: World, workers: int, size: int, before: np.ndarray | None = None
         streamed.add_page(page)
         whole.add_page(page)
     assert streamed.last_expiry_ns() == whole.last_expiry_ns()
-    said = {c.name: c for c in streamed.finish(accounts, accounts)}
-    expected = {c.name: c for c in whole.finish(accounts, accounts)}
+    asked = world.asked()
+    said = {c.name: c for c in streamed.finish(accounts, asked)}
+    expected = {c.name: c for c in whole.finish(accounts, asked)}
     assert {n: c.verdict for n, c in said.items()} == {n: c.verdict for n, c in expected.items()}
     assert streamed.resolved == whole.resolved
     assert streamed.count == whole.count

@@ -183,8 +183,8 @@ def test_the_wallet_model_s_tables_are_the_code_s() -> None:
 
 def test_every_check_of_the_audit_is_in_its_table() -> None:
     proof = REPOSITORY / "loadtests" / "proof"
-    code = (proof / "proof.py").read_text() + (proof / "audit.py").read_text()
-    checks = set(re.findall(r'_check\("([a-z ]+)"', code)) | {"record complete"}
+    code = "".join(file.read_text() for file in proof.glob("*.py"))
+    checks = set(re.findall(r'\bjudged\("([a-z ]+)"', code)) | {"record complete"}
     assert checks == {row[0] for row in rows(section("load.md", "The audit"), 2)} - {"check", "---"}
 
 
