@@ -282,7 +282,7 @@ def test_what_a_serving_cluster_takes_meanwhile_is_caught_up(
 def test_a_hold_that_is_decided_while_the_cluster_serves_holds_up_only_what_follows(
     old: Emulator, new: Emulator, moving: Move, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Copied is what comes before it; posted, it comes too, and all that waited for it."""
+    """Copied is what comes before it, in each pass; posted, it comes with all that waited."""
     pay(old, 900, flags=tb.TransferFlags.PENDING, timeout=3600)
     pay(old, 901)
     seen: list[list[int]] = []
@@ -295,7 +295,7 @@ def test_a_hold_that_is_decided_while_the_cluster_serves_holds_up_only_what_foll
         look()
         pay(old, 902, flags=tb.TransferFlags.POST_PENDING_TRANSFER, pending_id=900)
 
-    assert command.migrate(moving, Said(post, lambda: None, look)) == []
+    assert command.migrate(moving, Said(lambda: None, post, lambda: None, look)) == []
     assert seen == [[54], [54, 900, 901, 902]]
     assert balances(new) == balances(old)
     said = capsys.readouterr().out

@@ -260,6 +260,19 @@ def test_a_history_damaged_at_random_has_the_verdicts_it_had_in_memory(
     both(world, workers, size, before)
 
 
+def test_of_a_copy_what_is_older_than_something_it_has_is_missed_without_any_clock() -> None:
+    world = World()
+    for low in (1, 2, 3, 4):
+        world.send(low, FUNDING, ANN, 7)
+    world.stored = [row for row in world.stored if row[0] in (1, 3)]  # and 4 may be missing
+    proof = Proof(Record([Part(world.record(), 0)], TAG))
+    for page in pages_of(world, 10):
+        proof.add_page(page)
+    check = proof.finish(world.accounts(), world.accounts())[0]
+    assert check.detail == f"1 acknowledged, but not in the ledger: transfer {hex(TAG << 64 | 2)}"
+    both(world, 1, 10, np.zeros(4, bool))
+
+
 # -- how far it is -------------------------------------------------------------------------------
 
 
