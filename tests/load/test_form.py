@@ -182,6 +182,7 @@ def test_a_browser_is_told_what_is_wrong_and_nothing_starts_until_it_is_right(
         page.click(START)
         page.wait_for("document.body.innerText.includes('RUNNING')")
         wait_until(lambda: (said(base)[1] > 0, "none"), what="actions", timeout_s=TIMEOUT_S)
+        page.open(base)  # where answers come late, locust's page goes back to what was before
         page.click("[...document.querySelectorAll('button')].find(e => e.innerText == 'STOP')")
         wait_until(
             lambda: (bool(list(program.runs.glob("*/result.json"))), "none"),
