@@ -44,8 +44,9 @@ PYTEST := .venv/bin/pytest --ignore=tests/infra --numprocesses=auto --dist=loadf
 	--no-loadscope-reorder --durations=10 --durations-min=1 $(if $(filter random,$(ORDER)),--random-order)
 
 .PHONY: test
-test: $(INSTALLED) lint ## Run the linters, then a test of every kind of behaviour. ORDER=random shuffles, and prints its seed
-	@$(PYTEST) -m 'not long'
+test: $(INSTALLED) ## Run the linters, and a test of every kind of behaviour. ORDER=random shuffles, and prints its seed
+	@$(MAKE) --no-print-directory lint & linters=$$!; $(PYTEST) -m 'not long'; tests=$$?; \
+	wait $$linters || { echo "the linters have found something: make lint" >&2; exit 1; }; exit $$tests
 
 .PHONY: test-all
 test-all: $(INSTALLED) lint ## Run everything this machine can: whole deployments over SSH and rare faults too (two hours)

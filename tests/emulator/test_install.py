@@ -278,7 +278,7 @@ def test_a_user_s_strict_mypy_knows_every_type(installed: Path, tmp_path: Path) 
 # -- platforms -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("platform", ["win32", "darwin"])
+@pytest.mark.parametrize("platform", ["win32", pytest.param("darwin", marks=pytest.mark.long)])
 def test_the_server_in_memory_uses_nothing_that_a_platform_lacks(
     platform: str, tmp_path: Path
 ) -> None:

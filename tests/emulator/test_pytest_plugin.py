@@ -106,7 +106,7 @@ def _run(directory: Path, files: dict[str, str], *options: str, ini: str = "") -
     return done.stdout
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_each_test_finds_an_empty_ledger_behind_a_shared_client(
     processes: int, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def failed(found: Audit) -> dict[str, str]:
     return {check.name: check.detail for check in found.checks if check.verdict == "failed"}
 
 
+@pytest.mark.long
 def test_a_record_missing_one_worker_is_told_with_what_to_copy(copied: Path) -> None:
     (copied / "record-1.bin").unlink()
     found = audit(copied)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 
 import psutil
+import pytest
 
 import tigerbeetle_emulator
 from cluster.tigerbeetle.waiting import wait_until
@@ -122,6 +123,7 @@ def test_ctrl_c_ends_a_run_in_order_though_nothing_answers(
     assert found.verdict == "passed"
 
 
+@pytest.mark.long
 def test_workers_that_are_interrupted_before_their_master_hand_in_all_they_have(
     program: Program, server: Server
 ) -> None:

@@ -42,6 +42,7 @@ def behind_ssh(
         yield made
 
 
+@pytest.mark.long
 def test_a_load_through_tunnels_is_audited_through_the_same_and_later_through_others(
     behind_ssh: StandIn, program: Program
 ) -> None:

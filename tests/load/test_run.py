@@ -98,6 +98,7 @@ def test_two_processes_share_no_wallet_and_have_one_audit(finished: Finished) ->
         assert set((mine["debit_account_id"][:, 0] >> np.uint64(40)).tolist()) == {worker}
 
 
+@pytest.mark.long
 def test_locusts_own_statistics_agree_with_the_result(
     program: Program, server: Server, tmp_path: Path
 ) -> None:

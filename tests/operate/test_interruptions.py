@@ -13,7 +13,6 @@ import pytest
 
 from tests.clusters import Sandbox, sandbox
 from tests.operate.interruption import (
-    INT,
     KILL,
     ROW,
     TERM,
@@ -59,11 +58,7 @@ WORDS = {
     "restart": ["run", "tasks.replica.restart"],
 }
 #: One of each kind within `make test`: the rest is the whole matrix.
-CHOSEN = {
-    ("backup", "| Pack the data files", TERM, 2),
-    ("restart", "restart: replica 0", KILL, 1),
-    ("up", "new settings: replica 0", INT, 3),
-}
+CHOSEN = {("backup", "| Pack the data files", TERM, 2), ("restart", "restart: replica 0", KILL, 1)}
 
 
 @pytest.fixture(scope="module")

@@ -210,6 +210,7 @@ OF_EMULATOR = "--data=inventory=inventories/emulator.py"
 
 
 @analyze
+@pytest.mark.long
 def test_an_interrupted_installation_is_finished_by_the_next(machine: Path) -> None:
     def install(keep: str, *, is_interrupted: bool = False) -> str:
         if is_interrupted:
@@ -232,6 +233,7 @@ def test_an_interrupted_installation_is_finished_by_the_next(machine: Path) -> N
 
 
 @analyze
+@pytest.mark.long
 def test_what_timers_owe_is_noted_until_they_are_removed(machine: Path) -> None:
     def noted() -> dict[str, object]:
         (file,) = (machine / "records").rglob("*-expected.json")

@@ -13,7 +13,7 @@ from cluster import REPOSITORY
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 #: Of the Makefile itself: without a space, or words on purpose.
-OWN = {"PYTHON", "PYTEST", "COMPOSE", "INSTALLED", "MAKEFILE_LIST", "LOAD_OPTIONS"}
+OWN = {"MAKE", "PYTHON", "PYTEST", "COMPOSE", "INSTALLED", "MAKEFILE_LIST", "LOAD_OPTIONS"}
 OWN |= {"GIVEN_INVENTORY"}  # quoted where it is made
 WORDS = {"HOSTS", "LOAD"}
 #: What came with 3.82, 4.0 and later, as their NEWS tell.
