@@ -75,6 +75,12 @@ class Conductor:
         return self._servers.pids
 
     @property
+    def is_elsewhere(self) -> bool:
+        """This machine neither sends nor serves: what else it does disturbs nothing."""
+        hosts = {here["host"] for here in self.workers.values()}
+        return bool(hosts) and platform.node() not in hosts and not self._servers.pids
+
+    @property
     def rtt_ms(self) -> float | None:
         """Of the load host that is farthest from the cluster; None where nobody asked."""
         known = [here["rtt_ms"] for here in self.workers.values() if here["rtt_ms"] is not None]

@@ -90,6 +90,8 @@ class CapacitySearch(LoadTestShape):
         found = figures(seconds, max(1.0, len(seconds) / workers))
         ours = [os.getpid(), *conductor.server_pids()]
         used = others.between(self._before, others.read(), ours)
+        if conductor.is_elsewhere:
+            used = others.Others(0.0)
         window = SearchWindow(
             rate=search.rate,
             is_probe=search.is_probing,

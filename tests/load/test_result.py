@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cluster.refusal import Refusal
 from loadtests.report import compare, schema
 from loadtests.run import runs
 from loadtests.run.conductor import Conductor
+from loadtests.run.meter import Here
 from loadtests.run.result import Result
 from loadtests.run.series import Series, by_action, composition, figures
 from tests.load.samples import STARTED, manifest, result, second
@@ -60,6 +62,29 @@ def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup_s: float) 
     made = Conductor(sample.target, sample.settings, name="one")
     made.finished[0] = {"worker": 0, "sent": 1000, "unanswered": 0}
     return made
+
+
+@pytest.mark.parametrize(
+    ("hosts", "pids", "elsewhere"),
+    [
+        (["10.0.9.21", "10.0.9.22"], [], True),
+        (["10.0.9.21", "10.0.9.22"], [1234], False),  # a replica runs here
+        (["10.0.9.21", platform.node()], [], False),
+        ([], [], False),  # nobody has said where they are
+    ],
+)
+def test_what_else_a_machine_does_matters_where_it_sends_or_serves(
+    hosts: list[str],
+    pids: list[int],
+    elsewhere: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = conductor(tmp_path, monkeypatch, warmup_s=0)
+    for worker, host in enumerate(hosts):
+        run.workers[worker] = Here(worker=worker, host=host, clock_offset_ms=None, rtt_ms=None)
+    monkeypatch.setattr(type(run._servers), "pids", property(lambda _: pids))
+    assert run.is_elsewhere == elsewhere
 
 
 def test_the_warm_up_and_the_last_answers_are_left_out(
