@@ -11,7 +11,7 @@ import socket
 import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network
 
 from cluster.config import Replica
@@ -76,14 +76,21 @@ def _port_to(server: Server, replica: Replica) -> int:
     try:
         return port_to(server, replica.address)
     except ssh.SshError:
-        return _free_port()
+        return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of 127.0.0.1 on which nobody listens now."""
+    with ExitStack() as until_all_are_known:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        return [until_all_are_known.enter_context(s).getsockname()[1] for s in sockets]
 
 
 def port_to(host: Host, address: str) -> int:
     """A port of 127.0.0.1 that leads to ``address`` as the host sees it. Raises SshError."""
     keeper, port = _opened.get((host, address), (None, 0))
     if keeper is None or keeper.poll() is not None:  # a new one is where the old one was
-        _opened[(host, address)] = _open(host, address, port or _free_port())
+        _opened[(host, address)] = _open(host, address, port or free_ports(1)[0])
     return _opened[(host, address)][1]
 
 
@@ -133,9 +140,3 @@ def _open(
         start_new_session=True,
     )
     return keeper, port
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port

@@ -8,7 +8,6 @@ program ends that way, too; a worker that has no master ends by itself.
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +73,7 @@ class Crew:
         Afterwards none does, and what they have written is in the run's directory, where the run
         has one; what could not be brought is told. Raises Refusal where a worker cannot start.
         """
-        port = _free_port()
+        (port,) = tunnel.free_ports(1)
         master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port)]
         expected = ["--expect-workers", str(self.workers), "--expect-workers-max-wait"]
         with ExitStack() as ways:
@@ -219,9 +218,3 @@ def _together(parts: Sequence[Member] | Sequence[Host], ask: Callable[..., Answe
     """Ask all at the same time; in order. Raises what the first of them raises."""
     with ThreadPoolExecutor(max(1, len(parts))) as pool:
         return list(pool.map(ask, parts))
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port

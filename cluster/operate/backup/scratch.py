@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from cluster.operate import phase
 from cluster.operate.backup import packing, repository
 from cluster.operate.backup.sets import Damaged, Manifest
 from cluster.refusal import Refusal
-from cluster.runtimes import image, of
+from cluster.runtimes import image, of, tunnel
 from cluster.tigerbeetle import binary
 from cluster.tigerbeetle.data_file import RESTORING
 
@@ -123,7 +122,7 @@ def _environ(cluster: Cluster, directory: Path) -> dict[str, str]:
         "STATSD": "",
     }
     addresses = []
-    for i, port in enumerate(_free_ports(len(cluster.replicas))):
+    for i, port in enumerate(tunnel.free_ports(len(cluster.replicas))):
         ip = f"172.20.0.1{i}"
         changed |= {f"{i}_CONTAINER_NAME": f"scratch-{i}", f"{i}_IP": ip, f"{i}_PORT": str(port)}
         addresses.append(f"{ip}:{port}")
@@ -159,9 +158,3 @@ def _require_room(directory: Path, manifest: Manifest) -> None:
             f"{directory}: expected {manifest.data_size / 1024**3:.1f} GiB free to unpack the "
             f"backup, found {free / 1024**3:.1f} GiB. Fix: free some, or set TMPDIR to another disk"
         )
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as until_all_are_known:
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-        return [until_all_are_known.enter_context(s).getsockname()[1] for s in sockets]
