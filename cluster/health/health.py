@@ -163,7 +163,8 @@ def settled(
     def observe() -> tuple[bool, str]:
         nonlocal replicas
         replicas = look()
-        running = [r for r in replicas if r.process == "RUNNING" and r.replica.index != beside]
+        others = [r for r in replicas if r.replica.index != beside]
+        running = [r for r in others if r.process in ("RUNNING", "STARTING")]
         return all(r.is_normal for r in running), ", ".join(map(str, replicas))
 
     with suppress(waiting.Expired):  # whoever asks refuses, with what was seen last

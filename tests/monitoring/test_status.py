@@ -253,6 +253,7 @@ EXITED = [seen(0), seen(1, process="EXITED", port_open=False, pong=None), seen(2
     ("looks", "beside", "last"),
     [
         ([CHANGING, CHANGING, NORMAL], None, NORMAL),
+        ([[seen(0), seen(1, process="STARTING", port_open=False), seen(2)], NORMAL], None, NORMAL),
         ([EXITED], None, EXITED),  # it does not come back by itself
         ([STARTING], 1, STARTING),
         ([CHANGING, STARTING], 1, STARTING),
